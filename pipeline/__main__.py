@@ -1,0 +1,80 @@
+"""python -m pipeline: look at what params.yaml and specs/ say, before anything runs."""
+
+import argparse
+import json
+from pathlib import Path
+
+from pipeline.process import run_stage
+from pipeline.schema.project import Project, Run, load_project
+
+ROOT = Path(".")
+
+
+def count_params(project: Project, run: Run) -> int:
+    """Number of trained parameters of a run's network, built without memory for its weights."""
+    import torch
+
+    from pipeline.networks.node import NodeClassifier
+    from pipeline.networks.unet import UNet
+
+    data = project.data.datasets[run.dataset]
+    with torch.device("meta"):
+        network: torch.nn.Module
+        if run.study == "node":
+            network = NodeClassifier(run.network, data.channels, run.training.image_size, data.classes)
+        else:
+            network = UNet(run.network, data.channels, run.training.image_size)
+    return sum(value.numel() for value in network.parameters())
+
+
+def flatten(value: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    """Nested keys joined by dots."""
+    pairs: list[tuple[str, object]] = []
+    for key, entry in value.items():
+        pairs += flatten(entry, f"{prefix}{key}.") if isinstance(entry, dict) else [(f"{prefix}{key}", entry)]
+    return pairs
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print one run, fully resolved."""
+    project = load_project(ROOT)
+    run = project.resolve(args.study, args.dataset, args.arm, args.seed)
+    content: dict[str, object] = {**run.model_dump(), "num_params": count_params(project, run)}
+    if args.study == "ddpm":
+        content["sampling"] = project.ddpm.datasets[args.dataset].sampling.model_dump()
+    if args.json:
+        print(json.dumps(content, indent=2))
+        return
+    for key, value in flatten(content):
+        print(f"{key:32} {value}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Validate params.yaml and specs/; list what would be trained."""
+    runs = load_project(ROOT).runs()
+    if args.quiet:
+        return
+    for run in runs:
+        print(f"{run.study} {run.dataset} {run.arm} seed {run.seed}")
+    print(f"params.yaml and specs/ are valid: {len(runs)} models")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    checker = commands.add_parser("check", help=check.__doc__)
+    checker.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    checker.set_defaults(run=check)
+    shower = commands.add_parser("show", help=show.__doc__)
+    shower.add_argument("study", choices=["node", "ddpm"])
+    shower.add_argument("dataset")
+    shower.add_argument("arm", help="baseline, or field=value[,field=value]")
+    shower.add_argument("--seed", type=int, default=0)
+    shower.add_argument("--json", action="store_true")
+    shower.set_defaults(run=show)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    run_stage(main)

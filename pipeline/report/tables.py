@@ -1,0 +1,179 @@
+"""Records to Markdown tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.report.statistics import Summary, summarise, summarise_difference
+from pipeline.schema.base import BASELINE
+from pipeline.schema.record import DdpmRecord, NodeRecord, Record
+from pipeline.schema.table import Column, Row, Table, reference_arm
+
+Records = Mapping[str, Mapping[int, Record]]
+"""Arm to seed to record; a missing run is absent."""
+MISSING = "missing"
+NOT_RUN = "not in params.yaml"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What params.yaml asks for on one dataset, and what there is."""
+
+    dataset: str
+    title: str
+    scale: str
+    arms: Sequence[str]
+    seeds: Sequence[int]
+    records: Records
+
+
+def escape_cell(text: str) -> str:
+    """Text that stays text, and one cell, in Markdown."""
+    for character, code in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(character, code)
+    return text
+
+
+def format_summary(summary: Summary | None, digits: int, sign: str = "-") -> str:
+    """`mean ± std`, or the value alone for a single seed; `sign` is `+` to show both signs."""
+    if summary is None:
+        return "—"
+    mean = f"{summary.mean:{sign}.{digits}f}"
+    return mean if summary.std is None else f"{mean} ± {summary.std:.{digits}f}"
+
+
+def align_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table padded so that it reads well in a terminal; the first column left, the others right."""
+    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def _values(records: Mapping[int, Record], key: str) -> dict[int, float]:
+    return {seed: float(getattr(record, key)) for seed, record in records.items()}
+
+
+def _paper_cells(table: Table, dataset: str, arm: str) -> list[str]:
+    assert table.paper is not None
+    values, cells = table.paper.values[dataset], []
+    reference = values[reference_arm(table)]
+    for column in table.columns:
+        if not any(column.key in arms for arms in values.values()):
+            continue
+        value = values.get(arm, {}).get(column.key)
+        cells.append("—" if value is None else f"{value:.{column.digits}f}")
+        if column.difference:
+            is_reference = value is None or arm == reference_arm(table)
+            cells.append("—" if is_reference else f"{value - reference[column.key]:+.{column.digits}f}")
+    return cells
+
+
+def _header(table: Table, dataset: str) -> list[str]:
+    header = ["Setting", "Arm", "n"]
+    for column in table.columns:
+        header += [column.label, "Diff"] if column.difference else [column.label]
+    if table.paper is not None and dataset in table.paper.values:
+        for column in table.columns:
+            if any(column.key in arms for arms in table.paper.values[dataset].values()):
+                header.append(f"paper: {column.label}")
+                if column.difference:
+                    header.append("paper: Diff")
+    return header
+
+
+def _row(table: Table, panel: Panel, row: Row) -> list[str]:
+    records = panel.records.get(row.arm, {})
+    reference = panel.records.get(reference_arm(table), {})
+    wanted = len(panel.seeds)
+    n = str(len(records)) if len(records) == wanted else f"{len(records)} of {wanted}"
+    cells = [escape_cell(row.label), f"`{row.arm}`", n if row.arm in panel.arms else "0"]
+    absent = MISSING if row.arm in panel.arms else NOT_RUN
+    for column in table.columns:
+        values = _values(records, column.key)
+        cells.append(format_summary(summarise(values), column.digits) if values else absent)
+        if column.difference:
+            cells.append(_difference(table, row.arm, values, _values(reference, column.key), column))
+    if table.paper is not None and panel.dataset in table.paper.values:
+        cells += _paper_cells(table, panel.dataset, row.arm)
+    return cells
+
+
+def _difference(
+    table: Table, arm: str, values: Mapping[int, float], reference: Mapping[int, float], column: Column
+) -> str:
+    if arm == reference_arm(table):
+        return "—"
+    return format_summary(summarise_difference(values, reference), column.digits, sign="+")
+
+
+def _rows(table: Table, panel: Panel) -> list[Row]:
+    if table.rows != "all":
+        return list(table.rows)
+    arms = sorted(panel.arms, key=lambda arm: arm != BASELINE)
+    return [Row(arm=arm, label="Baseline" if arm == BASELINE else arm.replace(",", ", ")) for arm in arms]
+
+
+def _note_node(records: Sequence[NodeRecord]) -> str:
+    first = records[0]
+    return (
+        f"accuracy at the best of {first.epochs} epochs by test accuracy, as the paper's recipe has it, and at the last; "
+        f"{first.images} test images; NFE: forward, mean over test batches"
+    )
+
+
+def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
+    first = records[0]
+    note = (
+        f"{first.training_steps} training steps, {first.sampling_steps} sampling steps; {first.images} samples against "
+        f"{first.reference_images} training images; features and logits of `{first.extractor}`, {first.isc_splits} IS split(s)"
+    )
+    if embedded:
+        note += (
+            ". The FID here is a Fréchet distance in the features of that small classifier, and the IS its "
+            "confidence: comparable with nothing else"
+        )
+    return note
+
+
+def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], str]) -> list[str]:
+    records = [record for arm in arms for _, record in sorted(panel.records.get(arm, {}).items())]
+    node = [record for record in records if isinstance(record, NodeRecord)]
+    ddpm = [record for record in records if isinstance(record, DdpmRecord)]
+    notes = []
+    if panel.scale == "embedded":
+        notes.append("the embedded default, a small network on small images: **not the paper's scale**")
+    if node:
+        notes.append(_note_node(node))
+    if ddpm:
+        notes.append(_note_ddpm(ddpm, panel.scale == "embedded"))
+    notes.append(describe(panel.dataset))
+    return notes
+
+
+def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], str]) -> str:
+    """One Markdown table a dataset, each with its protocol below.
+
+    Args:
+        describe: dataset to a line about the network and the budget of its runs.
+    """
+    parts = [f"## {table.title}", "", table.caption]
+    for panel in panels:
+        rows = _rows(table, panel)
+        parts += ["", f"### {panel.title}", ""]
+        parts.append(align_table(_header(table, panel.dataset), [_row(table, panel, row) for row in rows]))
+        parts.append("")
+        parts += [f"- {note}." for note in _notes(panel, [row.arm for row in rows], describe)]
+    if not panels:
+        parts += ["", f"No dataset: `studies.{table.study}` in params.yaml is empty."]
+    spread = "Values: mean ± standard deviation over n seeds (n − 1 in the denominator)"
+    if any(column.difference for column in table.columns):
+        spread += "; Diff: to the first row, paired by seed"
+    parts += ["", spread + "."]
+    if table.paper is not None and any(panel.dataset in table.paper.values for panel in panels):
+        n = "an unstated number of seeds" if table.paper.n is None else f"{table.paper.n} seeds"
+        parts.append(f"Paper: {table.paper.source}; {n}, spread not given.")
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,23 @@
+"""The section `compute` of params.yaml: where and how models are trained and sampled."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.schema.base import Strict, read_yaml, validate
+
+
+class Compute(Strict):
+    """Where and how models are trained and sampled; part of every trained model's identity."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU if there is one")
+    precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast; float32 is the paper's")
+    threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
+
+
+def load_compute(root: Path) -> Compute:
+    """Read the section `compute` of params.yaml, and nothing else of it."""
+    params = read_yaml(root / "params.yaml")
+    section = params.get("compute") if isinstance(params, dict) else None
+    return validate(Compute, section, "params.yaml", "compute")

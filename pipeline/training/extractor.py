@@ -1,0 +1,50 @@
+"""The classifier in whose features samples are judged."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.data.arrays import Split
+from pipeline.data.batches import order_images, scale_images, split_batches
+from pipeline.data.download import hash_file
+from pipeline.networks.classifier import FeatureClassifier
+from pipeline.schema.data import ClassifierExtractor
+from pipeline.training.outputs import load_weights, write_history, write_weights
+from pipeline.training.seeding import make_generator, seed_global
+
+
+def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device: str, out: Path) -> float:
+    """Train with Adam and write weights and history to `out`; returns the test accuracy in %."""
+    seed_global(spec.seed, "initialisation")
+    network = FeatureClassifier(train.images.shape[1], spec.features, train.classes).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate)
+    images, test_images = (scale_images(torch.from_numpy(split.images).to(device)) for split in (train, test))
+    labels, test_labels = (torch.from_numpy(split.labels).to(device) for split in (train, test))
+    history: list[dict[str, float | int]] = []
+    for epoch in range(1, spec.epochs + 1):
+        order = order_images(len(images), make_generator("cpu", spec.seed, "order", epoch)).to(device)
+        for batch in split_batches(order, spec.batch_size):
+            loss = functional.cross_entropy(network(images[batch])[1], labels[batch])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        with torch.no_grad():
+            accuracy = (network(test_images)[1].argmax(1) == test_labels).double().mean().item() * 100
+        history.append({"epoch": epoch, "train_loss": loss.item(), "test_accuracy": accuracy})
+    out.mkdir(parents=True, exist_ok=True)
+    write_weights(out / "weights.safetensors", network.state_dict())
+    write_history(out / "history.tsv", history)
+    return accuracy
+
+
+def load_extractor(
+    spec: ClassifierExtractor, data: Split, device: str, folder: Path
+) -> tuple[str, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+    """The trained classifier: a name that tells its weights apart, and the function of images to features, logits."""
+    network = FeatureClassifier(data.images.shape[1], spec.features, data.classes)
+    load_weights(folder / "weights.safetensors", network)
+    network.to(device).eval()
+    return f"classifier-{hash_file(folder / 'weights.safetensors', 'sha256')[:12]}", network

@@ -1,0 +1,59 @@
+"""What a training writes: the resolved run, weights, and a history that `dvc plots` reads."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+RunT = TypeVar("RunT", bound=BaseModel)
+
+
+def count_params(network: nn.Module) -> int:
+    """Number of trained parameters."""
+    return sum(value.numel() for value in network.parameters() if value.requires_grad)
+
+
+def write_run(path: Path, run: BaseModel, num_params: int) -> None:
+    """Write a resolved run and the size of its network as JSON."""
+    path.write_text(json.dumps({"run": run.model_dump(), "num_params": num_params}, indent=2) + "\n", encoding="utf-8")
+
+
+def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
+    """Read what `write_run` wrote: the run, and the number of parameters."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return model.model_validate(content["run"]), int(content["num_params"])
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors; independent of the device they were on."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Load weights that `write_weights` wrote; names and shapes must match."""
+    network.load_state_dict(load_file(path), strict=True)
+
+
+def write_history(path: Path, rows: Sequence[Mapping[str, float | int]]) -> None:
+    """Write one line a row, tab-separated; floats in their shortest exact form."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check_finite(value: float, what: str) -> float:
+    """The value itself.
+
+    Raises:
+        ValueError: it is NaN or infinite.
+    """
+    if not torch.isfinite(torch.tensor(value)):
+        raise ValueError(f"{what} is {value}: the training diverged")
+    return value

@@ -1,0 +1,51 @@
+"""render TABLE: records and specs/tables/TABLE.yaml -> reports/TABLE.md."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.process import run_stage
+from pipeline.report.tables import Panel, render_table
+from pipeline.schema.project import Project, load_project
+from pipeline.schema.panel import StudyName
+from pipeline.schema.record import Record, read_record
+
+ROOT = Path(".")
+
+
+def read_panel(project: Project, study: StudyName, dataset: str) -> Panel:
+    """The arms and seeds of a dataset in params.yaml, with the records there are."""
+    grid, spec = project.panel.datasets[dataset].grid(study), project.data.datasets[dataset]
+    records: dict[str, dict[int, Record]] = {arm: {} for arm in grid.arms}
+    for arm in grid.arms:
+        for seed in grid.seeds:
+            if (record := read_record(ROOT, study, dataset, arm, seed)) is not None:
+                records[arm][seed] = record
+    return Panel(dataset, spec.title, spec.scale, grid.arms, grid.seeds, records)
+
+
+def describe_baseline(project: Project, study: StudyName, dataset: str) -> str:
+    """Network and budget of a dataset's baseline, in one line of fields and values."""
+    run = project.resolve(study, dataset, "baseline", 0).model_dump()
+    sections = [run[key] for key in ("network", "training", "diffusion") if key in run]
+    if study == "ddpm":
+        sections.append(project.ddpm.datasets[dataset].sampling.model_dump())
+    return "baseline: " + ", ".join(f"{key} {value}" for section in sections for key, value in section.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table")
+    name = parser.parse_args().table
+    project = load_project(ROOT)
+    if name not in project.tables:
+        raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
+    table = project.tables[name]
+    panels = [read_panel(project, table.study, dataset) for dataset in project.panel.active(table.study)]
+    text = render_table(table, panels, lambda dataset: describe_baseline(project, table.study, dataset))
+    path = ROOT / "reports" / f"{name}.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)
