@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.process import run_stage
 from pipeline.schema.project import Project, Run, load_project
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def count_params(project: Project, run: Run) -> int:
@@ -60,6 +60,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Parse the command line and run its command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
     commands = parser.add_subparsers(required=True)
     checker = commands.add_parser("check", help=check.__doc__)

@@ -9,7 +9,7 @@ from pipeline.schema.data import ClassifierExtractor, find_dataset, load_data_sp
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec
 from pipeline.schema.record import DdpmRecord, record_path, write_record
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pipeline.schema.data import load_data_spec
 from pipeline.schema.panel import load_panel
 from pipeline.schema.record import NodeRecord, record_path, write_record
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

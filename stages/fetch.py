@@ -10,7 +10,7 @@ from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.node import load_node_spec
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

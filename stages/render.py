@@ -5,11 +5,11 @@ from pathlib import Path
 
 from pipeline.process import run_stage
 from pipeline.report.tables import Panel, render_table
-from pipeline.schema.project import Project, load_project
 from pipeline.schema.panel import StudyName
+from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import Record, read_record
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def read_panel(project: Project, study: StudyName, dataset: str) -> Panel:

@@ -6,7 +6,7 @@ from pipeline.process import run_stage
 from pipeline.report.page import Preview, render_page
 from pipeline.schema.project import load_project
 
-ROOT = Path(".")
+ROOT = Path()
 TABLES = ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms")
 
 

@@ -7,7 +7,7 @@ from pipeline.process import choose_device, run_stage, tune_process, write_prove
 from pipeline.schema.compute import load_compute
 from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pipeline.process import choose_device, run_stage, tune_process, write_prove
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import ClassifierExtractor, find_dataset, load_data_spec
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

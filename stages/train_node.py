@@ -7,7 +7,7 @@ from pipeline.process import choose_device, run_stage, tune_process, write_prove
 from pipeline.schema.compute import load_compute
 from pipeline.schema.node import load_node_spec, resolve_node_run
 
-ROOT = Path(".")
+ROOT = Path()
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Split:
 def write_split(path: Path, split: Split) -> None:
     """Write a split as one safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"images": np.ascontiguousarray(split.images), "labels": split.labels}
+    arrays: dict[str, NDArray[Any]] = {"images": np.ascontiguousarray(split.images), "labels": split.labels}
     save_file(arrays, path, metadata={"classes": str(split.classes)})
 
 
@@ -38,12 +39,12 @@ def read_split(path: Path) -> Split:
         return Split(file.get_tensor("images"), file.get_tensor("labels"), int(file.metadata()["classes"]))
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays as one safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read named arrays."""
     return dict(load_file(path))

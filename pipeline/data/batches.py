@@ -1,7 +1,7 @@
 """Images on the device: seeded order of batches, and augmentation of a whole batch at once."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ def jitter_colours(images: Tensor, hue: float, saturation: float, generator: tor
     def draw(low: float, high: float) -> Tensor:
         return torch.empty(len(images), device=images.device).uniform_(low, high, generator=generator)
 
-    steps = []
+    steps: list[Callable[[Tensor], Tensor]] = []
     if saturation:
         factor = draw(max(0.0, 1 - saturation), 1 + saturation)
         steps.append(lambda batch: adjust_saturation(batch, factor))

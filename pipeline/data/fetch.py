@@ -53,7 +53,7 @@ def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
     return Split(images[train], labels[train], classes), Split(images[test], labels[test], classes)
 
 
-def _read_members(archive: tarfile.TarFile, names: list[str], label_bytes: int, classes: int) -> Split:
+def _read_members(path: Path, archive: tarfile.TarFile, names: list[str], label_bytes: int, classes: int) -> Split:
     record = label_bytes + 3 * _CIFAR_SIDE**2
     chunks = []
     for name in names:
@@ -62,15 +62,15 @@ def _read_members(archive: tarfile.TarFile, names: list[str], label_bytes: int, 
         except KeyError:
             member = None
         if member is None:
-            raise ValueError(f"{archive.name}: no file {name} in it")
+            raise ValueError(f"{path}: no file {name} in it")
         content = member.read()
         if not content or len(content) % record:
-            raise ValueError(f"{archive.name}: {name} has {len(content)} bytes, not a multiple of {record}")
+            raise ValueError(f"{path}: {name} has {len(content)} bytes, not a multiple of {record}")
         chunks.append(np.frombuffer(content, np.uint8).reshape(-1, record))
     records = np.concatenate(chunks)
     labels = records[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:
-        raise ValueError(f"{archive.name}: a label is {labels.max()}, allowed are 0 to {classes - 1}")
+        raise ValueError(f"{path}: a label is {labels.max()}, allowed are 0 to {classes - 1}")
     return Split(records[:, label_bytes:].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE), labels, classes)
 
 
@@ -84,8 +84,8 @@ def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
     try:
         with tarfile.open(path, "r:gz") as archive:
             return (
-                _read_members(archive, train, label_bytes, classes),
-                _read_members(archive, test, label_bytes, classes),
+                _read_members(path, archive, train, label_bytes, classes),
+                _read_members(path, archive, test, label_bytes, classes),
             )
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ValueError(f"{path}: not a readable tar.gz archive: {error}") from None

@@ -19,6 +19,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def _outer_activation(network: NodeNetwork) -> nn.Module:
+    """The activation outside the ODE function."""
+    return ACTIVATIONS[network.activation if network.activation_scope == "all" else "relu"]()
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation block of stride 2; the shortcut convolves the activated input. [B, C, H, W] to half the size."""
 
@@ -29,7 +34,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
-        self.activation = ACTIVATIONS[network.activation]()
+        self.activation = _outer_activation(network)
 
     def forward(self, x: Tensor) -> Tensor:
         activated = self.activation(self.norm1(x))
@@ -94,7 +99,7 @@ class NodeClassifier(nn.Module):
         self.field = OdeFunction(network, ode_size(image_size))
         self.head = nn.Sequential(
             make_norm(network.norm, network.channels, network.groups),
-            ACTIVATIONS[network.activation](),
+            _outer_activation(network),
             nn.AdaptiveAvgPool2d(1),
             nn.Dropout(network.dropout),
             nn.Flatten(),
@@ -104,7 +109,5 @@ class NodeClassifier(nn.Module):
     def forward(self, x: Tensor) -> Classified:
         """x: normalised images [B, C, H, W]."""
         network = self.network
-        solution = solve(
-            self.field, self.stem(x).float(), network.solver, network.rtol, network.atol, network.gradient
-        )
+        solution = solve(self.field, self.stem(x).float(), network.solver, network.rtol, network.atol, network.gradient)
         return Classified(self.head(solution.x), solution.nfe)

@@ -33,7 +33,9 @@ class _Layers:
         else:
             nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
 
-    def conv(self, channels_in: int, channels_out: int, stride: int = 1, padding: int = 1, scale: float = 1) -> nn.Conv2d:
+    def conv(
+        self, channels_in: int, channels_out: int, stride: int = 1, padding: int = 1, scale: float = 1
+    ) -> nn.Conv2d:
         layer = nn.Conv2d(channels_in, channels_out, 3, stride, padding)
         self._initialise(layer, "conv", scale)
         return layer
@@ -91,9 +93,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
-        query, key, value = (
-            part(h).flatten(2).transpose(1, 2)[:, None] for part in (self.query, self.key, self.value)
-        )
+        query, key, value = (part(h).flatten(2).transpose(1, 2)[:, None] for part in (self.query, self.key, self.value))
         attended = functional.scaled_dot_product_attention(query, key, value)
         out: Tensor = x + self.project(attended[:, 0].transpose(1, 2).reshape(x.shape))
         return out
@@ -137,7 +137,9 @@ class UNet(nn.Module):
         def block(channels_in: int, channels_out: int, size: int) -> ResidualBlock:
             return ResidualBlock(layers, channels_in, channels_out, embedding, size)
 
-        self.embed = nn.Sequential(layers.linear(network.channels, embedding), nn.SiLU(), layers.linear(embedding, embedding))
+        self.embed = nn.Sequential(
+            layers.linear(network.channels, embedding), nn.SiLU(), layers.linear(embedding, embedding)
+        )
         self.conv_in = layers.conv(image_channels, network.channels)
 
         # On the way down each entry is a list of layers after which the state is kept as a skip.

@@ -1,5 +1,6 @@
 """Records to Markdown tables."""
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,15 +42,22 @@ def format_summary(summary: Summary | None, digits: int, sign: str = "-") -> str
     return mean if summary.std is None else f"{mean} ± {summary.std:.{digits}f}"
 
 
-def align_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table padded so that it reads well in a terminal; the first column left, the others right."""
-    widths = [max(len(row[index]) for row in (header, *rows)) for index in range(len(header))]
+def _measure(text: str) -> int:
+    """Columns that a text takes in a terminal: combining marks take none."""
+    return sum(not unicodedata.combining(character) for character in text)
+
+
+def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
+    """A Markdown table padded so that it reads well in a terminal; the first `left` columns aligned left."""
+    columns = range(len(header))
+    widths = [max(3, *(_measure(row[index]) for row in (header, *rows))) for index in columns]
 
     def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))]
+        gaps = [" " * (width - _measure(cell)) for cell, width in zip(cells, widths, strict=True)]
+        padded = [gaps[index] + cells[index] if index >= left else cells[index] + gaps[index] for index in columns]
         return "| " + " | ".join(padded) + " |"
 
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * (width - 1) + (":" if index >= left else "-") for index, width in enumerate(widths)]
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
@@ -67,8 +75,10 @@ def _paper_cells(table: Table, dataset: str, arm: str) -> list[str]:
         value = values.get(arm, {}).get(column.key)
         cells.append("—" if value is None else f"{value:.{column.digits}f}")
         if column.difference:
-            is_reference = value is None or arm == reference_arm(table)
-            cells.append("—" if is_reference else f"{value - reference[column.key]:+.{column.digits}f}")
+            if value is None or arm == reference_arm(table):
+                cells.append("—")
+            else:
+                cells.append(f"{value - reference[column.key]:+.{column.digits}f}")
     return cells
 
 
@@ -91,10 +101,10 @@ def _row(table: Table, panel: Panel, row: Row) -> list[str]:
     wanted = len(panel.seeds)
     n = str(len(records)) if len(records) == wanted else f"{len(records)} of {wanted}"
     cells = [escape_cell(row.label), f"`{row.arm}`", n if row.arm in panel.arms else "0"]
-    absent = MISSING if row.arm in panel.arms else NOT_RUN
+    absent = iter([MISSING if row.arm in panel.arms else NOT_RUN])
     for column in table.columns:
         values = _values(records, column.key)
-        cells.append(format_summary(summarise(values), column.digits) if values else absent)
+        cells.append(format_summary(summarise(values), column.digits) if values else next(absent, "—"))
         if column.difference:
             cells.append(_difference(table, row.arm, values, _values(reference, column.key), column))
     if table.paper is not None and panel.dataset in table.paper.values:
@@ -120,8 +130,8 @@ def _rows(table: Table, panel: Panel) -> list[Row]:
 def _note_node(records: Sequence[NodeRecord]) -> str:
     first = records[0]
     return (
-        f"accuracy at the best of {first.epochs} epochs by test accuracy, as the paper's recipe has it, and at the last; "
-        f"{first.images} test images; NFE: forward, mean over test batches"
+        f"accuracy and NFE at the best of {first.epochs} epochs by test accuracy, as in the paper's reference recipe, "
+        f"and accuracy at the last; {first.images} test images; NFE: forward, mean over test batches"
     )
 
 
@@ -129,7 +139,8 @@ def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
     first = records[0]
     note = (
         f"{first.training_steps} training steps, {first.sampling_steps} sampling steps; {first.images} samples against "
-        f"{first.reference_images} training images; features and logits of `{first.extractor}`, {first.isc_splits} IS split(s)"
+        f"{first.reference_images} training images; features and logits of `{first.extractor}`, "
+        f"{first.isc_splits} IS split(s)"
     )
     if embedded:
         note += (

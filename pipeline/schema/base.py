@@ -126,7 +126,7 @@ def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
             raise SpecError(f"arm {arm!r}: unknown field {name!r}; allowed: {', '.join(model.model_fields)}")
         if name in overrides:
             raise SpecError(f"arm {arm!r}: {name!r} is given twice")
-        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+        adapter = TypeAdapter[Any](Annotated[field.annotation, field])  # type: ignore[arg-type]
         try:
             overrides[name] = adapter.validate_strings(text)
         except ValidationError as error:

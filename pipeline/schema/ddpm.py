@@ -64,7 +64,9 @@ class Diffusion(Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.beta_min < self.beta_max < self.levels:
-            raise ValueError(f"beta_min < beta_max < levels is needed, so that every beta is below 1; levels = {self.levels}")
+            raise ValueError(
+                f"beta_min < beta_max < levels is needed, so that every beta is below 1; levels = {self.levels}"
+            )
         return self
 
 
@@ -144,7 +146,9 @@ def load_ddpm_spec(root: Path) -> DdpmSpec:
         halvings = 2 ** (len(network.channel_multipliers) - 1)
         size, sampling = dataset.training.image_size, dataset.sampling
         if size % halvings:
-            raise SpecError(f"{where}.training.image_size = {size}: not divisible by {halvings}, the U-Net's total stride")
+            raise SpecError(
+                f"{where}.training.image_size = {size}: not divisible by {halvings}, the U-Net's total stride"
+            )
         if sampling.steps > spec.base.diffusion.levels:
             raise SpecError(
                 f"{where}.sampling.steps = {sampling.steps}: allowed are 1 to {spec.base.diffusion.levels}, the levels"

@@ -24,7 +24,10 @@ class NodeNetwork(Strict):
         "timestep's MLP, or both; the others keep PyTorch's default"
     )
     groups: int = Field(ge=1, description="groups G of every GroupNorm, min(G, channels) where narrower (A3)")
-    activation: Literal["relu", "silu", "elu", "softplus", "sigmoid"] = Field(description="everywhere (A12)")
+    activation: Literal["relu", "silu", "elu", "softplus", "sigmoid"] = Field(description="within activation_scope")
+    activation_scope: Literal["all", "ode"] = Field(
+        description="where `activation` applies: everywhere, or in the ODE function, with ReLU elsewhere (A12)"
+    )
     channels: int = Field(ge=1, description="channels C of the ODE block")
     stem_channels: int = Field(ge=1, description="channels of the stem convolution and the first residual block")
     dropout: float = Field(ge=0, lt=1, description="probability in the head")

@@ -60,7 +60,7 @@ def load_panel(root: Path, datasets: list[str]) -> Panel:
         SpecError: the first mistake.
     """
     fields: dict[str, Any] = {"studies": (Studies, ...), "compute": (Compute, ...)}
-    fields |= {name: (DatasetPanel, ...) for name in datasets}
+    fields |= dict.fromkeys(datasets, (DatasetPanel, ...))
     file_model = create_model("ParamsYaml", __base__=Strict, **fields)
     parsed = validate(file_model, read_yaml(root / "params.yaml"), "params.yaml")
     panel = Panel(
@@ -87,6 +87,10 @@ def _check_study(panel: Panel, study: StudyName) -> None:
             if (twice := find_duplicate(items)) is not None:
                 raise SpecError(f"{where}.{key}: {twice!r} is listed twice")
             if name in active and not items:
-                raise SpecError(f"{where}.{key} is empty, but studies.{study} lists {name!r}: fill it or take {name!r} out")
+                raise SpecError(
+                    f"{where}.{key} is empty, but studies.{study} lists {name!r}: fill it or take {name!r} out"
+                )
         if grid.arms and name not in active:
-            raise SpecError(f"{where}.arms is not empty, but studies.{study} lacks {name!r}: add it there, or empty the list")
+            raise SpecError(
+                f"{where}.arms is not empty, but studies.{study} lacks {name!r}: add it there, or empty the list"
+            )

@@ -15,7 +15,9 @@ class NodeRecord(Strict):
     accuracy_last: float = Field(ge=0, le=100, description="%, last epoch")
     nll: float = Field(description="mean negative log-likelihood in nats, best epoch")
     nll_last: float = Field(description="the same, last epoch")
-    nfe: float = Field(ge=0, description="function evaluations of the forward solve, mean over batches, best epoch (A14)")
+    nfe: float = Field(
+        ge=0, description="function evaluations of the forward solve, mean over batches, best epoch (A14)"
+    )
     nfe_last: float = Field(ge=0, description="the same, last epoch")
     best_epoch: int = Field(ge=1, description="first epoch with the highest test accuracy")
     epochs: int = Field(ge=1, description="trained")

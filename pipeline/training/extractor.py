@@ -32,7 +32,7 @@ def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device
             loss.backward()
             optimiser.step()
         with torch.no_grad():
-            accuracy = (network(test_images)[1].argmax(1) == test_labels).double().mean().item() * 100
+            accuracy = float((network(test_images)[1].argmax(1) == test_labels).double().mean().item() * 100)
         history.append({"epoch": epoch, "train_loss": loss.item(), "test_accuracy": accuracy})
     out.mkdir(parents=True, exist_ok=True)
     write_weights(out / "weights.safetensors", network.state_dict())

@@ -10,5 +10,10 @@ def show_progress(total: int, title: str, unit: str) -> "tqdm[Any]":
     """A bar on stderr; where that is no terminal, a line every ten seconds at most."""
     terminal = sys.stderr.isatty()
     return tqdm(
-        total=total, desc=title, unit=unit, dynamic_ncols=terminal, ascii=not terminal, mininterval=0.2 if terminal else 10
+        total=total,
+        desc=title,
+        unit=unit,
+        dynamic_ncols=terminal,
+        ascii=not terminal,
+        mininterval=0.2 if terminal else 10,
     )

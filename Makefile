@@ -1,0 +1,43 @@
+# make        set up, run the pipeline, print Tables 1 and 3
+# make test   set up, lint, check types, run the tests
+# make lock   pin pyproject.toml's dependencies anew in requirements.lock
+
+PYTHON ?= python3
+VENV := .venv
+SETUP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+.PHONY: all repro setup test lint lock clean
+
+all: repro
+	@cat reports/table1.md reports/table3.md
+	@echo "The full report: reports/README.md"
+
+repro: $(SETUP)
+	dvc repro
+
+setup: $(SETUP)
+
+# uv comes first, from the same lock with the same hashes: it installs the rest several times faster than pip.
+$(SETUP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: CPython 3.11 or newer is needed; try make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	@touch $@
+
+lint: $(SETUP)
+	ruff check .
+	ruff format --check .
+	mypy
+
+test: lint
+	pytest
+
+lock: $(SETUP)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,96 @@
+"""A copy of this project in a folder of its own, with a panel small enough for a test."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Workspace:
+    """A folder in which commands run as a user would run them in the activated environment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the workspace; with `ok`, fail loudly unless it exits with 0."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        home = self.root.parent / "home"
+        environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
+        result = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
+        if ok and result.returncode:
+            raise AssertionError(
+                f"{' '.join(command)} exited with {result.returncode}:\n{result.stdout}\n{result.stderr}"
+            )
+        return result
+
+    def executed(self, *arguments: str) -> set[str]:
+        """Run `dvc repro` and return the names of the stages that ran a command."""
+        output = self.run("dvc", "repro", *arguments).stdout
+        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
+
+    def read(self, name: str) -> Any:
+        """Parsed YAML of a file."""
+        return YAML().load(self.root / name)
+
+    def write(self, name: str, content: Any) -> None:
+        """Write YAML to a file."""
+        YAML().dump(content, self.root / name)
+
+
+def copy_project(target: Path) -> Workspace:
+    """Copy what git would track, and make it a git repository with one commit."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return Workspace(target)
+
+
+def commit_all(workspace: Workspace) -> None:
+    """Commit everything in the workspace."""
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    if not (workspace.root / ".git").exists():
+        workspace.run("git", "init", "-q")
+    workspace.run("git", "add", "-A")
+    workspace.run(*git, "commit", "-qm", "test")
+
+
+def make_reduced(target: Path) -> Workspace:
+    """A project whose digits take seconds: two NODE arms, two DDPM arms, one seed, few steps; nothing cached."""
+    workspace = copy_project(target)
+    for name in ("dvc.lock", "records", "reports"):
+        path = target / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    params = workspace.read("params.yaml")
+    params["compute"]["device"] = "cpu"
+    params["digits"]["node"] = {"seeds": [0], "arms": ["baseline", "norm=batch"]}
+    params["digits"]["ddpm"] = {"seeds": [0], "arms": ["baseline", "position=mlp"]}
+    workspace.write("params.yaml", params)
+    node = workspace.read("specs/node.yaml")
+    node["datasets"]["digits"]["network"] |= {"channels": 8, "stem_channels": 8, "groups": 4}
+    node["datasets"]["digits"]["training"] |= {"epochs": 1, "batch_size": 256}
+    workspace.write("specs/node.yaml", node)
+    ddpm = workspace.read("specs/ddpm.yaml")
+    ddpm["datasets"]["digits"]["network"] |= {"channels": 8, "groups": 4}
+    ddpm["datasets"]["digits"]["training"] |= {"steps": 6}
+    ddpm["datasets"]["digits"]["sampling"] |= {"images": 80, "batch_size": 40, "steps": 3}
+    workspace.write("specs/ddpm.yaml", ddpm)
+    data = workspace.read("specs/data.yaml")
+    data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
+    workspace.write("specs/data.yaml", data)
+    commit_all(workspace)
+    return workspace
