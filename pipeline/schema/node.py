@@ -55,10 +55,9 @@ class NodeTraining(Strict):
     image_size: int = Field(ge=12, le=1024, description="pixels a side; a size that data.yaml provides")
     epochs: int = Field(ge=1, description="passes over the training split")
     batch_size: int = Field(ge=2, description="images a step, and a test batch")
-    optimiser: Literal["sgd", "adam"] = Field(description="sgd is the paper's")
     learning_rate: float = Field(gt=0, description="at the start")
-    momentum: float = Field(ge=0, lt=1, description="of SGD, not Nesterov's; of Adam, its first beta")
-    weight_decay: float = Field(ge=0, description="on every parameter, added to the gradient")
+    momentum: float = Field(ge=0, lt=1, description="of SGD, not Nesterov's")
+    weight_decay: float = Field(ge=0, description="on every parameter")
     schedule: Literal["plateau", "cosine"] = Field(
         description="plateau: the rate is divided by 10 when the test accuracy has not risen for `patience` epochs; "
         "cosine: it falls to 0 over the training, which sees the test split only to name the best epoch"

@@ -44,14 +44,6 @@ def augment(images: Tensor, training: NodeTraining, generator: torch.Generator) 
     return flip_randomly(images, generator) if training.flip else images
 
 
-def make_optimiser(network: NodeClassifier, training: NodeTraining) -> torch.optim.Optimizer:
-    """SGD with momentum, or Adam."""
-    rate, decay = training.learning_rate, training.weight_decay
-    if training.optimiser == "sgd":
-        return torch.optim.SGD(network.parameters(), rate, training.momentum, weight_decay=decay)
-    return torch.optim.Adam(network.parameters(), rate, (training.momentum, 0.999), weight_decay=decay)
-
-
 @torch.no_grad()
 def predict(network: NodeClassifier, images: Tensor, batch_size: int, autocast: torch.autocast) -> Predictions:
     """Predictions for normalised images [N, C, H, W], batch by batch in order."""
@@ -77,7 +69,9 @@ def train_node(run: NodeRun, train: Split, test: Split, compute: Compute, device
     seed_global(seed, "initialisation")
     channels, size = train.images.shape[1], train.images.shape[2]
     network = NodeClassifier(run.network, channels, size, train.classes).to(device)
-    optimiser = make_optimiser(network, training)
+    optimiser = torch.optim.SGD(
+        network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
+    )
     steps = training.epochs * count_batches(len(train.images), training.batch_size)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, "max", patience=training.patience)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

@@ -1,0 +1,150 @@
+"""Arms, merging, and the one line that a mistake ends in."""
+
+import re
+from pathlib import Path
+
+import pytest
+from workspace import ROOT, Workspace, copy_project
+
+from pipeline.schema.base import SpecError, read_yaml
+from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.node import load_node_spec, resolve_node_run
+from pipeline.schema.project import load_project
+
+
+@pytest.fixture(scope="module")
+def project() -> Workspace:
+    return Workspace(ROOT)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Workspace:
+    return copy_project(tmp_path)
+
+
+def test_every_file_in_specs_is_loaded():
+    project = load_project(ROOT)
+    assert set(project.tables) == {path.stem for path in (ROOT / "specs" / "tables").glob("*.yaml")}
+    assert {path.name for path in (ROOT / "specs").glob("*.yaml")} == {"data.yaml", "node.yaml", "ddpm.yaml"}
+
+
+def test_the_papers_baseline_is_resolved_for_cifar():
+    node = resolve_node_run(load_node_spec(ROOT), "cifar10", "baseline", 0)
+    assert (node.network.channels, node.network.groups, node.network.activation_scope) == (256, 32, "all")
+    assert (node.training.epochs, node.training.learning_rate, node.training.schedule) == (250, 0.1, "plateau")
+    ddpm = resolve_ddpm_run(load_ddpm_spec(ROOT), "cifar10", "baseline", 0)
+    assert (ddpm.training.steps, ddpm.training.ema_decay, ddpm.network.zero_bias) == (1_300_000, 0.9999, "all")
+
+
+def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
+    spec = load_node_spec(ROOT)
+    baseline = resolve_node_run(spec, "digits", "baseline", 0).network
+    arm = resolve_node_run(spec, "digits", "position=linear,groups=1", 0).network
+    assert (arm.position, arm.groups) == ("linear", 1)
+    assert arm.model_copy(update={"position": "none", "groups": baseline.groups}) == baseline
+    assert baseline.channels != spec.base.channels
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ("norm=group", "write 'baseline'"),
+        ("zero_bias=conv,time=mlp", "write 'time=mlp,zero_bias=conv'"),
+        ("groups=01", "write 'groups=1'"),
+        ("norm=group,position=linear", "write 'position=linear'"),
+        ("norm=grup", "'group' or 'batch'"),
+        ("colour=red", "unknown field 'colour'; allowed: norm, time"),
+        ("groups=3", "groups = 3 does not divide"),
+        ("groups=0", "greater than or equal to 1"),
+        ("groups=1,groups=2", "given twice"),
+        ("zero_bias=time", "needs time = 'mlp'"),
+        ("norm batch", "not field=value"),
+        ("norm=batch;rm", "not field=value"),
+        ("", "not field=value"),
+        ("../../x", "not field=value"),
+        ("rtol=nan", "rtol"),
+    ],
+)
+def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
+    with pytest.raises(SpecError, match=re.escape(says)):
+        resolve_node_run(load_node_spec(ROOT), "digits", arm, 0)
+
+
+def test_ddpm_groups_must_divide_the_widths_after_a_skip_too():
+    # 64 divides 128 and 256 and 512, but not the 384 channels of a concatenation with a skip... 384 = 6 x 64 does;
+    # 256 divides 256 and 512 and neither 128 nor 384.
+    spec = load_ddpm_spec(ROOT)
+    resolve_ddpm_run(spec, "cifar10", "groups=64", 0)
+    with pytest.raises(SpecError, match="groups = 256 does not divide 128"):
+        resolve_ddpm_run(spec, "cifar10", "groups=256", 0)
+    assert spec.base.network.norm_widths() == [128, 256, 384, 512]
+
+
+def test_yaml_numbers_are_read_as_dvc_reads_them(tmp_path: Path):
+    file = tmp_path / "a.yaml"
+    file.write_text("a: 1e-3\nb: 1.0e-3\nc: yes\n")
+    assert read_yaml(file) == {"a": 0.001, "b": 0.001, "c": "yes"}
+
+
+def edit(workspace: Workspace, name: str, old: str, new: str) -> None:
+    text = (workspace.root / name).read_text()
+    assert old in text, f"{name} has no {old!r}"
+    (workspace.root / name).write_text(text.replace(old, new, 1))
+
+
+MISTAKES = [
+    # file, text, its replacement, what the one line must say
+    ("params.yaml", "      - norm=batch\n", "      - norm=bach\n", ["params.yaml", "digits.node.arms.1", "bach", "'group' or 'batch'"]),
+    ("params.yaml", "      - norm=batch\n", "      - norm=batch\n      - norm=batch\n", ["params.yaml", "digits.node.arms", "listed twice"]),
+    ("params.yaml", "      - norm=batch\n", "      - norm=group\n", ["params.yaml", "digits.node.arms.1", "write 'baseline'"]),
+    ("params.yaml", "      - norm=batch\n", "      - groups=5\n", ["params.yaml", "digits.node.arms.1", "groups = 5 does not divide 16"]),
+    ("params.yaml", "threads: 2", "threads: two", ["params.yaml", "compute.threads", "'two'", "integer"]),
+    ("params.yaml", "threads: 2", "threads: 2\n  treads: 3", ["params.yaml", "compute", "treads", "allowed: device, precision, threads"]),
+    ("params.yaml", "device: auto", "device: gpu", ["params.yaml", "compute.device", "'gpu'", "'auto', 'cpu' or 'cuda'"]),
+    ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", ["params.yaml", "digits.node.seeds.1", "-1", "greater than or equal to 0"]),
+    ("params.yaml", "node: [digits]", "node: [digit]", ["params.yaml", "studies.node", "'digit'", "digits, cifar10, cifar100"]),
+    ("params.yaml", "node: [digits]", "node: []", ["params.yaml", "digits.node.arms", "studies.node lacks 'digits'"]),
+    ("params.yaml", "node: [digits]", "node: [digits, cifar10]", ["params.yaml", "cifar10.node.arms is empty", "studies.node"]),
+    ("params.yaml", "cifar100:", "cifar1000:", ["params.yaml", "cifar1000", "allowed: studies, compute, digits, cifar10, cifar100"]),
+    ("params.yaml", "  threads: 2", "  threads: 2\n  threads: 3", ["params.yaml", "line", "threads"]),
+    ("specs/node.yaml", "  norm: group\n", "", ["specs/node.yaml", "base.norm", "required"]),
+    ("specs/node.yaml", "dropout: 0.5", "dropout: 1.5", ["specs/node.yaml", "base.dropout", "1.5", "less than 1"]),
+    ("specs/node.yaml", "epochs: 250", "epochs: 2.5", ["specs/node.yaml", "datasets.cifar10.training.epochs", "2.5", "integer"]),
+    ("specs/node.yaml", "channels: 32,", "chanels: 32,", ["specs/node.yaml", "datasets.digits.network", "chanels", "allowed: norm"]),
+    ("specs/ddpm.yaml", "beta_max: 20.0", "beta_max: .inf", ["specs/ddpm.yaml", "base.diffusion.beta_max", "inf", "finite"]),
+    ("specs/ddpm.yaml", "image_size: 8", "image_size: 9", ["specs/ddpm.yaml", "image_size", "9", "divisible by 2"]),
+    ("specs/data.yaml", "md5: c32a", "md5: z32a", ["specs/data.yaml", "cifar10.source", "md5", "z32a"]),
+    ("specs/data.yaml", "kind: digits", "kind: digit", ["specs/data.yaml", "digits.source", "digit", "'digits', 'cifar'"]),
+    ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", ["specs/tables/table1.yaml", "acuracy", "allowed: accuracy"]),
+    ("specs/tables/table3.yaml", "study: ddpm", "study: dpm", ["specs/tables/table3.yaml", "study", "'dpm'", "'node' or 'ddpm'"]),
+    ("specs/ddpm.yaml", "base:\n", "base: [\n", ["ddpm.yaml", "line", "not valid YAML"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"), MISTAKES, ids=[f"{m[0]}:{m[2].strip()}"[:60] for m in MISTAKES]
+)
+def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, new: str, says: list[str]):
+    edit(copy, file, old, new)
+    with pytest.raises(SpecError) as caught:
+        load_project(copy.root)
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in says:
+        assert part in line, f"{part!r} is not in: {line}"
+
+
+def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
+    edit(copy, "params.yaml", "device: auto", "device: gpu")
+    result = copy.run("python", "-m", "pipeline", "check", ok=False)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: params.yaml: compute.device = 'gpu': ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_check_lists_every_model_once(project: Workspace):
+    lines = project.run("python", "-m", "pipeline", "check").stdout.splitlines()
+    assert len(set(lines)) == len(lines)
+    assert "node digits baseline seed 0" in lines
+    assert lines[-1].endswith(f"{len(lines) - 1} models")
