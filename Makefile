@@ -13,6 +13,7 @@ all: repro
 	@echo "The full report: reports/README.md"
 
 repro: $(SETUP)
+	python -m pipeline check --quiet
 	dvc repro
 
 setup: $(SETUP)
@@ -21,7 +22,7 @@ setup: $(SETUP)
 $(SETUP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: CPython 3.11 or newer is needed; try make PYTHON=python3.12" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	"$$($(PYTHON) -c 'import sys; print(sys._base_executable)')" -m venv --clear $(VENV)
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.lock

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,9 +77,18 @@ def _git_revision() -> str:
         return "unknown"
 
 
+def _package_versions(*packages: str) -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
 def write_provenance(name: str, compute: Compute, **facts: Any) -> None:
     """Write what depends on the clock and the host to provenance/NAME.json, which no stage reads."""
-    packages = ("torch", "torchdiffeq", "torchvision", "torch-fidelity", "numpy", "scikit-learn", "dvc", "pydantic")
     torch = sys.modules.get("torch")
     record = {
         "seconds": round(time.time() - _STARTED, 1),
@@ -90,7 +99,7 @@ def write_provenance(name: str, compute: Compute, **facts: Any) -> None:
         "python": platform.python_version(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "compute": compute.model_dump(),
-        "packages": {package: version(package) for package in packages},
+        "packages": _package_versions("torch", "torchdiffeq", "torchvision", "torch-fidelity", "numpy", "dvc"),
         **facts,
     }
     path = Path("provenance") / f"{name}.json"

@@ -23,13 +23,16 @@ def read_panel(project: Project, study: StudyName, dataset: str) -> Panel:
     return Panel(dataset, spec.title, spec.scale, grid.arms, grid.seeds, records)
 
 
-def describe_baseline(project: Project, study: StudyName, dataset: str) -> str:
-    """Network and budget of a dataset's baseline, in one line of fields and values."""
+def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
+    """Network and budgets of a dataset's baseline, one line each, fields and values as in specs/."""
     run = project.resolve(study, dataset, "baseline", 0).model_dump()
-    sections = [run[key] for key in ("network", "training", "diffusion") if key in run]
+    sections: dict[str, dict[str, object]] = {key: value for key, value in run.items() if isinstance(value, dict)}
     if study == "ddpm":
-        sections.append(project.ddpm.datasets[dataset].sampling.model_dump())
-    return "baseline: " + ", ".join(f"{key} {value}" for section in sections for key, value in section.items())
+        sections["sampling"] = project.ddpm.datasets[dataset].sampling.model_dump()
+    return [
+        f"baseline's {name}: " + ", ".join(f"{key} {value}" for key, value in section.items())
+        for name, section in sections.items()
+    ]
 
 
 def main() -> None:

@@ -1,14 +1,27 @@
-"""Downloads, verified before use. The transport is torchvision's."""
+"""Files from a URL, verified before use. What goes over the network is torchvision's business."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 
 def hash_file(path: Path, algorithm: Literal["md5", "sha256"]) -> str:
     """Hexadecimal digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _transfer(url: str, target: Path) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        shutil.copyfile(url2pathname(parts.path), target)
+        return
+    from torchvision.datasets.utils import download_url
+
+    download_url(url, str(target.parent), target.name)
 
 
 def download_file(url: str, folder: Path, digest: str, algorithm: Literal["md5", "sha256"]) -> Path:
@@ -19,8 +32,6 @@ def download_file(url: str, folder: Path, digest: str, algorithm: Literal["md5",
     Raises:
         ValueError: the download failed or its digest is wrong; the message says what to do.
     """
-    from torchvision.datasets.utils import download_url
-
     path = folder / url.rsplit("/", 1)[-1]
     if path.exists() and hash_file(path, algorithm) == digest:
         return path
@@ -28,7 +39,7 @@ def download_file(url: str, folder: Path, digest: str, algorithm: Literal["md5",
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)
     try:
-        download_url(url, str(folder), partial.name)
+        _transfer(url, partial)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
         raise ValueError(

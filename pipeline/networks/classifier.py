@@ -13,11 +13,11 @@ class FeatureClassifier(nn.Module):
             nn.ReLU(),
             nn.Conv2d(32, 64, 3, stride=2, padding=1),
             nn.ReLU(),
-            nn.Conv2d(64, 64, 3, padding=1),
+            nn.Conv2d(64, 128, 3, padding=1),
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2),
+            nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(256, features),
+            nn.Linear(128, features),
             nn.ReLU(),
         )
         self.head = nn.Linear(features, classes)

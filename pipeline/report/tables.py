@@ -150,7 +150,7 @@ def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
     return note
 
 
-def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], str]) -> list[str]:
+def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], list[str]]) -> list[str]:
     records = [record for arm in arms for _, record in sorted(panel.records.get(arm, {}).items())]
     node = [record for record in records if isinstance(record, NodeRecord)]
     ddpm = [record for record in records if isinstance(record, DdpmRecord)]
@@ -161,15 +161,14 @@ def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], str]) ->
         notes.append(_note_node(node))
     if ddpm:
         notes.append(_note_ddpm(ddpm, panel.scale == "embedded"))
-    notes.append(describe(panel.dataset))
-    return notes
+    return notes + describe(panel.dataset)
 
 
-def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], str]) -> str:
+def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:
     """One Markdown table a dataset, each with its protocol below.
 
     Args:
-        describe: dataset to a line about the network and the budget of its runs.
+        describe: dataset to lines about the network and the budgets of its runs.
     """
     parts = [f"## {table.title}", "", table.caption]
     for panel in panels:

@@ -1,0 +1,217 @@
+"""The DAG as a user meets it, with real commands in a copy of the project whose digits take seconds.
+
+The tests of this file share one workspace and run in their order, each going on from where the last one ended.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
+
+RENDERS = {f"render@{name}" for name in ("table1", "table2", "table4", "node_arms")}
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_reduced(tmp_path_factory.mktemp("dag") / "project")
+    workspace.run("dvc", "repro")
+    commit_all(workspace)
+    return workspace
+
+
+def edit_params(work: Workspace, **lists: list) -> None:
+    params = work.read("params.yaml")
+    params["digits"]["node"] |= lists
+    work.write("params.yaml", params)
+
+
+def lock(work: Workspace) -> bytes:
+    return (work.root / "dvc.lock").read_bytes()
+
+
+def test_everything_is_there_after_one_command(work: Workspace):
+    report = (work.root / "reports" / "README.md").read_text()
+    for title in ("Table 1", "Table 2", "Table 3", "Table 4", "Samples"):
+        assert f"## {title}" in report
+    assert (work.root / "reports/previews/ddpm/digits/position=mlp/0.png").is_file()
+    assert work.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_again_nothing_runs(work: Workspace):
+    assert work.executed() == set()
+
+
+def test_bytecode_and_documentation_dirty_nothing(work: Workspace):
+    cache = work.root / "pipeline" / "schema" / "__pycache__"
+    cache.mkdir(exist_ok=True)
+    (cache / "new.cpython-311.pyc").write_bytes(b"x")
+    (work.root / "README.md").write_text("changed")
+    assert work.executed() == set()
+
+
+def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):
+    before = lock(work)
+    for stage in ("train_node_digits@digits-baseline-0", "train_ddpm_digits@digits-position=mlp-0"):
+        assert work.executed("--force", "--single-item", stage) == {stage}
+    assert lock(work) == before
+
+
+def test_a_change_of_the_report_renders_and_trains_nothing(work: Workspace):
+    with (work.root / "pipeline" / "report" / "tables.py").open("a") as file:
+        file.write("# touched\n")
+    assert work.executed() == RENDERS | {"render@table3", "render@ddpm_arms"}
+
+
+def test_a_change_of_cifars_budget_runs_nothing_on_digits(work: Workspace):
+    for name in ("node", "ddpm"):
+        spec = work.read(f"specs/{name}.yaml")
+        spec["datasets"]["cifar10"]["training"]["learning_rate"] = 0.01
+        work.write(f"specs/{name}.yaml", spec)
+    ran = work.executed()
+    assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample", "evaluate"))]
+    assert "check" in ran
+
+
+def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: Workspace):
+    train = "train_node_digits@digits-position=linear,groups=1-0"
+    edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
+    ran = work.executed()
+    assert {stage for stage in ran if stage.startswith("train")} == {train}
+    assert {stage for stage in ran if stage.startswith("evaluate")} == {"evaluate_node@digits"}
+    assert not [stage for stage in ran if stage.startswith(("fetch", "sample"))]
+    assert "`position=linear,groups=1`" in (work.root / "reports" / "node_arms.md").read_text()
+    weights = work.root / "runs/node/digits/position=linear,groups=1/0/last.safetensors"
+    trained = weights.read_bytes()
+
+    edit_params(work, arms=["baseline", "norm=batch"])
+    assert not [stage for stage in work.executed() if stage.startswith(("fetch", "train", "sample"))]
+    assert "position=linear,groups=1" not in (work.root / "reports" / "node_arms.md").read_text()
+
+    shutil.rmtree(weights.parent.parent)
+    edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
+    assert not [stage for stage in work.executed() if stage.startswith(("fetch", "train", "sample"))]
+    assert weights.read_bytes() == trained
+
+
+def test_a_new_seed_trains_that_seed_of_every_arm(work: Workspace):
+    edit_params(work, arms=["baseline", "norm=batch"], seeds=[0, 5])
+    trained = {stage for stage in work.executed() if stage.startswith("train")}
+    assert trained == {f"train_node_digits@digits-{arm}-5" for arm in ("baseline", "norm=batch")}
+    assert "±" in (work.root / "reports" / "table1.md").read_text()
+
+
+def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
+    commit_all(work)
+    edit_params(work, seeds=[0])
+    changed = work.run("dvc", "params", "diff").stdout
+    assert "digits.node.seeds" in changed
+    shown = work.run("dvc", "metrics", "show").stdout
+    assert "records/node/digits/baseline/0.json" in shown
+    assert "records/ddpm/digits/position=mlp/0.json" in shown
+    work.run("dvc", "repro")
+    assert "records/node/digits/baseline/5.json" in work.run("dvc", "metrics", "diff").stdout
+    assert "train_node_digits@digits-baseline-0" in work.run("dvc", "dag").stdout
+    work.run("git", "checkout", "-q", ".")
+    work.run("dvc", "checkout", "-q")
+
+
+def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
+    work.run("dvc", "exp", "run", "-S", "digits.node.arms=[baseline,groups=2]", "-S", "digits.node.seeds=[0]")
+    assert (work.root / "records/node/digits/groups=2/0.json").is_file()
+    assert "`groups=2`" in (work.root / "reports" / "node_arms.md").read_text()
+    assert len(work.run("dvc", "exp", "list", "--name-only").stdout.split()) == 1
+    work.run("git", "checkout", "-q", ".")
+    work.run("git", "clean", "-fdq")
+    work.run("dvc", "checkout", "-q")
+    assert work.executed() == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "threads: 2",
+            "threads: 0",
+            "error: params.yaml: compute.threads = 0: Input should be greater than or equal to 1",
+        ),
+        ("threads: 2", "threads: 2\n  thread: 2", "error: params.yaml: compute: unknown key thread; allowed: device"),
+        ("- norm=batch", "- norm=bach", "error: params.yaml: digits.node.arms.1: arm 'norm=bach'"),
+    ],
+)
+def test_dvc_repro_refuses_a_mistake_before_anything_runs(work: Workspace, old: str, new: str, says: str):
+    path = work.root / "params.yaml"
+    right = path.read_text()
+    assert old in right
+    path.write_text(right.replace(old, new, 1))
+    result = work.run("dvc", "repro", ok=False)
+    path.write_text(right)
+    assert result.returncode != 0
+    output = result.stdout + result.stderr
+    assert says in output
+    assert "Traceback" not in output
+    assert [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")] == ["check"]
+
+
+def test_a_clone_without_data_has_nothing_to_do(work: Workspace, tmp_path: Path):
+    work.run("git", "clone", "-q", str(work.root), str(tmp_path / "clone"))
+    clone = Workspace(tmp_path / "clone")
+    dry = clone.run("dvc", "repro", "--allow-missing", "--dry").stdout
+    assert "Running stage" not in dry, dry
+
+
+def test_the_committed_lock_records_and_report_agree(tmp_path: Path):
+    """In a fresh clone of this project, without data, there is nothing to do."""
+    clone = copy_project(tmp_path / "clone")
+    commit_all(clone)
+    dry = clone.run("dvc", "repro", "--allow-missing", "--dry").stdout
+    assert "Running stage" not in dry, dry
+
+
+def test_an_arm_of_two_tables_is_one_stage():
+    names = Workspace(ROOT).run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert len(set(names)) == len(names)
+    for seed in (0, 1):
+        assert names.count(f"train_node_digits@digits-baseline-{seed}") == 1
+    tables = [(ROOT / "specs" / "tables" / f"table{number}.yaml").read_text() for number in (1, 4)]
+    assert all("arm: baseline" in table for table in tables)
+
+
+def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_path: Path):
+    """The paper's datasets take the same path: a local archive in the true format, a network cut down."""
+    from test_data import cifar_archive
+
+    work = make_reduced(tmp_path / "project")
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    md5 = cifar_archive(archive, each=30)
+    data = work.read("specs/data.yaml")
+    data["datasets"]["cifar10"]["source"] |= {"url": archive.as_uri(), "md5": md5}
+    data["datasets"]["cifar10"]["extractor"]["url"] = (tmp_path / "weights.pth").as_uri()
+    work.write("specs/data.yaml", data)
+    node = work.read("specs/node.yaml")
+    node["datasets"]["cifar10"]["network"] = {"channels": 8, "stem_channels": 8, "groups": 4}
+    node["datasets"]["cifar10"]["training"] |= {"epochs": 1}
+    work.write("specs/node.yaml", node)
+    ddpm = work.read("specs/ddpm.yaml")
+    ddpm["datasets"]["cifar10"]["network"] = {"channels": 8, "groups": 4, "blocks": 1}
+    ddpm["datasets"]["cifar10"]["training"] |= {"steps": 1}
+    ddpm["datasets"]["cifar10"]["sampling"] |= {"images": 4, "steps": 2}
+    work.write("specs/ddpm.yaml", ddpm)
+    params = work.read("params.yaml")
+    params["studies"] = {"node": ["cifar10"], "ddpm": ["cifar10"]}
+    params["digits"] = {study: {"seeds": [], "arms": []} for study in ("node", "ddpm")}
+    params["cifar10"] = {study: {"seeds": [0], "arms": ["baseline"]} for study in ("node", "ddpm")}
+    work.write("params.yaml", params)
+
+    ran = work.executed("evaluate_node@cifar10", "sample_cifar10@cifar10-baseline-0", "render@table1")
+    assert "train_node_cifar10@cifar10-baseline-0" in ran
+    assert not [stage for stage in ran if "digits" in stage]
+    table = (work.root / "reports" / "table1.md").read_text()
+    assert "91.76" in table
+    assert "not the paper's scale" not in table
+    result = work.run("dvc", "repro", "evaluate_ddpm_cifar10@cifar10-baseline-0", ok=False)
+    assert result.returncode != 0
+    output = result.stdout + result.stderr
+    assert "weights.pth: download failed" in output
+    assert "put the file at downloads/weights.pth by hand" in output
+    assert "Traceback" not in output

@@ -1,0 +1,274 @@
+"""Sources in their true formats, verified downloads from a local server, and augmentation against torchvision."""
+
+import hashlib
+import http.server
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from problems import ROOT
+from torchvision.transforms.v2 import functional as reference
+
+from pipeline.data.arrays import Split, read_split, write_split
+from pipeline.data.batches import (
+    adjust_hue,
+    adjust_saturation,
+    crop_randomly,
+    flip_randomly,
+    jitter_colours,
+    normalise_images,
+    order_images,
+    split_batches,
+)
+from pipeline.data.download import download_file
+from pipeline.data.fetch import fetch_dataset, fetch_digits, resize_images
+from pipeline.data.preview import write_preview
+from pipeline.schema.data import CifarSource, DigitsSource, load_data_spec
+
+
+def digits_source() -> DigitsSource:
+    source = load_data_spec(ROOT).datasets["digits"].source
+    assert isinstance(source, DigitsSource)
+    return source
+
+
+def cifar_archive(path: Path, classes: int = 10, each: int = 4, members: int = 6, cut: int = 0, label: int = 0) -> str:
+    """Write an archive in CIFAR's binary format with `each` images a file; returns its md5."""
+    generator = np.random.default_rng(0)
+    if classes == 10:
+        names = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)] + [
+            "cifar-10-batches-bin/test_batch.bin"
+        ]
+        labels = [[i % 10] for i in range(each)]
+    else:
+        names = ["cifar-100-binary/train.bin", "cifar-100-binary/test.bin"]
+        labels = [[19, 99 - i] for i in range(each)]  # coarse, fine
+    labels[-1][-1] += label
+    with tarfile.open(path, "w:gz") as archive:
+        for name in names[:members]:
+            pixels = generator.integers(0, 256, (each, 3072), dtype=np.uint8)
+            content = np.concatenate([np.array(labels, np.uint8), pixels], 1).tobytes()
+            content = content[: len(content) - cut]
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def test_the_digits_are_the_bundled_ones_split_by_class():
+    train, test = fetch_digits(digits_source(), 10)
+    assert (len(train.images), len(test.images)) == (1437, 360)
+    assert train.images.shape[1:] == (1, 8, 8)
+    assert (train.images.min(), train.images.max()) == (0, 255)
+    shares = [np.bincount(split.labels, minlength=10) / len(split.labels) for split in (train, test)]
+    assert np.abs(shares[0] - shares[1]).max() < 0.01
+    together = np.concatenate([train.images, test.images]).reshape(1797, 64)
+    assert len(np.unique(together, axis=0)) == 1797  # nothing twice, so nothing in both
+
+
+def test_digits_with_another_checksum_are_refused():
+    source = digits_source().model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(ValueError, match=r"digits: sha256 is .* expected 000"):
+        fetch_digits(source, 10)
+
+
+def test_resizing_keeps_flat_images_flat_and_averages_to_the_same_mean():
+    flat = np.full((2, 1, 8, 8), 77, np.uint8)
+    assert (resize_images(flat, 18) == 77).all()
+    train, _ = fetch_digits(digits_source(), 10)
+    enlarged = resize_images(train.images[:200], 18)
+    assert enlarged.shape == (200, 1, 18, 18)
+    assert enlarged.mean() == pytest.approx(train.images[:200].mean(), rel=0.03)
+    assert resize_images(train.images, 8) is train.images
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifars_binary_format_is_read_record_by_record(tmp_path: Path, classes: int):
+    path = tmp_path / "cifar.tar.gz"
+    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, classes))
+    train, test = fetch_dataset(source, classes, tmp_path / "downloads")
+    assert train.images.shape == ((20 if classes == 10 else 4), 3, 32, 32)
+    assert test.images.shape == (4, 3, 32, 32)
+    with tarfile.open(path) as archive:
+        raw = archive.extractfile(archive.getnames()[0]).read()  # type: ignore[union-attr]
+    offset = 1 if classes == 10 else 2
+    assert train.labels[0] == raw[offset - 1]  # the fine label, where there are two
+    assert train.images[0, 0, 0, 1] == raw[offset + 1]  # red, first row, second pixel
+    assert train.images[0, 2, 31, 31] == raw[offset + 3071]  # blue, last pixel
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ({"members": 5}, r"no file .*test_batch"),
+        ({"cut": 1}, "not a multiple of 3073"),
+        ({"label": 9}, "a label is 12"),
+    ],
+)
+def test_a_wrong_archive_is_refused(tmp_path: Path, how: dict[str, int], says: str):
+    path = tmp_path / "cifar.tar.gz"
+    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, **how))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=says):
+        fetch_dataset(source, 10, tmp_path / "downloads")
+
+
+def test_what_is_no_archive_is_refused(tmp_path: Path):
+    path = tmp_path / "cifar.tar.gz"
+    path.write_bytes(b"<html>not found</html>")
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    with pytest.raises(ValueError, match=r"not a readable tar\.gz"):
+        fetch_dataset(CifarSource(kind="cifar", url=path.as_uri(), md5=md5), 10, tmp_path / "downloads")
+
+
+class Server:
+    """A local HTTP server of one folder that counts its answers and may cut them short."""
+
+    def __init__(self, folder: Path) -> None:
+        self.answers = 0
+        self.keep: int | None = None
+        outer = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def do_GET(self):
+                outer.answers += 1
+                if outer.keep is None:
+                    super().do_GET()
+                    return
+                content = (folder / self.path.lstrip("/")).read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: outer.keep])
+
+            def log_message(self, *args):
+                pass
+
+        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "file.bin").write_bytes(bytes(range(256)) * 1000)
+    running = Server(folder)
+    yield running
+    running.httpd.shutdown()
+    running.httpd.server_close()
+
+
+SHA256 = hashlib.sha256(bytes(range(256)) * 1000).hexdigest()
+
+
+def test_a_download_is_verified_and_kept(server: Server, tmp_path: Path):
+    path = download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+    answers = server.answers
+    assert download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256") == path
+    assert server.answers == answers
+    assert [entry.name for entry in (tmp_path / "kept").iterdir()] == ["file.bin"]
+
+
+def test_a_corrupt_file_on_disk_is_fetched_again(server: Server, tmp_path: Path):
+    path = download_file(f"{server.url}/file.bin", tmp_path, SHA256, "sha256")
+    path.write_bytes(b"corrupt")
+    download_file(f"{server.url}/file.bin", tmp_path, SHA256, "sha256")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+
+
+def test_wrong_bytes_are_refused_and_leave_nothing_behind(server: Server, tmp_path: Path):
+    with pytest.raises(ValueError, match="expected 0000"):
+        download_file(f"{server.url}/file.bin", tmp_path / "kept", "0" * 64, "sha256")
+    server.keep = 1000  # the connection breaks in the middle
+    with pytest.raises(ValueError, match=r"download failed|expected"):
+        download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256")
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_failed_download_says_where_to_put_the_file(server: Server, tmp_path: Path):
+    with pytest.raises(
+        ValueError, match=r"nothing\.bin: download failed .*404.* put the file at .*nothing\.bin by hand"
+    ):
+        download_file(f"{server.url}/nothing.bin", tmp_path, SHA256, "sha256")
+
+
+def test_a_split_survives_the_disk_and_gives_the_same_bytes(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 4), dtype=np.uint8)
+    split = Split(images, np.array([0, 4, 2]), 5)
+    for name in ("first", "again"):
+        write_split(tmp_path / name, split)
+    back = read_split(tmp_path / "first")
+    assert np.array_equal(back.images, images)
+    assert (back.labels.tolist(), back.classes) == ([0, 4, 2], 5)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_an_epoch_visits_every_image_once_and_keeps_the_last_batch():
+    order = order_images(10, torch.Generator().manual_seed(0))
+    batches = list(split_batches(order, 4))
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert sorted(torch.cat(batches).tolist()) == list(range(10))
+
+
+def test_hue_and_saturation_are_torchvisions():
+    images = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    images[0] = 0.4  # grey has no hue
+    for value in (-0.5, -0.05, 0.0, 0.03, 0.4):
+        ours = adjust_hue(images, torch.full((6,), value))
+        torch.testing.assert_close(ours, reference.adjust_hue(images, value), atol=2e-5, rtol=0)
+    for value in (0.0, 0.95, 1.0, 1.3):
+        ours = adjust_saturation(images, torch.full((6,), value))
+        torch.testing.assert_close(ours, reference.adjust_saturation(images, value), atol=1e-5, rtol=0)
+
+
+def test_jitter_differs_between_images_and_stays_within_its_bounds():
+    image = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1).expand(500, 3, 1, 1)
+    jittered = jitter_colours(image, 0.05, 0.05, torch.Generator().manual_seed(0))
+    assert jittered.std(0).min() > 1e-3
+    assert ((jittered - image).abs() < 0.2).all()
+    assert torch.equal(jitter_colours(image, 0.0, 0.0, torch.Generator()), image)
+
+
+def test_a_crop_is_a_window_of_the_padded_image_and_all_windows_come_up():
+    image = torch.arange(1.0, 17).view(1, 1, 4, 4)
+    crops = crop_randomly(image.expand(400, 1, 4, 4), 1, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(image[0, 0], (1, 1, 1, 1))
+    windows = {tuple(padded[i : i + 4, j : j + 4].flatten().tolist()) for i in range(3) for j in range(3)}
+    assert {tuple(crop.flatten().tolist()) for crop in crops} == windows
+
+
+def test_flips_mirror_half_of_the_images():
+    image = torch.arange(16.0).view(1, 1, 4, 4).expand(1000, 1, 4, 4)
+    flipped = flip_randomly(image, torch.Generator().manual_seed(0))
+    same = (flipped == image).flatten(1).all(1)
+    mirrored = (flipped == image.flip(-1)).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert 400 < same.sum() < 600
+
+
+def test_normalisation_uses_each_channels_constants():
+    images = torch.tensor([0.5, 1.0]).view(1, 2, 1, 1)
+    assert normalise_images(images, [0.5, 0.0], [0.1, 2.0]).flatten().tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_preview_shows_the_images_in_their_order(tmp_path: Path, channels: int):
+    from PIL import Image
+
+    images = np.zeros((6, channels, 8, 8), np.uint8)
+    images[4] = 200
+    write_preview(tmp_path / "grid.png", images, columns=3, rows=2, side=8)
+    picture = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert picture.shape[:2] == (18, 28)
+    assert (picture[12, 14] == 200).all()  # second row, second column
+    assert (picture[2, 14] == 0).all()

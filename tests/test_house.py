@@ -1,0 +1,103 @@
+"""The shape of the project: layers, dependencies of the stages, empty packages."""
+
+from pathlib import Path
+
+import pytest
+from imports import ROOT, close_imports, direct_imports
+from ruamel.yaml import YAML
+
+# A file imports from its own room or from a lower layer; rooms of one layer never import each other.
+LAYERS = [
+    {"schema"},
+    {"process"},
+    {"data", "ode", "diffusion", "metrics", "report"},
+    {"networks"},
+    {"training"},
+    {"stages", "__main__"},
+]
+FILES = sorted(path.relative_to(ROOT) for room in ("pipeline", "stages") for path in (ROOT / room).rglob("*.py"))
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+
+
+def room(path: Path) -> str:
+    if path.parts[0] == "stages":
+        return "stages"
+    return path.parts[1].removesuffix(".py")
+
+
+def layer(path: Path) -> int:
+    return next(index for index, rooms in enumerate(LAYERS) if room(path) in rooms)
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.name != "__init__.py"], ids=str)
+def test_a_file_imports_only_its_room_and_lower_layers(path: Path):
+    for imported in direct_imports(path):
+        assert room(imported) == room(path) or layer(imported) < layer(path), f"{path} imports {imported}"
+        assert path not in close_imports(imported), f"{path} and {imported} import each other"
+
+
+def test_packages_re_export_nothing():
+    for path in FILES:
+        if path.name == "__init__.py":
+            assert (ROOT / path).read_text() == "", path
+
+
+def entry(stage: dict) -> Path:
+    """The file that a stage's last Python command runs."""
+    commands = [command.split() for command in stage["cmd"] if command.startswith("python -m ")]
+    module = commands[-1][2]
+    return Path("pipeline/__main__.py") if module == "pipeline" else Path(*module.split(".")).with_suffix(".py")
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_a_stage_depends_on_exactly_the_files_it_imports(name: str):
+    stage = STAGES[name].get("do", STAGES[name])
+    listed = {Path(dep) for dep in stage["deps"] if dep.endswith(".py")}
+    assert listed == close_imports(entry(stage))
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_a_stage_begins_with_the_check(name: str):
+    stage = STAGES[name].get("do", STAGES[name])
+    assert stage["cmd"][0] == "python -m pipeline check --quiet"
+
+
+def test_trainings_know_nothing_of_evaluation_and_report():
+    for stage in ("train_node", "train_ddpm", "train_extractor"):
+        rooms = {room(path) for path in close_imports(Path(f"stages/{stage}.py"))}
+        assert not rooms & {"metrics", "report"}
+        assert Path("pipeline/schema/panel.py") not in close_imports(Path(f"stages/{stage}.py"))
+    assert not {room(path) for path in close_imports(Path("stages/render.py"))} & {"networks", "training", "metrics"}
+
+
+@pytest.mark.parametrize("stage", ["fetch", "evaluate_node", "render", "report"])
+def test_stages_that_need_no_torch_import_none(stage: str):
+    for path in close_imports(Path(f"stages/{stage}.py")):
+        lines = (ROOT / path).read_text().splitlines()
+        assert not [line for line in lines if line.startswith(("import torch", "from torch"))], path
+
+
+def test_third_parties_are_named_in_one_room_each():
+    for package, home in {"torchdiffeq": "ode/solve.py", "torch_fidelity": "metrics/generative.py"}.items():
+        users = [
+            path for path in FILES if f"import {package}" in (t := (ROOT / path).read_text()) or f"from {package}" in t
+        ]
+        assert users == [Path("pipeline") / home]
+
+
+def test_the_lock_is_pinned_with_hashes_and_names_no_index():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    packages = [line for line in lines if line and not line.startswith((" ", "#"))]
+    assert all("==" in line and line.endswith("\\") for line in packages)
+    assert not [line for line in lines if "://" in line or "index" in line.split("==")[0]]
+    names = {line.split("==")[0] for line in packages}
+    assert names >= {
+        "dvc",
+        "torch",
+        "torchdiffeq",
+        "pydantic",
+        "torchvision",
+        "torch-fidelity",
+        "docker",
+        "ruamel-yaml-clib",
+    }
