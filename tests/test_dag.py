@@ -117,7 +117,7 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
 
 
 def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
-    work.run("dvc", "exp", "run", "-S", "digits.node.arms=[baseline,groups=2]", "-S", "digits.node.seeds=[0]")
+    work.run("dvc", "exp", "run", "-S", 'digits.node.arms=[baseline,"groups=2"]', "-S", "digits.node.seeds=[0]")
     assert (work.root / "records/node/digits/groups=2/0.json").is_file()
     assert "`groups=2`" in (work.root / "reports" / "node_arms.md").read_text()
     assert len(work.run("dvc", "exp", "list", "--name-only").stdout.split()) == 1
