@@ -14,7 +14,7 @@ import torch
 from problems import ROOT
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.data.arrays import Split, read_split, write_split
+from pipeline.data.arrays import Split, read_arrays, read_split, write_split
 from pipeline.data.batches import (
     adjust_hue,
     adjust_saturation,
@@ -211,6 +211,15 @@ def test_a_split_survives_the_disk_and_gives_the_same_bytes(tmp_path: Path):
     assert np.array_equal(back.images, images)
     assert (back.labels.tolist(), back.classes) == ([0, 4, 2], 5)
     assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    path = tmp_path / "split"
+    write_split(path, Split(np.zeros((3, 1, 4, 4), np.uint8), np.array([0, 1, 0]), 2))
+    path.write_bytes(path.read_bytes()[:-5])
+    for read in (read_split, read_arrays):
+        with pytest.raises(ValueError, match=r"split: not a whole safetensors file"):
+            read(path)
 
 
 def test_an_epoch_visits_every_image_once_and_keeps_the_last_batch():

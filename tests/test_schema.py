@@ -1,5 +1,6 @@
 """Arms, merging, and the one line that a mistake ends in."""
 
+import json
 import re
 from pathlib import Path
 
@@ -143,6 +144,34 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     assert result.stdout == ""
     assert result.stderr.startswith("error: params.yaml: compute.device = 'gpu': ")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("node", "digits", "groups=5"), "groups = 5 does not divide 16"),
+        (("node", "mnist", "baseline"), "'mnist' is not there; known: digits, cifar10, cifar100"),
+        (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: Input should be greater than or equal to 0"),
+    ],
+)
+def test_show_refuses_in_one_line(project: Workspace, arguments: tuple[str, ...], says: str):
+    result = project.run("python", "-m", "pipeline", "show", *arguments, ok=False)
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_show_prints_a_run_with_its_parameters(project: Workspace):
+    shown = json.loads(
+        project.run("python", "-m", "pipeline", "show", "node", "cifar10", "norm=batch", "--json").stdout
+    )
+    assert shown["num_params"] == 2_023_562
+    assert shown["network"]["norm"] == "batch"
+    assert shown["training"]["epochs"] == 250
+    assert (
+        "network.position                 mlp"
+        in project.run("python", "-m", "pipeline", "show", "ddpm", "digits", "position=mlp").stdout
+    )
 
 
 def test_check_lists_every_model_once(project: Workspace):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 
@@ -34,9 +34,16 @@ def write_split(path: Path, split: Split) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """Read a split that `write_split` wrote."""
-    with safe_open(path, framework="numpy") as file:
-        return Split(file.get_tensor("images"), file.get_tensor("labels"), int(file.metadata()["classes"]))
+    """Read a split that `write_split` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return Split(file.get_tensor("images"), file.get_tensor("labels"), int(file.metadata()["classes"]))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {error}") from None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -46,5 +53,12 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read named arrays."""
-    return dict(load_file(path))
+    """Read named arrays.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {error}") from None

@@ -24,7 +24,8 @@ class _Layers:
         self.network = network
 
     def _initialise(self, layer: nn.Conv2d | nn.Linear, branch: Branch, scale: float) -> None:
-        fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(layer.weight)
+        fan_in = layer.weight[0].numel()
+        fan_out = layer.weight[:, 0].numel()
         bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
         nn.init.uniform_(layer.weight, -bound, bound)
         assert layer.bias is not None

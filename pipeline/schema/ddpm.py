@@ -73,7 +73,7 @@ class Diffusion(Strict):
 class DdpmTraining(Strict):
     """The recipe: Adam, linear warm-up, clipped gradients, an exponential moving average of the weights."""
 
-    image_size: int = Field(ge=4, le=1024, description="pixels a side; a size that data.yaml provides")
+    image_size: int = Field(ge=4, le=1024, description="pixels a side, to which the images are brought when fetched")
     steps: int = Field(ge=1, description="optimiser steps")
     batch_size: int = Field(ge=1, description="images a step")
     learning_rate: float = Field(gt=0, description="after the warm-up")
@@ -178,7 +178,5 @@ def resolve_ddpm_run(spec: DdpmSpec, dataset: str, arm: str, seed: int) -> DdpmR
     baseline = resolve_ddpm_baseline(spec, dataset)
     layers = merge(baseline.model_dump(), resolve_arm(arm, baseline))
     network = validate(DdpmNetwork, layers, f"ddpm {dataset} arm {arm!r}")
-    training = spec.datasets[dataset].training
-    return DdpmRun(
-        dataset=dataset, arm=arm, seed=seed, network=network, diffusion=spec.base.diffusion, training=training
-    )
+    fields = {"dataset": dataset, "arm": arm, "seed": seed, "network": network, "diffusion": spec.base.diffusion}
+    return validate(DdpmRun, {**fields, "training": spec.datasets[dataset].training}, f"ddpm {dataset} arm {arm!r}")

@@ -52,7 +52,7 @@ class NodeNetwork(Strict):
 class NodeTraining(Strict):
     """The recipe: optimiser, a falling rate, augmentation."""
 
-    image_size: int = Field(ge=12, le=1024, description="pixels a side; a size that data.yaml provides")
+    image_size: int = Field(ge=12, le=1024, description="pixels a side, to which the images are brought when fetched")
     epochs: int = Field(ge=1, description="passes over the training split")
     batch_size: int = Field(ge=2, description="images a step, and a test batch")
     learning_rate: float = Field(gt=0, description="at the start")
@@ -129,4 +129,5 @@ def resolve_node_run(spec: NodeSpec, dataset: str, arm: str, seed: int) -> NodeR
     baseline = resolve_node_baseline(spec, dataset)
     layers = merge(baseline.model_dump(), resolve_arm(arm, baseline))
     network = validate(NodeNetwork, layers, f"node {dataset} arm {arm!r}")
-    return NodeRun(dataset=dataset, arm=arm, seed=seed, network=network, training=spec.datasets[dataset].training)
+    fields = {"dataset": dataset, "arm": arm, "seed": seed, "network": network}
+    return validate(NodeRun, {**fields, "training": spec.datasets[dataset].training}, f"node {dataset} arm {arm!r}")

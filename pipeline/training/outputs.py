@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from pydantic import BaseModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -36,8 +37,15 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
-    """Load weights that `write_weights` wrote; names and shapes must match."""
-    network.load_state_dict(load_file(path), strict=True)
+    """Load weights that `write_weights` wrote.
+
+    Raises:
+        ValueError: the file is damaged, or is of another network.
+    """
+    try:
+        network.load_state_dict(load_file(path), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
 def write_history(path: Path, rows: Sequence[Mapping[str, float | int]]) -> None:
