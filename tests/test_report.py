@@ -95,6 +95,12 @@ def test_the_papers_differences_are_those_of_its_rows(name: str, dataset: str, d
     assert [round(value - accuracies[0], 2) for value in accuracies[1:]] == differences
 
 
+def test_records_of_different_protocols_are_not_passed_off_as_one():
+    records = {"baseline": {0: ddpm_record(17.5), 1: ddpm_record(17.0).model_copy(update={"training_steps": 9})}}
+    text = render_table(load_table(ROOT, "table3"), [panel(records)], describe)
+    assert "(mixed: 500, 9) training steps" in text
+
+
 def test_a_fid_on_digits_is_said_to_be_comparable_with_nothing_else():
     records = {"baseline": {0: ddpm_record(17.5)}}
     text = render_table(load_table(ROOT, "table3"), [panel(records, seeds=[0])], describe)

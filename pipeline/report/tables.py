@@ -65,20 +65,27 @@ def _values(records: Mapping[int, Record], key: str) -> dict[int, float]:
     return {seed: float(getattr(record, key)) for seed, record in records.items()}
 
 
+def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:
+    """The paper's values on a dataset: arm to column to value; empty where it has none."""
+    return table.paper.values.get(dataset, {}) if table.paper is not None else {}
+
+
+def _paper_columns(table: Table, dataset: str) -> list[Column]:
+    arms = _paper_values(table, dataset).values()
+    return [column for column in table.columns if any(column.key in values for values in arms)]
+
+
 def _paper_cells(table: Table, dataset: str, arm: str) -> list[str]:
-    assert table.paper is not None
-    values, cells = table.paper.values[dataset], []
-    reference = values[reference_arm(table)]
-    for column in table.columns:
-        if not any(column.key in arms for arms in values.values()):
-            continue
+    values, cells = _paper_values(table, dataset), []
+    for column in _paper_columns(table, dataset):
         value = values.get(arm, {}).get(column.key)
+        reference = values.get(reference_arm(table), {}).get(column.key)
         cells.append("—" if value is None else f"{value:.{column.digits}f}")
         if column.difference:
-            if value is None or arm == reference_arm(table):
+            if value is None or reference is None or arm == reference_arm(table):
                 cells.append("—")
             else:
-                cells.append(f"{value - reference[column.key]:+.{column.digits}f}")
+                cells.append(f"{value - reference:+.{column.digits}f}")
     return cells
 
 
@@ -86,12 +93,8 @@ def _header(table: Table, dataset: str) -> list[str]:
     header = ["Setting", "Arm", "n"]
     for column in table.columns:
         header += [column.label, "Diff"] if column.difference else [column.label]
-    if table.paper is not None and dataset in table.paper.values:
-        for column in table.columns:
-            if any(column.key in arms for arms in table.paper.values[dataset].values()):
-                header.append(f"paper: {column.label}")
-                if column.difference:
-                    header.append("paper: Diff")
+    for column in _paper_columns(table, dataset):
+        header += [f"paper: {column.label}", "paper: Diff"] if column.difference else [f"paper: {column.label}"]
     return header
 
 
@@ -107,9 +110,7 @@ def _row(table: Table, panel: Panel, row: Row) -> list[str]:
         cells.append(format_summary(summarise(values), column.digits) if values else next(absent, "—"))
         if column.difference:
             cells.append(_difference(table, row.arm, values, _values(reference, column.key), column))
-    if table.paper is not None and panel.dataset in table.paper.values:
-        cells += _paper_cells(table, panel.dataset, row.arm)
-    return cells
+    return cells + _paper_cells(table, panel.dataset, row.arm)
 
 
 def _difference(
@@ -127,20 +128,26 @@ def _rows(table: Table, panel: Panel) -> list[Row]:
     return [Row(arm=arm, label="Baseline" if arm == BASELINE else arm.replace(",", ", ")) for arm in arms]
 
 
+def _protocol(records: Sequence[Record], key: str) -> str:
+    """The value that all records share; records that disagree are shown to."""
+    values = sorted({str(getattr(record, key)) for record in records})
+    return values[0] if len(values) == 1 else f"(mixed: {', '.join(values)})"
+
+
 def _note_node(records: Sequence[NodeRecord]) -> str:
-    first = records[0]
     return (
-        f"accuracy and NFE at the best of {first.epochs} epochs by test accuracy, as in the paper's reference recipe, "
-        f"and accuracy at the last; {first.images} test images; NFE: forward, mean over test batches"
+        f"accuracy and NFE at the best of {_protocol(records, 'epochs')} epochs by test accuracy, as in the paper's "
+        f"reference recipe, and accuracy at the last; {_protocol(records, 'images')} test images; NFE: forward, mean "
+        "over test batches"
     )
 
 
 def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
-    first = records[0]
+    keys = ("training_steps", "sampling_steps", "images", "reference_images", "extractor", "isc_splits")
+    training, sampling, images, reference, extractor, splits = (_protocol(records, key) for key in keys)
     note = (
-        f"{first.training_steps} training steps, {first.sampling_steps} sampling steps; {first.images} samples against "
-        f"{first.reference_images} training images; features and logits of `{first.extractor}`, "
-        f"{first.isc_splits} IS split(s)"
+        f"{training} training steps, {sampling} sampling steps; {images} samples against {reference} training images; "
+        f"features and logits of `{extractor}`; splits of the IS: {splits}"
     )
     if embedded:
         note += (

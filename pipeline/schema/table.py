@@ -53,8 +53,11 @@ def load_table(root: Path, name: str) -> Table:
     for column in table.columns:
         if column.key not in known:
             raise SpecError(f"{file}: columns: unknown key {column.key!r}; allowed: {', '.join(known)}")
+    shown = [row.arm for row in table.rows] if table.rows != "all" else []
     for dataset, arms in (table.paper.values if table.paper else {}).items():
         for arm, values in arms.items():
+            if arm not in shown:
+                raise SpecError(f"{file}: paper.values.{dataset}: {arm!r} is no row; allowed: {', '.join(shown)}")
             for key in values:
                 if key not in known:
                     raise SpecError(f"{file}: paper.values.{dataset}.{arm}: unknown key {key!r}")
