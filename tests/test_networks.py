@@ -128,10 +128,10 @@ def test_ddpm_parameter_counts(arm: str, expected: int):
         assert count(UNet(ddpm_network("cifar10", arm), 3, 32)) == expected
 
 
-def test_the_ode_block_sees_8x8_on_cifar_and_4x4_on_digits():
-    assert (ode_size(32), ode_size(16)) == (8, 4)
-    stem = NodeClassifier(node_network(), 1, 16, 10).stem
-    assert stem(torch.zeros(1, 1, 16, 16)).shape == (1, 32, 4, 4)
+def test_the_ode_block_sees_8x8_on_cifar_and_3x3_on_digits():
+    assert (ode_size(32), ode_size(12)) == (8, 3)
+    stem = NodeClassifier(node_network(), 1, 12, 10).stem
+    assert stem(torch.zeros(1, 1, 12, 12)).shape == (1, 32, 3, 3)
 
 
 @pytest.mark.parametrize("zero_bias", ["none", "conv", "time", "all"])
