@@ -23,6 +23,7 @@ class Workspace:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         home = self.root.parent / "home"
         environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
+        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         result = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         if ok and result.returncode:
             raise AssertionError(
@@ -58,12 +59,13 @@ def copy_project(target: Path) -> Workspace:
 
 
 def commit_all(workspace: Workspace) -> None:
-    """Commit everything in the workspace."""
-    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    """Commit everything in the workspace, which becomes a repository with an identity of its own."""
     if not (workspace.root / ".git").exists():
         workspace.run("git", "init", "-q")
+        for key, value in {"user.name": "test", "user.email": "test@example.org", "commit.gpgsign": "false"}.items():
+            workspace.run("git", "config", key, value)
     workspace.run("git", "add", "-A")
-    workspace.run(*git, "commit", "-qm", "test")
+    workspace.run("git", "commit", "-qm", "test")
 
 
 def make_reduced(target: Path) -> Workspace:
