@@ -124,7 +124,10 @@ def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
     work.run("git", "checkout", "-q", ".")
     work.run("git", "clean", "-fdq")
     work.run("dvc", "checkout", "-q")
+    # The experiment's models stay in runs/, below the folder that the evaluation depends on: it alone looks again.
+    assert work.executed() <= {"evaluate_node@digits"}
     assert work.executed() == set()
+    assert work.run("git", "status", "--porcelain", "records", "reports").stdout == ""
 
 
 @pytest.mark.parametrize(
