@@ -137,6 +137,24 @@ def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, 
         assert part in line, f"{part!r} is not in: {line}"
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "params.yaml: None: a mapping of keys is needed"),
+        ("- a\n", "params.yaml: ['a']: a mapping of keys is needed"),
+        ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
+        ("a: " + "[" * 20_000, "not valid YAML"),
+        ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(copy: Workspace, content: str, says: str):
+    (copy.root / "params.yaml").write_text(content)
+    result = copy.run("python", "-m", "pipeline", "check", ok=False)
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     edit(copy, "params.yaml", "device: auto", "device: gpu")
     result = copy.run("python", "-m", "pipeline", "check", ok=False)

@@ -72,7 +72,7 @@ def _describe(error: ErrorDetails, file: str, prefix: str) -> str:
         return f"{file}: {key + ': ' if key else ''}{message}"
     value = repr(error["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{file}: {key} = {shown}: {message}"
+    return f"{file}: {key} = {shown}: {message}" if key else f"{file}: {shown}: a mapping of keys is needed"
 
 
 def validate(model: type[ModelT], data: Any, file: str, prefix: str = "") -> ModelT:
