@@ -57,10 +57,10 @@ def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage or command; the user's mistakes end in one line on stderr and exit status 1, no traceback."""
+    """Run a stage or command; a user's mistake or a diverging training ends in one line on stderr and status 1."""
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, ArithmeticError, OSError) as error:
         if os.environ.get("PIPELINE_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

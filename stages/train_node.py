@@ -1,6 +1,7 @@
 """train_node DATASET ARM SEED: one classifier -> runs/node/DATASET/ARM/SEED/."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
@@ -27,7 +28,9 @@ def main() -> None:
     device = choose_device(compute.device)
     name = f"node/{run.dataset}/{run.arm}/{run.seed}"
     train, test = read_split(data / "train.safetensors"), read_split(data / "test.safetensors")
-    train_node(run, train, test, compute, device, ROOT / "runs" / name)
+    failure = train_node(run, train, test, compute, device, ROOT / "runs" / name)
+    if failure is not None:  # recorded, and shown by the tables; the other runs go on
+        print(f"{name}: the run failed: {failure}", file=sys.stderr)
     write_provenance(name, compute, device=device)
 
 

@@ -5,11 +5,23 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchdiffeq import odeint, odeint_adjoint
+
+from pipeline.ode.dopri5 import SolveError as SolveError
+from pipeline.ode.dopri5 import Tolerance
+from pipeline.ode.gradients import AdjointSolve, DirectSolve, Problem, integrate
 
 
-class SolveError(ValueError):
-    """The solver gave up; the message says why."""
+@dataclass(frozen=True)
+class Method:
+    """Which solver, how exact, and how its gradient comes about."""
+
+    solver: Literal["dopri5", "bosh3", "dopri8"]
+    implementation: Literal["native", "torchdiffeq"]
+    rtol: float
+    atol: float
+    max_steps: int
+    gradient: Literal["adjoint", "direct"]
+    adjoint_norm: Literal["mixed", "seminorm"]
 
 
 class _Counted(nn.Module):
@@ -30,42 +42,86 @@ class _Counted(nn.Module):
         return value.to(x.dtype)
 
 
-@dataclass(frozen=True)
 class Solution:
     """The state at t = 1 and what it cost."""
 
-    x: Tensor
-    """The shape of the initial state."""
-    nfe: int
-    """Function evaluations of the forward solve (NFE-F)."""
+    def __init__(self, x: Tensor, counted: _Counted) -> None:
+        self.x = x
+        self.nfe = counted.evaluations
+        self._counted = counted
+
+    @property
+    def nfe_backward(self) -> int:
+        """Function evaluations of the adjoint solve (NFE-B); 0 before it, and with the direct gradient."""
+        return self._counted.evaluations - self.nfe
 
 
-def solve(
-    field: nn.Module,
-    x: Tensor,
-    method: Literal["dopri5"],
-    rtol: float,
-    atol: float,
-    gradient: Literal["adjoint", "direct"],
-) -> Solution:
+def solve(field: nn.Module, x: Tensor, method: Method) -> Solution:
     """Integrate dx/dt = field(t, x) from t = 0 to t = 1.
 
-    The whole batch shares its steps: one error norm over all of x. With `gradient="adjoint"` only parameters
-    that `field` owns get a gradient (torchdiffeq's rule), so whatever the field uses must be its submodule.
+    The whole batch shares its steps: one error norm over all of x. Only parameters that `field` owns get a gradient,
+    so whatever the field uses must be its submodule.
 
     Args:
         field: the vector field, called as (t, x) with t a scalar tensor; it may be evaluated beyond t = 1.
         x: initial state, any shape; float32 or wider, also under autocast.
 
     Raises:
-        SolveError: the step size underflows, which a state that is not finite causes too.
+        SolveError: the step size underflows, a state is not finite, or there are more than max_steps steps; the
+            backward pass raises it too.
     """
     counted = _Counted(field, x.device)
-    integrate = odeint_adjoint if gradient == "adjoint" else odeint
+    with torch.autocast(x.device.type, enabled=False):
+        if method.implementation == "native":
+            return Solution(_solve_natively(counted, x, method), counted)
+        return Solution(_solve_with_torchdiffeq(counted, x, method), counted)
+
+
+def _solve_natively(field: nn.Module, x: Tensor, method: Method) -> Tensor:
+    parameters = [parameter for parameter in field.parameters() if parameter.requires_grad]
+    tolerance = Tolerance(method.rtol, method.atol, method.max_steps)
+    problem = Problem(field, parameters, tolerance, method.adjoint_norm == "seminorm")
+    if not torch.is_grad_enabled():
+        return integrate(problem, x)
+    function = AdjointSolve if method.gradient == "adjoint" else DirectSolve
+    end: Tensor = function.apply(problem, x, *parameters)
+    return end
+
+
+def _solve_with_torchdiffeq(field: nn.Module, x: Tensor, method: Method) -> Tensor:
+    # Imported here: it brings SciPy, half a second that the native solver does not need.
+    from torchdiffeq import odeint, odeint_adjoint
+
     times = torch.tensor([0.0, 1.0], device=x.device)
+    options = {"max_num_steps": method.max_steps}
+    common = {"rtol": method.rtol, "atol": method.atol, "method": method.solver, "options": options}
     try:
-        with torch.autocast(x.device.type, enabled=False):
-            states = integrate(counted, x, times, rtol=rtol, atol=atol, method=method)
-    except AssertionError as error:  # torchdiffeq asserts "underflow in dt" and finite states
-        raise SolveError(f"the ODE solver gave up after {counted.evaluations} evaluations: {error}") from None
-    return Solution(states[-1], counted.evaluations)
+        if method.gradient == "direct":
+            states: Tensor = odeint(field, x, times, **common)
+        else:
+            adjoint = {**options, "norm": "seminorm"} if method.adjoint_norm == "seminorm" else options
+            states = odeint_adjoint(field, x, times, **common, adjoint_options=adjoint)
+    except AssertionError as error:
+        raise _as_solve_error(error) from None
+    return states[-1]
+
+
+def backpropagate(loss: Tensor) -> None:
+    """`loss.backward()`, through solves.
+
+    Raises:
+        SolveError: an adjoint solve gave up.
+    """
+    try:
+        loss.backward()
+    except AssertionError as error:
+        raise _as_solve_error(error) from None
+
+
+def _as_solve_error(error: AssertionError) -> SolveError:
+    """torchdiffeq asserts that the step size, the state and the number of steps are sound."""
+    known = ("underflow in dt", "non-finite values in state", "max_num_steps exceeded")
+    text = str(error).splitlines()[0] if str(error) else ""
+    if not text.startswith(known):
+        raise error
+    return SolveError("the state is not finite" if text.startswith(known[1]) else text)

@@ -13,6 +13,7 @@ class Compute(Strict):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU if there is one")
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast; float32 is the paper's")
+    compile: bool = Field(description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
     threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
 
 

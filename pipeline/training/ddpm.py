@@ -23,7 +23,8 @@ def train_ddpm(run: DdpmRun, train: Split, compute: Compute, device: str, out: P
     """Train one U-Net and write run.json, history.tsv, and raw and averaged weights to `out`.
 
     Raises:
-        ValueError: the loss diverged, or the training split is smaller than a batch.
+        ValueError: the training split is smaller than a batch.
+        DivergedError: the loss is not finite.
     """
     training, seed = run.training, run.seed
     per_epoch = len(train.images) // training.batch_size
@@ -32,6 +33,8 @@ def train_ddpm(run: DdpmRun, train: Split, compute: Compute, device: str, out: P
     seed_global(seed, "initialisation")
     network = UNet(run.network, train.images.shape[1], train.images.shape[2]).to(device)
     network.train()
+    if compute.compile:
+        network.compile(dynamic=False)
     average = ExponentialMovingAverage(network, training.ema_decay)
     optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
     schedule = make_schedule(run.diffusion.levels, run.diffusion.beta_min, run.diffusion.beta_max)
@@ -39,7 +42,7 @@ def train_ddpm(run: DdpmRun, train: Split, compute: Compute, device: str, out: P
 
     images = torch.from_numpy(train.images).to(device)
     interval = -(-training.steps // _HISTORY_ROWS)
-    history: list[dict[str, float | int]] = []
+    history: list[dict[str, float | int | None]] = []
     loss_sum = torch.zeros((), device=device)
     order = torch.empty(0, dtype=torch.long)
     bar = show_progress(training.steps, f"ddpm {run.arm}", "step")
@@ -73,5 +76,5 @@ def train_ddpm(run: DdpmRun, train: Split, compute: Compute, device: str, out: P
     out.mkdir(parents=True, exist_ok=True)
     write_weights(out / "last.safetensors", dict(network.named_parameters()))
     write_weights(out / "ema.safetensors", average.averages)
-    write_history(out / "history.tsv", history)
+    write_history(out / "history.tsv", ["step", "loss"], history)
     write_run(out / "run.json", run, count_params(network))

@@ -36,7 +36,7 @@ def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device
         history.append({"epoch": epoch, "train_loss": loss.item(), "test_accuracy": accuracy})
     out.mkdir(parents=True, exist_ok=True)
     write_weights(out / "weights.safetensors", network.state_dict())
-    write_history(out / "history.tsv", history)
+    write_history(out / "history.tsv", list(history[0]), history)
     return accuracy
 
 

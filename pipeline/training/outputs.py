@@ -2,11 +2,11 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import torch
 from pydantic import BaseModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +22,7 @@ def count_params(network: nn.Module) -> int:
 
 def write_run(path: Path, run: BaseModel, num_params: int) -> None:
     """Write a resolved run and the size of its network as JSON."""
-    path.write_text(json.dumps({"run": run.model_dump(), "num_params": num_params}, indent=2) + "\n", encoding="utf-8")
+    write_json(path, {"run": run.model_dump(), "num_params": num_params})
 
 
 def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
@@ -48,20 +48,29 @@ def load_weights(path: Path, network: nn.Module) -> None:
         raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
-def write_history(path: Path, rows: Sequence[Mapping[str, float | int]]) -> None:
-    """Write one line a row, tab-separated; floats in their shortest exact form."""
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, numbers at full precision."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_history(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float | int | None]]) -> None:
+    """Write one line a row, tab-separated; floats in their shortest exact form, nothing for None."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not finite."""
 
 
 def check_finite(value: float, what: str) -> float:
     """The value itself.
 
     Raises:
-        ValueError: it is NaN or infinite.
+        DivergedError: it is NaN or infinite.
     """
-    if not torch.isfinite(torch.tensor(value)):
-        raise ValueError(f"{what} is {value}: the training diverged")
+    if not math.isfinite(value):
+        raise DivergedError(f"{what} is {value}: the training diverged")
     return value

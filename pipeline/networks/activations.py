@@ -1,0 +1,18 @@
+"""Activations by name."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def make_activation(name: str) -> nn.Module:
+    """An activation with PyTorch's default settings."""
+    return _ACTIVATIONS[name]()

@@ -1,0 +1,232 @@
+"""Dormand and Prince's 5(4) pair, step for step as torchdiffeq 0.2.5 does it, with one pass over memory a stage.
+
+The stages of a step are the rows of one matrix, so that every combination of them is a matrix-vector product. Times are
+Python floats; the only number that the host waits for is the error of a step (and two norms before the first).
+
+Source: Dormand and Prince (1980), Shampine (1986); step control of Hairer, Norsett, Wanner, Solving Ordinary
+Differential Equations I, II.4; constants and rules as torchdiffeq has them (facts 2.4).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
+"""Times of the stages 1..6, in steps; stage 0 is the end of the step before (first same as last)."""
+STAGES: tuple[tuple[float, ...], ...] = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+"""Weights of the earlier stages in the state of the stages 1..6; the last one is the step's result."""
+_RESULT = (*STAGES[-1], 0.0)
+_ERROR = (
+    35 / 384 - 1951 / 21600,
+    0.0,
+    500 / 1113 - 22642 / 50085,
+    125 / 192 - 451 / 720,
+    -2187 / 6784 + 12231 / 42400,
+    11 / 84 - 649 / 6300,
+    -1 / 60,
+)
+_MIDDLE = (
+    6025192743 / 30085553152 / 2,
+    0.0,
+    51252292925 / 65400821598 / 2,
+    -2691868925 / 45128329728 / 2,
+    187940372067 / 1594534317056 / 2,
+    -1776094331 / 19743644256 / 2,
+    11237099 / 235043384 / 2,
+)
+UNUSED = 1
+"""The stage of weight zero in result, error and interpolation: a part that no stage reads can be left out there."""
+_SAFETY, _LARGEST, _SMALLEST, _ORDER = 0.9, 10.0, 0.2, 5
+
+
+class SolveError(ArithmeticError):
+    """The solver cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a step may err, and how many may be tried."""
+
+    rtol: float
+    atol: float
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """An accepted step."""
+
+    start: float
+    size: float
+    index: int
+    """Of the attempt that was accepted."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """The state at the end time and how it came about."""
+
+    state: Tensor
+    quadrature: Tensor | None
+    steps: list[Step]
+    interpolation: tuple[float, ...]
+    """Weights of the last step's stages, in steps, in the state at the end time."""
+
+
+Derivative = Callable[[Tensor, Tensor, Tensor, Tensor | None], None]
+"""(t, state [N], out [N], quadrature [P] or None): writes the derivative to `out`, and to `quadrature` if asked."""
+
+
+def interpolate(position: float) -> tuple[float, ...]:
+    """Weights of the stages 0..6, in steps, in the quartic interpolant at `position` in [0, 1] of a step."""
+    x = position
+    result = -8 * x**4 + 14 * x**3 - 5 * x**2
+    middle = 16 * x**4 - 32 * x**3 + 16 * x**2
+    weights = [result * a + middle * b for a, b in zip(_RESULT, _MIDDLE, strict=True)]
+    weights[0] += -2 * x**4 + 5 * x**3 - 4 * x**2 + x
+    weights[-1] += 2 * x**4 - 3 * x**3 + x**2
+    return tuple(weights)
+
+
+def _measure(values: Tensor, blocks: Sequence[int]) -> Tensor:
+    """Largest root mean square of consecutive blocks."""
+    norms = [torch.linalg.vector_norm(block) / math.sqrt(block.numel()) for block in values.split(list(blocks))]
+    return torch.stack(norms).max() if len(norms) > 1 else norms[0]
+
+
+@cache
+def tabulate(weights: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weights as a tensor, kept, so that a step copies nothing to a GPU."""
+    return torch.tensor(weights, dtype=dtype, device=device)
+
+
+def _combine(stages: Tensor, weights: tuple[float, ...], size: float) -> Tensor:
+    """size * sum of weight times stage; stages [S, N]."""
+    return torch.mv(stages[: len(weights)].T, tabulate(weights, stages.dtype, stages.device) * size)
+
+
+def _time(t: float, like: Tensor) -> Tensor:
+    return torch.full((), t, dtype=like.dtype, device=like.device)
+
+
+class Integration:
+    """A solve over a flat state [N], and a quadrature [P] whose derivative depends on the state alone.
+
+    Args:
+        derivative: see `Derivative`.
+        blocks: sizes of the parts of the state; the error norm is the largest root mean square of a part.
+        quadrature: its size P.
+        quadrature_blocks: sizes of the parts of the quadrature, from its start, that count in the error norm too.
+    """
+
+    def __init__(
+        self,
+        derivative: Derivative,
+        tolerance: Tolerance,
+        blocks: Sequence[int],
+        quadrature: int = 0,
+        quadrature_blocks: Sequence[int] = (),
+    ) -> None:
+        self.derivative = derivative
+        self.tolerance = tolerance
+        self.blocks = blocks
+        self.quadrature = quadrature
+        self.quadrature_blocks = quadrature_blocks
+        self.judged = sum(quadrature_blocks)
+
+    def _scale(self, *states: Tensor) -> Tensor:
+        size = states[0].abs() if len(states) == 1 else torch.maximum(states[0].abs(), states[1].abs())
+        return size.mul_(self.tolerance.rtol).add_(self.tolerance.atol)
+
+    def _norm(self, values: Tensor, quadrature: Tensor | None) -> Tensor:
+        norm = _measure(values, self.blocks)
+        if quadrature is not None and self.judged:
+            norm = torch.maximum(norm, _measure(quadrature, self.quadrature_blocks))
+        return norm
+
+    def _first_size(self, start: float, state: Tensor, k: Tensor, q: Tensor | None) -> float:
+        """Hairer's starting step size; k[0] holds the derivative at the start; one more evaluation."""
+        scale = self._scale(state)
+        # The quadrature starts at zero: its scale is the absolute tolerance.
+        q0 = q[0, : self.judged] / self.tolerance.atol if q is not None else None
+        d0, d1 = torch.stack([self._norm(state / scale, None), self._norm(k[0] / scale, q0)]).tolist()
+        h0 = 0.01 * d0 / d1 if d0 >= 1e-5 and d1 >= 1e-5 else 1e-6
+        self.derivative(_time(start + h0, state), state + h0 * k[0], k[1], q[1] if q is not None else None)
+        dq = (q[1] - q[0])[: self.judged] / self.tolerance.atol if q is not None else None
+        d2 = self._norm((k[1] - k[0]) / scale, dq).item() / h0
+        h1 = max(1e-6, h0 * 1e-3) if d1 <= 1e-15 and d2 <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / _ORDER)
+        return min(100 * h0, h1)
+
+    def _attempt(self, t: float, dt: float, state: Tensor, k: Tensor, q: Tensor | None) -> Tensor:
+        """Fill the stages 1..6 and return the state at t + dt."""
+        y = state
+        for index, (node, weights) in enumerate(zip(NODES, STAGES, strict=True), start=1):
+            y = state + _combine(k, weights, dt)
+            time = _time(t + node * dt, state)
+            if node == 1.0:  # just before the end, in case the derivative jumps there
+                time = torch.nextafter(time, time - 1)
+            self.derivative(time, y, k[index], q[index] if q is not None and index != UNUSED else None)
+        return y
+
+    def _judge(self, dt: float, states: tuple[Tensor, Tensor], k: Tensor, q: Tensor | None, qs: list[Tensor]) -> float:
+        """Error of a step in units of the tolerance."""
+        error = _combine(k, _ERROR, dt).div_(self._scale(*states))
+        if q is None:
+            return float(self._norm(error, None))
+        judged = _combine(q[:, : self.judged], _ERROR, dt)
+        return float(self._norm(error, judged.div_(self._scale(*(total[: self.judged] for total in qs)))))
+
+    def run(self, state: Tensor, start: float, end: float) -> Path:
+        """Integrate from `start` to `end` > start; state [N].
+
+        Raises:
+            SolveError: too many steps, a step size of zero, or a state that is not finite.
+        """
+        k = state.new_empty(len(_RESULT), state.numel())
+        q = state.new_zeros(len(_RESULT), self.quadrature) if self.quadrature else None
+        total = state.new_zeros(self.quadrature)
+        self.derivative(_time(start, state), state, k[0], q[0] if q is not None else None)
+        dt, t, steps = self._first_size(start, state, k, q), start, list[Step]()
+        for index in range(self.tolerance.max_steps):
+            self._check(t, dt, state)
+            y = self._attempt(t, dt, state, k, q)
+            grown = total + _combine(q, _RESULT, dt) if q is not None else total
+            ratio = self._judge(dt, (state, y), k, q, [total, grown])
+            if ratio <= 1:
+                steps.append(Step(t, dt, index))
+                if t + dt >= end:
+                    weights = interpolate((end - t) / dt)
+                    scaled = torch.tensor([dt * weight for weight in weights], dtype=k.dtype, device=k.device)
+                    last = total + torch.mv(q.T, scaled) if q is not None else None
+                    return Path(state + torch.mv(k.T, scaled), last, steps, weights)
+                t, state, total = t + dt, y, grown
+                k[0] = k[-1]
+                if q is not None:
+                    q[0] = q[-1]
+            dt *= _grow(ratio)
+        raise SolveError(f"max_steps = {self.tolerance.max_steps} exceeded at t = {t:.6g}")
+
+    def _check(self, t: float, dt: float, state: Tensor) -> None:
+        if not (math.isfinite(dt) and t + dt > t):
+            if not torch.isfinite(state).all():
+                raise SolveError(f"the state is not finite at t = {t:.6g}")
+            raise SolveError(f"underflow of the step size, {dt:.3g} at t = {t:.6g}")
+
+
+def _grow(ratio: float) -> float:
+    """Factor on the step size after an error of `ratio` tolerances; it never shrinks after an accepted step."""
+    if ratio == 0:
+        return _LARGEST
+    smallest = 1.0 if ratio < 1 else _SMALLEST
+    return min(_LARGEST, max(_SAFETY / ratio ** (1 / _ORDER), smallest))
