@@ -4,23 +4,12 @@ import argparse
 from pathlib import Path
 
 from pipeline.process import run_stage
-from pipeline.report.tables import Panel, render_table
+from pipeline.report.panel import read_panel
+from pipeline.report.tables import render_table
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project, load_project
-from pipeline.schema.record import Record, read_record
 
 ROOT = Path()
-
-
-def read_panel(project: Project, study: StudyName, dataset: str) -> Panel:
-    """The arms and seeds of a dataset in params.yaml, with the records there are."""
-    grid, spec = project.panel.datasets[dataset].grid(study), project.data.datasets[dataset]
-    records: dict[str, dict[int, Record]] = {arm: {} for arm in grid.arms}
-    for arm in grid.arms:
-        for seed in grid.seeds:
-            if (record := read_record(ROOT, study, dataset, arm, seed)) is not None:
-                records[arm][seed] = record
-    return Panel(dataset, spec.title, spec.scale, grid.arms, grid.seeds, records)
 
 
 def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
@@ -43,7 +32,7 @@ def main() -> None:
     if name not in project.tables:
         raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
     table = project.tables[name]
-    panels = [read_panel(project, table.study, dataset) for dataset in project.panel.active(table.study)]
+    panels = [read_panel(ROOT, project, table.study, dataset) for dataset in project.panel.active(table.study)]
     text = render_table(table, panels, lambda dataset: describe_baseline(project, table.study, dataset))
     path = ROOT / "reports" / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)

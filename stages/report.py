@@ -1,4 +1,4 @@
-"""report: reports/TABLE.md and the sample grids -> reports/README.md."""
+"""report: verdicts, tables, theory and figures in reports/, and the sample grids -> reports/README.md."""
 
 from pathlib import Path
 
@@ -7,12 +7,23 @@ from pipeline.report.page import Preview, render_page
 from pipeline.schema.project import load_project
 
 ROOT = Path()
-TABLES = ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms")
+SECTIONS = (
+    "verdicts",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "theory",
+    "figure6",
+    "figure7",
+    "node_arms",
+    "ddpm_arms",
+)
 
 
 def main() -> None:
     project = load_project(ROOT)
-    tables = {name: (ROOT / "reports" / f"{name}.md").read_text(encoding="utf-8") for name in TABLES}
+    sections = {name: (ROOT / "reports" / f"{name}.md").read_text(encoding="utf-8") for name in SECTIONS}
     previews = [
         Preview(run.dataset, run.arm, run.seed, f"previews/ddpm/{run.dataset}/{run.arm}/{run.seed}.png")
         for run in project.runs()
@@ -20,7 +31,7 @@ def main() -> None:
     ]
     active = {*project.panel.studies.node, *project.panel.studies.ddpm}
     embedded = any(project.data.datasets[name].scale == "embedded" for name in active)
-    (ROOT / "reports" / "README.md").write_text(render_page(tables, previews, embedded), encoding="utf-8")
+    (ROOT / "reports" / "README.md").write_text(render_page(sections, previews, embedded), encoding="utf-8")
 
 
 if __name__ == "__main__":

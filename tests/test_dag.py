@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
 
-RENDERS = {f"render@{name}" for name in ("table1", "table2", "table4", "node_arms")}
+RENDERS = {f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms")}
+VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims"}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,11 @@ def lock(work: Workspace) -> bytes:
 
 def test_everything_is_there_after_one_command(work: Workspace):
     report = (work.root / "reports" / "README.md").read_text()
-    for title in ("Table 1", "Table 2", "Table 3", "Table 4", "Samples"):
+    tables = [f"Table {number}" for number in (1, 2, 3, 4)]
+    for title in ("The paper's claims", *tables, "Figure 6", "Figure 7", "Samples"):
         assert f"## {title}" in report
-    assert (work.root / "reports/previews/ddpm/digits/position=mlp/0.png").is_file()
+    for picture in ("previews/ddpm/digits/position=mlp/0.png", "figure6.svg", "figure7.svg"):
+        assert (work.root / "reports" / picture).is_file()
     assert work.run("git", "status", "--porcelain").stdout == ""
 
 
@@ -60,7 +63,7 @@ def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):
 def test_a_change_of_the_report_renders_and_trains_nothing(work: Workspace):
     with (work.root / "pipeline" / "report" / "tables.py").open("a") as file:
         file.write("# touched\n")
-    assert work.executed() == RENDERS | {"render@table3", "render@ddpm_arms"}
+    assert work.executed() == VIEWS
 
 
 def test_a_change_of_cifars_budget_runs_nothing_on_digits(work: Workspace):

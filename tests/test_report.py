@@ -1,36 +1,66 @@
-"""Tables and page from records made by hand."""
+"""Statistics, tables and page from records made by hand."""
 
+import numpy as np
 import pytest
+from panels import cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 
 from pipeline.report.page import Preview, render_page
-from pipeline.report.tables import Panel, align_table, escape_cell, render_table
+from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
+from pipeline.report.tables import align_table, escape_cell, render_table
 from pipeline.schema.base import SpecError
-from pipeline.schema.record import DdpmRecord, NodeRecord, read_record, record_path, write_record
-from pipeline.schema.table import load_table
+from pipeline.schema.record import read_record, record_path, write_record
+from pipeline.schema.table import load_table, shown_arms
 
 
-def node_record(accuracy: float, nfe: float = 26.0) -> NodeRecord:
-    return NodeRecord(
-        accuracy=accuracy, accuracy_last=accuracy - 1, nll=0.5, nll_last=0.6, nfe=nfe, nfe_last=nfe, best_epoch=3,
-        epochs=8, images=360, num_params=100,
-    )  # fmt: skip
+def test_equal_values_have_no_spread_at_all():
+    summary = summarise(dict.fromkeys(range(3), 0.1))
+    assert summary is not None
+    assert (summary.mean, summary.std) == (0.1, 0.0)
+    assert find_interval(summary) == (0.1, 0.1)
+    assert summarise({}) is None
 
 
-def ddpm_record(fid: float) -> DdpmRecord:
-    return DdpmRecord(
-        fid=fid, inception_score=9.0, inception_score_std=0.0, images=1000, reference_images=1437, isc_splits=1,
-        sampling_steps=100, training_steps=500, num_params=100, extractor="classifier-0123",
-    )  # fmt: skip
+def test_an_interval_is_students():
+    # Mean 2, standard deviation 1; the two-sided 95 % point of t with 2 degrees of freedom is 4.3027 (any table of t).
+    summary = summarise({0: 1.0, 1: 2.0, 2: 3.0})
+    assert summary is not None
+    interval = find_interval(summary)
+    assert interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-5)
+    single = summarise({0: 1.0})
+    assert single is not None
+    assert find_interval(single) is None
 
 
-def panel(records, dataset="digits", scale="embedded", arms=None, seeds=(0, 1)) -> Panel:
-    return Panel(dataset, dataset, scale, list(arms or records), list(seeds), records)
+def test_an_interval_covers_the_truth_in_95_of_100_cases():
+    draws = np.random.default_rng(0).normal(1.5, 2.0, (4000, 4))
+    covered = 0
+    for draw in draws.tolist():
+        summary = summarise(dict(enumerate(draw)))
+        assert summary is not None
+        low, high = find_interval(summary) or (0.0, 0.0)
+        covered += low < 1.5 < high
+    assert covered / len(draws) == pytest.approx(0.95, abs=0.011)  # three standard deviations of the proportion
 
 
-def cells(markdown: str, label: str) -> list[str]:
-    line = next(line for line in markdown.splitlines() if line.startswith(f"| {label}"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
+@pytest.mark.parametrize(
+    ("mean", "std", "n"),
+    [
+        # t(n - 1) / sqrt(n): 0.9535 at n = 7, 1.0494 at 6; 1.5914 at 4, 2.4841 at 3; 8.9846 at 2.
+        (1.0, 1.0, 7), (-1.0, 1.0, 7), (1.6, 1.0, 4), (1.59, 1.0, 5), (9.0, 1.0, 2), (1.0, 0.0, 2),
+        (0.0, 1.0, None), (1.0, None, None), (1.0, 1e4, None),
+    ],
+)  # fmt: skip
+def test_the_needed_n_is_the_smallest_that_excludes_0(mean: float, std: float | None, n: int | None):
+    assert needed_n(mean, std) == n
+
+
+def test_the_needed_n_is_at_most_the_cap():
+    # t is 1.9602 for so many seeds: (51 t)^2 = 9994, (51.1 t)^2 = 10033.
+    n = needed_n(1.0, 51.0)
+    assert n is not None
+    assert 9990 < n <= MAX_N
+    assert needed_n(1.0, 51.1) is None
 
 
 def describe(dataset: str) -> list[str]:
@@ -42,8 +72,8 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
         "baseline": {0: node_record(90.0), 1: node_record(92.0)},
         "norm=batch": {0: node_record(91.0, 32.0), 1: node_record(93.0, 38.0)},
     }
-    text = render_table(load_table(ROOT, "table1"), [panel(records)], describe)
-    assert cells(text, "Setting") == ["Setting", "Arm", "n", "Accuracy", "Diff", "Last epoch", "NFE"]
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
+    assert cells(text, "Setting") == ["Setting", "Arm", "n", "Accuracy", "Diff", "Last epoch", "NFE", "NFE-B"]
     assert cells(text, "Baseline") == [
         "Baseline (GN)",
         "`baseline`",
@@ -52,6 +82,7 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
         "—",
         "90.00 ± 1.41",
         "26.0 ± 0.0",
+        "32.0 ± 0.0",
     ]
     assert cells(text, "Replace")[2:5] == ["2", "92.00 ± 1.41", "+1.00 ± 0.00"]
     assert cells(text, "Replace")[6] == "35.0 ± 4.2"
@@ -61,16 +92,42 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
 
 def test_missing_runs_are_shown_as_missing():
     records = {"baseline": {0: node_record(90.0)}, "norm=batch": {}}
-    text = render_table(load_table(ROOT, "table1"), [panel(records)], describe)
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
     assert cells(text, "Baseline")[2:4] == ["1 of 2", "90.00"]
     assert cells(text, "Replace")[2:5] == ["0 of 2", "missing", "—"]
     assert cells(text, "Inject")[2:5] == ["0", "not in params.yaml", "—"]
 
 
+def test_failed_runs_are_counted_and_named():
+    records = {
+        "baseline": {0: node_record(90.0), 1: failure(epoch=4), 2: node_record(92.0)},
+        "norm=batch": {seed: failure() for seed in range(3)},
+        "position=linear": {0: failure()},
+    }
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=range(3))], describe)
+    assert cells(text, "Baseline")[2:4] == ["2 of 3, 1 failed", "91.00 ± 1.41"]
+    assert cells(text, "Replace")[2:5] == ["0 of 3, 3 failed", "failed", "—"]
+    assert cells(text, "Inject")[2:5] == ["0 of 3, 1 failed", "missing", "—"]
+    assert "- failed: `baseline`, seed 1, in epoch 4: the solver took more than 1000 steps." in text.splitlines()
+    assert text.count("- failed:") == 5
+
+
+def test_a_value_that_a_record_has_not_is_a_dash_and_its_n_is_its_own():
+    records = {
+        "baseline": {0: node_record(90.0), 1: node_record(92.0, nfe_backward=None)},
+        "block=none": {seed: node_record(80.0, None, nfe_backward=None) for seed in range(2)},
+    }
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
+    assert cells(text, "Baseline")[6:] == ["26.0 ± 0.0", "32.0 (n = 1)"]
+    assert cells(text, "Control: no ODE block (ours)")[2:] == [
+        "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—",
+    ]  # fmt: skip
+
+
 def test_the_papers_values_stand_beside_ours_on_cifar_only():
     records = {"baseline": {0: node_record(91.0)}, "norm=batch": {0: node_record(90.0)}}
     table = load_table(ROOT, "table1")
-    digits, cifar = panel(records, seeds=[0]), panel(records, "cifar10", "paper", seeds=[0])
+    digits, cifar = make_panel(records, seeds=[0]), make_panel(records, "cifar10", "paper", seeds=[0])
     text = render_table(table, [cifar], describe)
     header, row = cells(text, "Setting"), cells(text, "Replace")
     assert header[-3:] == ["paper: Accuracy", "paper: Diff", "paper: NFE"]
@@ -91,30 +148,33 @@ def test_the_papers_differences_are_those_of_its_rows(name: str, dataset: str, d
     """The Diff columns that the paper prints, against the values that we carry over."""
     table = load_table(ROOT, name)
     assert table.paper is not None
-    accuracies = [table.paper.values[dataset][row.arm]["accuracy"] for row in table.rows]  # type: ignore[union-attr]
+    values = table.paper.values[dataset]
+    accuracies = [values[arm]["accuracy"] for arm in shown_arms(table) if arm in values]
     assert [round(value - accuracies[0], 2) for value in accuracies[1:]] == differences
 
 
 def test_records_of_different_protocols_are_not_passed_off_as_one():
     records = {"baseline": {0: ddpm_record(17.5), 1: ddpm_record(17.0).model_copy(update={"training_steps": 9})}}
-    text = render_table(load_table(ROOT, "table3"), [panel(records)], describe)
+    text = render_table(load_table(ROOT, "table3"), [make_panel(records)], describe)
     assert "(mixed: 500, 9) training steps" in text
 
 
 def test_a_fid_on_digits_is_said_to_be_comparable_with_nothing_else():
     records = {"baseline": {0: ddpm_record(17.5)}}
-    text = render_table(load_table(ROOT, "table3"), [panel(records, seeds=[0])], describe)
+    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
     assert cells(text, "Baseline")[3] == "17.500"
     assert "comparable with nothing else" in text
     assert "classifier-0123" in text
     assert "100 sampling steps" in text
-    paper_scale = render_table(load_table(ROOT, "table3"), [panel(records, "cifar10", "paper", seeds=[0])], describe)
+    paper_scale = render_table(
+        load_table(ROOT, "table3"), [make_panel(records, "cifar10", "paper", seeds=[0])], describe
+    )
     assert "comparable with nothing else" not in paper_scale
 
 
 def test_a_sweep_shows_up_in_the_table_of_all_arms_with_the_baseline_first():
     records = {"groups=2": {0: node_record(95.0)}, "baseline": {0: node_record(94.0)}}
-    text = render_table(load_table(ROOT, "node_arms"), [panel(records, seeds=[0])], describe)
+    text = render_table(load_table(ROOT, "node_arms"), [make_panel(records, seeds=[0])], describe)
     rows = [line for line in text.splitlines() if line.startswith("| ") and "`" in line]
     assert ["`baseline`" in rows[0], "`groups=2`" in rows[1]] == [True, True]
     assert "+1.00" in rows[1]
@@ -135,6 +195,8 @@ def test_records_survive_the_disk_and_a_broken_one_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(SpecError, match=r"zero_bias=all/3\.json: not JSON"):
         read_record(tmp_path, "node", "digits", "time=mlp,zero_bias=all", 3)
+    write_record(path, failure())
+    assert read_record(tmp_path, "node", "digits", "time=mlp,zero_bias=all", 3) == failure()
     path.write_text('{"accuracy": 101}')
     with pytest.raises(SpecError, match=r"3\.json: accuracy"):
         read_record(tmp_path, "node", "digits", "time=mlp,zero_bias=all", 3)

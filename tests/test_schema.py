@@ -26,7 +26,10 @@ def copy(tmp_path: Path) -> Workspace:
 def test_every_file_in_specs_is_loaded():
     project = load_project(ROOT)
     assert set(project.tables) == {path.stem for path in (ROOT / "specs" / "tables").glob("*.yaml")}
-    assert {path.name for path in (ROOT / "specs").glob("*.yaml")} == {"data.yaml", "node.yaml", "ddpm.yaml"}
+    assert set(project.figures) == {path.stem for path in (ROOT / "specs" / "figures").glob("*.yaml")}
+    assert [claim.id for claim in project.claims] == [f"c{number}" for number in range(1, 10)]
+    read = {"data.yaml", "node.yaml", "ddpm.yaml", "claims.yaml"}
+    assert {path.name for path in (ROOT / "specs").glob("*.yaml")} == read
 
 
 def test_the_papers_baseline_is_resolved_for_cifar():
@@ -123,6 +126,44 @@ MISTAKES = [
     ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
     ("specs/tables/table3.yaml", "study: ddpm", "study: dpm", "study; 'dpm'; 'node' or 'ddpm'"),
     ("specs/ddpm.yaml", "base:\n", "base: [\n", "ddpm.yaml; line; not valid YAML"),
+    ("specs/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: rows; 'nine'; 'none'"),
+    ("specs/claims.yaml", "arm: norm=batch", "arm: norm=bach", "claims.0.comparisons; 'norm=bach'; 'batch'"),
+    ("specs/claims.yaml", "arm: norm=batch", "arm: nrom=batch", "claims.0.comparisons; unknown field 'nrom'; allowed"),
+    (
+        "specs/claims.yaml",
+        '"time=mlp,zero_bias=conv"',
+        '"zero_bias=conv,time=mlp"',
+        "claims.3.comparisons; the order of its fields is time, zero_bias",
+    ),
+    (
+        "specs/claims.yaml",
+        "key: accuracy,",
+        "key: acuracy,",
+        "claims.0.comparisons.0.key; 'acuracy'; allowed: accuracy",
+    ),
+    ("specs/claims.yaml", 'direction: "<"', 'direction: "="', "claims.0.comparisons.0; direction; '='; '<' or '>'"),
+    ("specs/claims.yaml", "kind: effect", "kind: efect", "claims.0.comparisons.0; efect; 'effect', 'equal', 'trend'"),
+    ("specs/claims.yaml", "reference: baseline", "reference: norm=batch", "arm and reference are both 'norm=batch'"),
+    ("specs/claims.yaml", ", value: 14.0", "", "claims.5.comparisons.0; equal needs either value or reference"),
+    ("specs/claims.yaml", "up_to: 1.0", "up_to: 1000.0", "claims.8.comparisons.0; 1000; above = 100"),
+    (
+        "specs/claims.yaml",
+        "table: table1",
+        "table: table9",
+        "claims.0.table; 'table9'; allowed: table1, table2, table4",
+    ),
+    ("specs/claims.yaml", "table: table1", "table: table3", "claims.0.table; 'table3'; allowed: table1"),
+    ("specs/claims.yaml", "id: c2", "id: c1", "id 'c1' is given twice"),
+    ("specs/claims.yaml", "study: node", "study: ddpm", "claims.0"),
+    (
+        "specs/figures/figure6.yaml",
+        "key: accuracy",
+        "key: acuracy",
+        "figure6.yaml; y.key; 'acuracy'; allowed: accuracy",
+    ),
+    ("specs/figures/figure7.yaml", "field: groups", "field: group", "x.field; 'group'; 'groups' or 'weight_std'"),
+    ("specs/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
+    ("specs/figures/figure7.yaml", "series: channels", "serie: channels", "serie; allowed: title, study"),
 ]
 
 

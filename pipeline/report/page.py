@@ -1,4 +1,4 @@
-"""The full report: tables and sample grids on one Markdown page."""
+"""The full report: verdicts, tables, figures and sample grids on one Markdown page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,15 +28,15 @@ class Preview:
     """Relative to the report."""
 
 
-def render_page(tables: Mapping[str, str], previews: Sequence[Preview], embedded: bool) -> str:
+def render_page(sections: Mapping[str, str], previews: Sequence[Preview], embedded: bool) -> str:
     """The report as Markdown.
 
     Args:
-        tables: name to rendered Markdown, in order.
+        sections: name to rendered Markdown, in order.
         embedded: whether a dataset of the small default is among the panels.
     """
     parts = [_HEAD + (_EMBEDDED if embedded else "")]
-    parts += tables.values()
+    parts += sections.values()
     if previews:
         parts.append("## Samples (DDPM)\n\nThe first images of each model, unselected.\n")
         for preview in previews:

@@ -2,29 +2,16 @@
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.schema.base import BASELINE
 from pipeline.schema.record import DdpmRecord, NodeRecord, Record
 from pipeline.schema.table import Column, Row, Table, reference_arm
 
-Records = Mapping[str, Mapping[int, Record]]
-"""Arm to seed to record; a missing run is absent."""
 MISSING = "missing"
+FAILED = "failed"
 NOT_RUN = "not in params.yaml"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What params.yaml asks for on one dataset, and what there is."""
-
-    dataset: str
-    title: str
-    scale: str
-    arms: Sequence[str]
-    seeds: Sequence[int]
-    records: Records
 
 
 def escape_cell(text: str) -> str:
@@ -61,10 +48,6 @@ def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
     return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
-def _values(records: Mapping[int, Record], key: str) -> dict[int, float]:
-    return {seed: float(getattr(record, key)) for seed, record in records.items()}
-
-
 def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:
     """The paper's values on a dataset: arm to column to value; empty where it has none."""
     return table.paper.values.get(dataset, {}) if table.paper is not None else {}
@@ -99,26 +82,34 @@ def _header(table: Table, dataset: str) -> list[str]:
 
 
 def _row(table: Table, panel: Panel, row: Row) -> list[str]:
-    records = panel.records.get(row.arm, {})
-    reference = panel.records.get(reference_arm(table), {})
-    wanted = len(panel.seeds)
-    n = str(len(records)) if len(records) == wanted else f"{len(records)} of {wanted}"
-    cells = [escape_cell(row.label), f"`{row.arm}`", n if row.arm in panel.arms else "0"]
-    absent = iter([MISSING if row.arm in panel.arms else NOT_RUN])
+    cells = [escape_cell(row.label), f"`{row.arm}`", count_runs(panel, row.arm)]
     for column in table.columns:
-        values = _values(records, column.key)
-        cells.append(format_summary(summarise(values), column.digits) if values else next(absent, "—"))
+        cells.append(_value(panel, row.arm, column, first=column is table.columns[0]))
         if column.difference:
-            cells.append(_difference(table, row.arm, values, _values(reference, column.key), column))
+            cells.append(_difference(table, panel, row.arm, column))
     return cells + _paper_cells(table, panel.dataset, row.arm)
 
 
-def _difference(
-    table: Table, arm: str, values: Mapping[int, float], reference: Mapping[int, float], column: Column
-) -> str:
+def _value(panel: Panel, arm: str, column: Column, first: bool) -> str:
+    if first and not panel.completed(arm):
+        if arm not in panel.arms:
+            return NOT_RUN
+        return FAILED if len(panel.failed(arm)) == len(panel.seeds) else MISSING
+    return _format_counted(summarise(panel.values(arm, column.key)), column, panel, arm)
+
+
+def _difference(table: Table, panel: Panel, arm: str, column: Column) -> str:
     if arm == reference_arm(table):
         return "—"
-    return format_summary(summarise_difference(values, reference), column.digits, sign="+")
+    reference = panel.values(reference_arm(table), column.key)
+    summary = summarise_difference(panel.values(arm, column.key), reference)
+    return _format_counted(summary, column, panel, arm, sign="+")
+
+
+def _format_counted(summary: Summary | None, column: Column, panel: Panel, arm: str, sign: str = "-") -> str:
+    """A summary, with its n where that is not the row's: a value is null, or the reference lacks a seed."""
+    text = format_summary(summary, column.digits, sign)
+    return text if summary is None or summary.n == len(panel.completed(arm)) else f"{text} (n = {summary.n})"
 
 
 def _rows(table: Table, panel: Panel) -> list[Row]:
@@ -138,7 +129,7 @@ def _note_node(records: Sequence[NodeRecord]) -> str:
     return (
         f"accuracy and NFE at the best of {_protocol(records, 'epochs')} epochs by test accuracy, as in the paper's "
         f"reference recipe, and accuracy at the last; {_protocol(records, 'images')} test images; NFE: forward, mean "
-        "over test batches"
+        "over test batches; NFE-B: adjoint solve, mean over training batches; — where there is no such solve"
     )
 
 
@@ -158,17 +149,17 @@ def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
 
 
 def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], list[str]]) -> list[str]:
-    records = [record for arm in arms for _, record in sorted(panel.records.get(arm, {}).items())]
+    records = [record for arm in arms for _, record in sorted(panel.completed(arm).items())]
     node = [record for record in records if isinstance(record, NodeRecord)]
     ddpm = [record for record in records if isinstance(record, DdpmRecord)]
     notes = []
     if panel.scale == "embedded":
-        notes.append("the embedded default, a small network on small images: **not the paper's scale**")
+        notes.append(EMBEDDED)
     if node:
         notes.append(_note_node(node))
     if ddpm:
         notes.append(_note_ddpm(ddpm, panel.scale == "embedded"))
-    return notes + describe(panel.dataset)
+    return [*map(escape_cell, list_failed(panel, arms)), *notes, *describe(panel.dataset)]
 
 
 def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:

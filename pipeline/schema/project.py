@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.schema.base import SpecError
+from pipeline.schema.base import SpecError, parse_arm
+from pipeline.schema.claim import CLAIMS, Claim, load_claims
 from pipeline.schema.data import DataSpec, load_data_spec
-from pipeline.schema.ddpm import DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.node import NodeRun, NodeSpec, load_node_spec, resolve_node_run
+from pipeline.schema.ddpm import DdpmNetwork, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.figure import Figure, find_figures, load_figure
+from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, load_node_spec, resolve_node_run
 from pipeline.schema.panel import STUDIES, Panel, StudyName, load_panel
-from pipeline.schema.table import Table, find_tables, load_table
+from pipeline.schema.table import Table, find_tables, load_table, shown_arms
 
 Run = NodeRun | DdpmRun
 
@@ -22,6 +24,8 @@ class Project:
     ddpm: DdpmSpec
     panel: Panel
     tables: dict[str, Table]
+    figures: dict[str, Figure]
+    claims: list[Claim]
 
     def resolve(self, study: StudyName, dataset: str, arm: str, seed: int) -> Run:
         """One run, fully resolved."""
@@ -60,7 +64,9 @@ def load_project(root: Path) -> Project:
                 f"specs/data.yaml says {channels} channels"
             )
     panel = load_panel(root, list(data.datasets))
-    project = Project(data, node, ddpm, panel, {name: load_table(root, name) for name in find_tables(root)})
+    tables = {name: load_table(root, name) for name in find_tables(root)}
+    figures = {name: load_figure(root, name) for name in find_figures(root)}
+    project = Project(data, node, ddpm, panel, tables, figures, load_claims(root, tables))
     for study in STUDIES:
         for dataset, grids in panel.datasets.items():
             for index, arm in enumerate(grids.grid(study).arms):
@@ -68,4 +74,20 @@ def load_project(root: Path) -> Project:
                     project.resolve(study, dataset, arm, seed=0)
                 except SpecError as error:
                     raise SpecError(f"params.yaml: {dataset}.{study}.arms.{index}: {error}") from None
+    for name, table in tables.items():
+        _check_arms(table.study, shown_arms(table), f"specs/tables/{name}.yaml: rows")
+    for index, claim in enumerate(project.claims):
+        _check_arms(claim.study, claim.arms(), f"{CLAIMS}: claims.{index}.comparisons")
     return project
+
+
+def _check_arms(study: StudyName, arms: list[str], where: str) -> None:
+    """Refuse arms of a view that no params.yaml could list; whether a dataset's baseline allows them is not asked."""
+    model = NodeNetwork if study == "node" else DdpmNetwork
+    for arm in arms:
+        try:
+            given = list(parse_arm(arm, model))
+        except SpecError as error:
+            raise SpecError(f"{where}: {error}") from None
+        if given != (order := [name for name in model.model_fields if name in given]):
+            raise SpecError(f"{where}: arm {arm!r}: the order of its fields is {', '.join(order)}")

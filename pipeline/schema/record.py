@@ -81,6 +81,12 @@ class DdpmRecord(Strict):
 
 Record = NodeRecord | DdpmRecord
 RECORDS: dict[str, type[NodeRecord] | type[DdpmRecord]] = {"node": NodeRecord, "ddpm": DdpmRecord}
+_NUMBERS = (int, float, float | None)
+
+
+def numeric_keys(study: str) -> list[str]:
+    """The keys of a study's record that hold one number (or null): what tables, figures and claims can show."""
+    return [name for name, field in RECORDS[study].model_fields.items() if field.annotation in _NUMBERS]
 
 
 def record_path(root: Path, study: str, dataset: str, arm: str, seed: int) -> Path:
@@ -107,5 +113,7 @@ def read_record(root: Path, study: str, dataset: str, arm: str, seed: int) -> Re
         return None
     except ValueError as error:
         raise SpecError(f"{path.relative_to(root)}: not JSON: {error}") from None
-    failed = isinstance(data, dict) and data.get("status") == "failed"
-    return validate(Failure if failed else RECORDS[study], data, str(path.relative_to(root)))
+    file = str(path.relative_to(root))
+    if isinstance(data, dict) and data.get("status") == "failed":
+        return validate(Failure, data, file)
+    return validate(RECORDS[study], data, file)

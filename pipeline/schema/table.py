@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pipeline.schema.base import BASELINE, ArmString, SpecError, Strict, read_yaml, validate
 from pipeline.schema.panel import StudyName
-from pipeline.schema.record import RECORDS
+from pipeline.schema.record import numeric_keys
 
 
 class Row(Strict):
@@ -49,11 +49,11 @@ def load_table(root: Path, name: str) -> Table:
     """Read and validate specs/tables/NAME.yaml."""
     file = f"specs/tables/{name}.yaml"
     table = validate(Table, read_yaml(root / file), file)
-    known = list(RECORDS[table.study].model_fields)
+    known = numeric_keys(table.study)
     for column in table.columns:
         if column.key not in known:
             raise SpecError(f"{file}: columns: unknown key {column.key!r}; allowed: {', '.join(known)}")
-    shown = [row.arm for row in table.rows] if table.rows != "all" else []
+    shown = shown_arms(table)
     for dataset, arms in (table.paper.values if table.paper else {}).items():
         for arm, values in arms.items():
             if arm not in shown:
@@ -72,3 +72,8 @@ def find_tables(root: Path) -> list[str]:
 def reference_arm(table: Table) -> str:
     """The arm that differences refer to: the table's first row."""
     return BASELINE if table.rows == "all" else table.rows[0].arm
+
+
+def shown_arms(table: Table) -> list[str]:
+    """The arms that the file names; none where it shows all."""
+    return [] if table.rows == "all" else [row.arm for row in table.rows]

@@ -1,0 +1,180 @@
+"""Records to figures: an SVG by Vega-Lite, and the same values as a Markdown table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vl_convert
+
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing
+from pipeline.report.statistics import summarise
+from pipeline.report.sweeps import Point
+from pipeline.report.tables import FAILED, MISSING, align_table, escape_cell, format_summary
+from pipeline.schema.figure import Figure
+
+Chart = dict[str, Any]
+"""A Vega-Lite specification."""
+VEGA_LITE = "6.4"
+PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
+"""Colours that the colour-blind tell apart, without the yellow that white swallows: Okabe and Ito (2008)."""
+SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left"]
+_CONFIG: Chart = {
+    # The converter brings this font along, so that labels are measured alike on every machine.
+    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    "background": "white",
+    "view": {"stroke": None},
+    "axis": {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "gridColor": "#e5e5e5"},
+    "legend": {"labelFontSize": 12, "titleFontSize": 13, "titleFontWeight": "normal", "symbolSize": 80},
+    "title": {"fontSize": 15, "subtitleFontSize": 12, "anchor": "start", "offset": 12},
+}
+_SIZE = {"width": 360, "height": 260}
+
+
+def _rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[list[Chart], list[Chart]]:
+    """Means with their bands, one row an arm, and single seeds, one row a run."""
+    means, seeds = [], []
+    for point in points:
+        values = panel.values(point.arm, figure.y.key)
+        if (summary := summarise(values)) is None:
+            continue
+        place = {"x": point.x, "series": str(point.series), "default": point.default}
+        spread = summary.std or 0.0
+        means.append({**place, "mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread})
+        seeds += [{**place, "value": value} for value in values.values()]
+    return means, seeds
+
+
+def _decades(low: float, high: float) -> tuple[int, int]:
+    """The powers of ten around a range, the second excluded."""
+    return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+
+
+def _horizontal(figure: Figure, points: Sequence[Point]) -> Chart:
+    """The logarithmic axis, as an encoding: powers of ten, or a tick at each value there is."""
+    values = sorted({point.x for point in points})
+    if figure.x.base == 10:
+        values = [10.0**power for power in range(*_decades(values[0], values[-1]))]
+    domain = [values[0], values[-1]] if len(values) > 1 else [values[0] / 2, values[0] * 2]
+    label_format = "~g" if figure.x.base == 2 else "~e"
+    axis = {"values": values, "format": label_format, "grid": figure.x.base == 10, "labelFlush": False}
+    scale = {"type": "log", "base": figure.x.base, "domain": domain, "nice": False, "padding": 14}
+    return {"field": "x", "type": "quantitative", "title": figure.x.label, "scale": scale, "axis": axis}
+
+
+def _vertical(figure: Figure, field: str) -> Chart:
+    return {"field": field, "type": "quantitative", "title": figure.y.label, "scale": {"zero": False, "padding": 8}}
+
+
+def _by_series(figure: Figure, points: Sequence[Point], choices: Sequence[str]) -> Chart:
+    """Colour or shape by series, as an encoding."""
+    series = list(dict.fromkeys(str(point.series) for point in points))
+    chosen = [choices[index % len(choices)] for index in range(len(series))]
+    legend = {"title": figure.series, "symbolOpacity": 1} if figure.series is not None else None
+    return {"field": "series", "type": "nominal", "scale": {"domain": series, "range": chosen}, "legend": legend}
+
+
+def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
+    """Band, seeds, line and means; PyTorch's default stands apart from the line, on a dashed rule."""
+    base = {"x": _horizontal(figure, points), "color": _by_series(figure, points, PALETTE)}
+    marked = base | {"shape": _by_series(figure, points, SHAPES)}
+    mean, low, single = (_vertical(figure, field) for field in ("mean", "low", "value"))
+    line, rule = [{"filter": "!datum.default"}], [{"filter": "datum.default"}]
+    layers: list[Chart] = [
+        {
+            "transform": line,
+            "mark": {"type": "area", "opacity": 0.18},
+            "encoding": {**base, "y": low, "y2": {"field": "high"}},
+        },
+        {
+            "data": {"name": "seeds"},
+            "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.6},
+            "encoding": {**marked, "y": single},
+        },
+        {"transform": line, "mark": {"type": "line", "strokeWidth": 2}, "encoding": {**base, "y": mean}},
+        {
+            "transform": line,
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {**marked, "y": mean},
+        },
+    ]
+    if any(point.default for point in points):
+        black = {"x": base["x"], "color": {"value": "#000000"}}
+        bar = {"type": "errorbar", "ticks": True}
+        text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
+        layers += [
+            {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
+            {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
+            {
+                "transform": rule,
+                "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
+                "encoding": {**black, "y": mean},
+            },
+            {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": "PyTorch's default"}}},
+        ]
+    return layers
+
+
+def _chart(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
+    """One dataset's part of the picture."""
+    means, seeds = _rows(figure, panel, points)
+    embedded = panel.scale == "embedded"
+    title = {"text": panel.title, "subtitle": "the embedded default, not the paper's scale" if embedded else " "}
+    layers = _layers(figure, points) if means else []
+    for layer in layers:
+        layer["data"] = {"values": seeds if "data" in layer else means}
+    return {"title": title, **_SIZE, "layer": layers or [{"data": {"values": []}, "mark": "point"}]}
+
+
+def draw_figure(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> Chart:
+    """The figure as a Vega-Lite specification, datasets side by side.
+
+    Args:
+        points: the arms of each dataset's sweep.
+    """
+    charts = [_chart(figure, panel, points[panel.dataset]) for panel in panels]
+    return {"hconcat": charts, "spacing": 40, "resolve": {"scale": {"color": "independent", "shape": "independent"}}}
+
+
+def render_svg(chart: Chart) -> str:
+    """A chart as SVG: the same bytes for the same chart, and nothing in it that is fetched from elsewhere."""
+    return vl_convert.vegalite_to_svg(chart, vl_version=VEGA_LITE, config=_CONFIG)
+
+
+def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
+    header = ["Arm", *([figure.series] if figure.series else []), figure.x.label, "n", figure.y.label]
+    rows = []
+    for point in points:
+        summary = summarise(panel.values(point.arm, figure.y.key))
+        absent = FAILED if len(panel.failed(point.arm)) == len(panel.seeds) else MISSING
+        value = format_summary(summary, figure.y.digits) if summary is not None else absent
+        x = f"{point.x:.4g}{' (default)' if point.default else ''}"
+        series = [str(point.series)] if figure.series else []
+        rows.append([f"`{point.arm}`", *series, x, count_runs(panel, point.arm), value])
+    return align_table([escape_cell(cell) for cell in header], rows, left=1)
+
+
+def render_figure(figure: Figure, picture: str, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> str:
+    """The figure as Markdown: the picture, and below it the same values.
+
+    Args:
+        picture: path of the SVG, relative to the page.
+        points: the arms of each dataset's sweep.
+    """
+    parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{picture}>)"]
+    for panel in panels:
+        swept = points[panel.dataset]
+        arms = [point.arm for point in swept]
+        parts += ["", f"### {panel.title}", ""]
+        notes = [EMBEDDED] if panel.scale == "embedded" else []
+        notes += map(escape_cell, [*list_failed(panel, arms), *list_missing(panel, arms)])
+        if len({point.x for point in swept}) < 2:
+            notes.append(f"params.yaml asks for no sweep of `{figure.x.field}` here")
+        parts += [_table(figure, panel, swept)] if swept else []
+        parts += ["", *(f"- {note}." for note in notes)] if notes else []
+    if not panels:
+        parts += ["", f"No dataset: `studies.{figure.study}` in params.yaml is empty."]
+    parts += [
+        "",
+        "Line and band: mean ± standard deviation over n seeds (n − 1 in the denominator); dots: single seeds.",
+    ]
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,109 @@
+"""Verdicts to Markdown."""
+
+from collections.abc import Sequence
+
+from pipeline.report.claims import Outcome, Page
+from pipeline.report.contrasts import name_target
+from pipeline.report.panel import EMBEDDED, list_failed, list_missing
+from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
+from pipeline.report.tables import align_table, escape_cell
+from pipeline.schema.claim import Claim, Extreme
+
+_CAVEAT = """
+Intervals are Student's, 95 %, over seeds, paired by seed. A comparison **holds** when its interval lies wholly on the
+claimed side of 0, **fails** when it lies wholly on the other, and is **undecided** otherwise; an equality holds when
+every seed agrees to the decimals shown, and fails when the interval excludes it. A claim fails with one of its
+comparisons, and holds with all; where it says "mostly", more than half suffice. "n = ... would decide": if mean and
+spread stayed as they are. "No spread seen": all seeds gave the same difference, and the interval says no more than its
+sign. Each comparison stands alone: nothing is corrected for their number, and of those with no effect behind them one
+in twenty excludes 0 by chance.
+"""
+
+
+def _explain(outcome: Outcome) -> str:
+    """A verdict, and what qualifies it."""
+    summary, verdict = summarise(outcome.effects), outcome.verdict
+    if outcome.absent:
+        return f"undecided: {outcome.absent}"
+    if summary is None or summary.n < 2:
+        return "undecided: n < 2"
+    if verdict == "undecided":
+        n = needed_n(summary.mean, summary.std)
+        return f"undecided; n = {n} would decide" if n else f"undecided; no n up to {MAX_N} would decide"
+    return f"{verdict} (no spread seen)" if summary.std == 0 else verdict
+
+
+def _outcome_row(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
+    summary, digits = summarise(outcome.effects), outcome.part.digits
+    interval = find_interval(summary) if summary else None
+    cells = [
+        name,
+        outcome.contrast.text,
+        _explain(outcome),
+        f"{summary.mean:+.{digits}f}" if summary else "—",
+        f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else "—",
+        str(len(outcome.effects)),
+    ]
+    if with_paper:
+        cells.append("—" if outcome.paper is None else f"{outcome.paper:+.{digits}f}")
+    return cells
+
+
+def _render_details(page: Page) -> list[str]:
+    outcomes = [(name, outcome) for name, judged in page.judged.items() for outcome in judged.outcomes]
+    with_paper = any(outcome.paper is not None for _, outcome in outcomes)
+    header = ["Claim", "Comparison", "Verdict", "Effect", "95 % interval", "n"] + ["paper: effect"] * with_paper
+    rows = [_outcome_row(name, outcome, with_paper) for name, outcome in outcomes]
+    parts = ["", f"### {page.panel.title}", "", align_table(header, rows, left=3), ""]
+    if page.panel.scale == "embedded":
+        parts.append(f"- {EMBEDDED}. A verdict here is about these {page.panel.title} only, not about the paper.")
+    if with_paper:
+        parts.append("- paper: effect: from the means that it prints; the paper's spread is unknown.")
+    for study, panel in page.panels.items():
+        lines = [*list_failed(panel, panel.arms), *list_missing(panel, panel.arms)]
+        parts += [f"- {study}: {escape_cell(line)}." for line in lines]
+    return parts
+
+
+def _count_most(claim: Claim, pages: Sequence[Page]) -> list[str]:
+    """For what the paper says of most cells: in how many of them it is so by the means alone."""
+    lines = []
+    for part in claim.comparisons:
+        if not isinstance(part, Extreme) or not part.most:
+            continue
+        judged = [page.judged[claim.id] for page in pages if claim.id in page.judged]
+        cells = [outcome for item in judged for outcome in item.outcomes if outcome.part is part]
+        effects = [summary.mean for cell in cells if cell.contrast.nearest and (summary := summarise(cell.effects))]
+        best = sum(effect < 0 if part.kind == "lowest" else effect > 0 for effect in effects)
+        over = f"combinations of dataset and {part.series}" if part.series else "datasets"
+        text = f"{part.key} is {part.kind} at {name_target(part)}"
+        lines.append(f"- {claim.id}: by the means alone, {text} in {best} of {len(effects)} {over}.")
+    return lines
+
+
+def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
+    """One row a claim, one verdict a dataset, as Markdown."""
+    scales = [" (not the paper's scale)" if page.panel.scale == "embedded" else "" for page in pages]
+    header = ["Claim", "The paper says", "Source"]
+    header += [f"{page.panel.title}{scale}" for page, scale in zip(pages, scales, strict=True)]
+    rows = [
+        [claim.id, escape_cell(claim.statement), escape_cell(claim.source)]
+        + [page.judged[claim.id].verdict if claim.id in page.judged else "—" for page in pages]
+        for claim in claims
+    ]
+    parts = ["## The paper's claims", "", align_table(header, rows, left=len(header)), ""]
+    parts += [line for claim in claims for line in _count_most(claim, pages)]
+    for page in pages:
+        if page.panel.scale == "embedded":
+            title = page.panel.title
+            parts.append(f"- A verdict on {title} is about these {title} only: {EMBEDDED}.")
+    parts.append("- Effects, intervals, and how many seeds would decide: [claims.md](claims.md#how-they-were-reached).")
+    return "\n".join(parts) + "\n"
+
+
+def render_claims(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
+    """The verdicts, then every comparison behind them, as Markdown."""
+    parts = [render_verdicts(claims, pages), "## How they were reached", _CAVEAT.rstrip()]
+    for page in pages:
+        parts += _render_details(page)
+    return "\n".join(parts) + "\n"

@@ -1,0 +1,141 @@
+"""A claim of the paper as comparisons of records, each of which holds, fails or is undecided."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.schema.base import ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
+from pipeline.schema.figure import SeriesField, SweepField
+from pipeline.schema.panel import StudyName
+from pipeline.schema.record import numeric_keys
+from pipeline.schema.table import Table
+
+CLAIMS = "specs/claims.yaml"
+Direction = Literal["<", ">"]
+
+
+class Measured(Strict):
+    """What every comparison says: the quantity."""
+
+    key: str = Field(description="key of the record")
+    digits: int = Field(default=2, ge=0, le=6, description="decimals shown; of `equal`, those that must agree")
+
+
+class Effect(Measured):
+    """One arm lies below or above another: the difference, paired by seed."""
+
+    kind: Literal["effect"]
+    arm: ArmString
+    direction: Direction
+    reference: ArmString
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.arm == self.reference:
+            raise ValueError(f"arm and reference are both {self.arm!r}")
+        return self
+
+
+class Equal(Measured):
+    """An arm's value is a number, or that of another arm, to `digits` decimals in every seed."""
+
+    kind: Literal["equal"]
+    arm: ArmString
+    value: float | None = Field(default=None, description="the number")
+    reference: ArmString | None = Field(default=None, description="the other arm")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.value is None) == (self.reference is None):
+            raise ValueError("equal needs either value or reference")
+        if self.arm == self.reference:
+            raise ValueError(f"arm and reference are both {self.arm!r}")
+        return self
+
+
+class Trend(Measured):
+    """Along the arms that vary x, the least-squares slope against log2(x), a seed at a time, is below or above 0."""
+
+    kind: Literal["trend"]
+    x: SweepField
+    series: SeriesField | None = Field(default=None, description="one slope for each value of this field")
+    direction: Direction
+
+
+class Extreme(Measured):
+    """Among the arms that vary x, the one at a value lies below or above all others: their mean, and the nearest."""
+
+    kind: Literal["lowest", "highest"]
+    x: SweepField
+    series: SeriesField | None = Field(default=None, description="one comparison for each value of this field")
+    at: float | SeriesField = Field(description="the value of x: a number, or a field of the same network")
+    most: bool = Field(default=False, description="more than half of the series suffice")
+
+
+class Split(Measured):
+    """The mean over the arms with x above one bound lies below or above that over the arms up to another."""
+
+    kind: Literal["split"]
+    x: SweepField
+    above: float
+    up_to: float
+    direction: Direction
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.up_to > self.above:
+            raise ValueError(f"up_to = {self.up_to:g} is greater than above = {self.above:g}: an arm would be in both")
+        return self
+
+
+Comparison = Annotated[Effect | Equal | Trend | Extreme | Split, Field(discriminator="kind")]
+
+
+class Claim(Strict):
+    """One statement of the paper. It holds where all its comparisons do, and fails where one fails."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    statement: str = Field(min_length=1, description="in our words")
+    source: str = Field(min_length=1, description="its place in the paper")
+    study: StudyName
+    table: str | None = Field(default=None, description="the file of specs/tables/ that has the paper's values")
+    comparisons: list[Comparison] = Field(min_length=1)
+
+    def arms(self) -> list[str]:
+        """The arms that the comparisons name."""
+        named = [(part.arm, part.reference) for part in self.comparisons if isinstance(part, Effect | Equal)]
+        return [arm for pair in named for arm in pair if arm is not None]
+
+
+class ClaimSpec(Strict):
+    """specs/claims.yaml."""
+
+    claims: list[Claim]
+
+
+def load_claims(root: Path, tables: dict[str, Table]) -> list[Claim]:
+    """Read and validate specs/claims.yaml; whether its arms exist is for the project to say.
+
+    Args:
+        tables: those of specs/tables/, by name.
+    """
+    claims = validate(ClaimSpec, read_yaml(root / CLAIMS), CLAIMS).claims
+    if (twice := find_duplicate([claim.id for claim in claims])) is not None:
+        raise SpecError(f"{CLAIMS}: claims: id {twice!r} is given twice")
+    for index, claim in enumerate(claims):
+        _check_claim(claim, f"{CLAIMS}: claims.{index}", tables)
+    return claims
+
+
+def _check_claim(claim: Claim, where: str, tables: dict[str, Table]) -> None:
+    if claim.table is not None:
+        known = [name for name, table in tables.items() if table.study == claim.study and table.paper is not None]
+        if claim.table not in known:
+            raise SpecError(f"{where}.table: unknown table {claim.table!r}; allowed: {', '.join(known)}")
+    keys = numeric_keys(claim.study)
+    for index, part in enumerate(claim.comparisons):
+        if part.key not in keys:
+            raise SpecError(f"{where}.comparisons.{index}.key: unknown key {part.key!r}; allowed: {', '.join(keys)}")
+        if isinstance(part, Trend | Extreme | Split) and claim.study != "node":
+            raise SpecError(f"{where}.comparisons.{index}.kind: {part.kind!r} is for the study 'node' only")

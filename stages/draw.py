@@ -1,0 +1,35 @@
+"""draw FIGURE: records and specs/figures/FIGURE.yaml -> reports/FIGURE.svg and reports/FIGURE.md."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.process import run_stage
+from pipeline.report.figures import draw_figure, render_figure, render_svg
+from pipeline.report.panel import read_panel
+from pipeline.report.sweeps import find_points
+from pipeline.schema.project import load_project
+
+ROOT = Path()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figure")
+    name = parser.parse_args().figure
+    project = load_project(ROOT)
+    if name not in project.figures:
+        raise ValueError(f"no figure {name!r} in specs/figures; there are {', '.join(project.figures)}")
+    figure = project.figures[name]
+    panels = [read_panel(ROOT, project, figure.study, dataset) for dataset in project.panel.active(figure.study)]
+    points = {
+        panel.dataset: find_points(project, panel.dataset, panel.arms, figure.x.field, figure.series)
+        for panel in panels
+    }
+    reports = ROOT / "reports"
+    reports.mkdir(exist_ok=True)
+    (reports / f"{name}.svg").write_text(render_svg(draw_figure(figure, panels, points)), encoding="utf-8")
+    (reports / f"{name}.md").write_text(render_figure(figure, f"{name}.svg", panels, points), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,114 @@
+"""Figures from records made by hand."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from panels import cells, failure, make_panel, node_record
+from problems import ROOT
+
+from pipeline.report.figures import draw_figure, render_figure, render_svg
+from pipeline.report.panel import Panel
+from pipeline.report.sweeps import Point, find_points
+from pipeline.schema.project import Project, load_project
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return load_project(ROOT)
+
+
+def wide(dataset: str = "digits", scale: str = "embedded") -> Panel:
+    """A sweep over the initial scale; one run of the widest has failed and one is missing."""
+    accuracy = {"baseline": 95.0, "weight_std=1.0": 94.0, "weight_std=100.0": 90.0, "norm=batch": 1.0}
+    records: dict[str, dict[int, Any]] = {
+        arm: {seed: node_record(value + seed) for seed in range(3)} for arm, value in accuracy.items()
+    }
+    records["weight_std=100.0"][1] = failure()
+    del records["weight_std=100.0"][2]
+    return make_panel(records, dataset, scale, seeds=range(3))
+
+
+def grouped() -> Panel:
+    arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16", "groups=32"]
+    return make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
+
+
+def sweep(project: Project, name: str, panels: Sequence[Panel]) -> dict[str, Sequence[Point]]:
+    figure = project.figures[name]
+    return {
+        panel.dataset: find_points(project, panel.dataset, panel.arms, figure.x.field, figure.series)
+        for panel in panels
+    }
+
+
+def draw(project: Project, name: str, *panels: Panel) -> dict[str, Any]:
+    return draw_figure(project.figures[name], panels, sweep(project, name, panels))
+
+
+def render(project: Project, name: str, *panels: Panel) -> str:
+    return render_figure(project.figures[name], f"{name}.svg", panels, sweep(project, name, panels))
+
+
+def test_the_points_are_means_bands_and_seeds(project: Project):
+    layers = draw(project, "figure6", wide())["hconcat"][0]["layer"]
+    band, seeds = layers[0]["data"]["values"], layers[1]["data"]["values"]
+    assert [row["x"] for row in band] == pytest.approx([1 / (27 * 33) ** 0.5, 1.0, 100.0])
+    assert [(row["low"], row["mean"], row["high"]) for row in band] == [
+        (95.0, 96.0, 97.0), (94.0, 95.0, 96.0), (90.0, 90.0, 90.0),
+    ]  # fmt: skip
+    assert [row["default"] for row in band] == [True, False, False]
+    assert [row["value"] for row in seeds] == [95.0, 96.0, 97.0, 94.0, 95.0, 96.0, 90.0]
+
+
+def test_each_width_is_a_line_with_a_tick_at_each_number_of_groups(project: Project):
+    layers = draw(project, "figure7", grouped())["hconcat"][0]["layer"]
+    rows = layers[0]["data"]["values"]
+    assert [(row["series"], row["x"]) for row in rows] == [("16", 1), ("16", 16), ("32", 1), ("32", 16), ("32", 32)]
+    encoding = layers[0]["encoding"]
+    assert encoding["x"]["axis"]["values"] == [1, 16, 32]
+    assert encoding["x"]["scale"]["base"] == 2
+    assert encoding["color"]["scale"]["domain"] == ["16", "32"]
+
+
+@pytest.mark.parametrize("name", ["figure6", "figure7"])
+def test_the_picture_is_the_same_bytes_each_time_and_fetches_nothing(project: Project, name: str):
+    panels = [wide(), wide("cifar10", "paper")]
+    svg = render_svg(draw(project, name, *panels))
+    assert svg == render_svg(draw(project, name, *panels))
+    links = set(re.findall(r"https?://[^\"\s<)]*|url\([^)]*\)|@import|<script|<image", svg))
+    assert links <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "test accuracy (%)" in svg
+    assert 'fill="white"' in svg
+    assert svg.count(">the embedded default, not the paper's scale<") == 1
+
+
+def test_the_picture_says_what_pytorchs_default_is(project: Project):
+    assert "PyTorch's default" in render_svg(draw(project, "figure6", wide()))
+    assert "PyTorch's default" not in render_svg(draw(project, "figure7", grouped()))
+
+
+def test_the_same_values_stand_below_with_what_is_missing(project: Project):
+    text = render(project, "figure6", wide())
+    assert "![Figure 6: initial scale of the convolution weights (NODE)](<figure6.svg>)" in text
+    assert cells(text, "`baseline`") == ["`baseline`", "0.0335 (default)", "3", "96.00 ± 1.00"]
+    assert cells(text, "`weight_std=100.0`") == ["`weight_std=100.0`", "100", "1 of 3, 1 failed", "90.00"]
+    lines = text.splitlines()
+    assert "- failed: `weight_std=100.0`, seed 1, in epoch 2: the solver took more than 1000 steps." in lines
+    assert "- missing: `weight_std=100.0`, seed 2." in lines
+    assert "norm=batch" not in text
+    assert "not the paper's scale" in text
+    assert "not the paper's scale" not in render(project, "figure6", wide("cifar10", "paper"))
+
+
+def test_a_figure_without_records_or_without_a_sweep_is_drawn_and_says_so(project: Project):
+    empty = make_panel({"baseline": {}, "groups=1": {0: failure(), 1: failure()}})
+    assert render_svg(draw(project, "figure7", empty)).startswith("<svg")
+    text = render(project, "figure7", empty)
+    assert [cells(text, f"`{arm}`")[-1] for arm in ("groups=1", "baseline")] == ["failed", "missing"]
+    alone = make_panel({"baseline": {0: node_record(90.0), 1: node_record(91.0)}})
+    assert render_svg(draw(project, "figure7", alone)).startswith("<svg")
+    assert "params.yaml asks for no sweep of `groups` here" in render(project, "figure7", alone)
+    assert render_svg(draw(project, "figure6")).startswith("<svg")
+    assert "`studies.node` in params.yaml is empty" in render(project, "figure6")
