@@ -1,5 +1,6 @@
 """The neural-ODE classifier of the paper, section 4.1; topology of neural-ode-features (facts 2.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from pipeline.networks.activations import make_activation
 from pipeline.networks.norms import make_norm
 from pipeline.networks.timed_conv import Position, TimedConv2d, encode_time, make_mlp, zero_biases
+from pipeline.ode.field import Derived
 from pipeline.ode.solve import Method, Solution, solve
 from pipeline.schema.node import NodeNetwork
 
@@ -65,6 +67,16 @@ class OdeFunction(nn.Module):
                 zero_biases(self.shared_embed)
         count = {"separate": 2, "shared": 1, "first": 1}[network.position_sites] if network.position != "none" else 0
         self.positions = nn.ModuleList(Position(network, size) for _ in range(count))
+
+    def derive(self) -> list[Derived]:
+        """What f computes from its parameters alone; a solve does it once."""
+        return [Derived(conv.weight, conv.derive()) for conv in (self.conv1, self.conv2) if conv.concat]
+
+    def use(self, tensors: Sequence[Tensor] | None) -> None:
+        """Take these in place of what `derive` gives; None: derive at each call."""
+        convs = [conv for conv in (self.conv1, self.conv2) if conv.concat]
+        for index, conv in enumerate(convs):
+            conv.derived = None if tensors is None else (tensors[2 * index], tensors[2 * index + 1])
 
     def convolve(self, site: int, t: Tensor, x: Tensor) -> Tensor:
         """The convolution of site 0 or 1 with its timestep embedding, before the normalisation that follows."""

@@ -46,7 +46,7 @@ class TimedConv2d(nn.Module):
         fan_in = (width + self.concat) * _KERNEL**2
         conv = nn.Conv2d(width + self.concat, width, _KERNEL)
         assert conv.bias is not None
-        self.weight, self.bias = conv.weight, conv.bias
+        self.weight, self.bias = nn.Parameter(conv.weight.detach()), nn.Parameter(conv.bias.detach())
         self.v: nn.Parameter | None = None
         self.embed: nn.Sequential | None = None
         if network.time == "linear":
@@ -67,6 +67,7 @@ class TimedConv2d(nn.Module):
         taps = functional.unfold(self._pad(ones), _KERNEL)[0]
         self.register_buffer("inside", taps, persistent=False)
         self.size = size
+        self.derived: tuple[Tensor, Tensor] | None = None
 
     def _widen(self, std: float) -> None:
         """Draw the initial weights with a given standard deviation (Figure 6)."""
@@ -80,33 +81,35 @@ class TimedConv2d(nn.Module):
     def _pad(self, x: Tensor) -> Tensor:
         return functional.pad(x, (1, 1, 1, 1), "circular" if self.network.padding == "circular" else "constant")
 
-    def embed_time(self, t: Tensor, encoded: Tensor | None) -> Tensor | None:
-        """v_t without the bias: [1, C, H, W] or [1, C, 1, 1]; None without time.
+    def derive(self) -> tuple[Tensor, Tensor]:
+        """Kernel without the channel of t [C, C, 3, 3], and v [1, C, H, W], of a ConcatConv."""
+        # A sum in place of a matrix product, which would wake the threads for next to nothing.
+        v = (self.weight[:, 0].flatten(1)[:, :, None] * self.inside).sum(1)
+        return self.weight[:, 1:].contiguous(), v.view(1, -1, self.size, self.size)
+
+    def forward(self, t: Tensor, x: Tensor, encoded: Tensor | None = None, position: Tensor | None = None) -> Tensor:
+        """Z [B, C, H, W].
 
         Args:
             encoded: t encoded, or behind the MLP that the sites share; only MLPs need it.
+            position: p_t [1, 1, H, W].
         """
-        terms = []
+        weight: Tensor = self.weight
+        offset = self.bias.view(1, -1, 1, 1)
         if self.concat:
-            # A sum in place of a matrix product, which would wake the threads for next to nothing.
-            v = (self.weight[:, 0].flatten(1)[:, :, None] * self.inside).sum(1)
-            terms.append(t * v.view(1, -1, self.size, self.size))
+            weight, v = self.derived if self.derived is not None else self.derive()
+            offset = torch.addcmul(offset, v, t)
         if self.v is not None:
-            terms.append(t * self.v.view(1, -1, 1, 1))
+            offset = torch.addcmul(offset, self.v.view(1, -1, 1, 1), t)
         if self.embed is not None:
             assert encoded is not None
-            terms.append(self.embed(encoded)[:, :, None, None])
-        return sum(terms[1:], terms[0]) if terms else None
-
-    def forward(self, t: Tensor, x: Tensor, encoded: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        weight = self.weight[:, 1:] if self.concat else self.weight
+            offset = offset + self.embed(encoded)[:, :, None, None]
+        if position is not None:
+            offset = offset + position
         if self.network.padding == "circular":
             z = functional.conv2d(self._pad(x), weight)
         else:
             z = functional.conv2d(x, weight, padding=1)
-        offset = self.bias.view(1, -1, 1, 1)
-        for term in (self.embed_time(t, encoded), position):
-            offset = offset if term is None else offset + term
         return z.add_(offset)  # in place: the convolution's backward pass does not need its result
 
 

@@ -101,8 +101,11 @@ def interpolate(position: float) -> tuple[float, ...]:
 
 def _measure(values: Tensor, blocks: Sequence[int]) -> Tensor:
     """Largest root mean square of consecutive blocks."""
-    norms = [torch.linalg.vector_norm(block) / math.sqrt(block.numel()) for block in values.split(list(blocks))]
-    return torch.stack(norms).max() if len(norms) > 1 else norms[0]
+    if len(blocks) == 1:
+        norm: Tensor = torch.linalg.vector_norm(values) / math.sqrt(blocks[0])
+        return norm
+    norms = torch.stack(torch._foreach_norm(values.split(list(blocks))))
+    return (norms * tabulate(tuple(1 / math.sqrt(block) for block in blocks), values.dtype, values.device)).max()
 
 
 @cache
@@ -127,7 +130,8 @@ class Integration:
         derivative: see `Derivative`.
         blocks: sizes of the parts of the state; the error norm is the largest root mean square of a part.
         quadrature: its size P.
-        quadrature_blocks: sizes of the parts of the quadrature, from its start, that count in the error norm too.
+        judge: what of a quadrature counts in the error norm too, a linear map [P] to [Q].
+        judged_blocks: sizes of the parts of what `judge` gives.
     """
 
     def __init__(
@@ -136,35 +140,34 @@ class Integration:
         tolerance: Tolerance,
         blocks: Sequence[int],
         quadrature: int = 0,
-        quadrature_blocks: Sequence[int] = (),
+        judge: Callable[[Tensor], Tensor] = lambda quadrature: quadrature,
+        judged_blocks: Sequence[int] = (),
     ) -> None:
         self.derivative = derivative
         self.tolerance = tolerance
         self.blocks = blocks
         self.quadrature = quadrature
-        self.quadrature_blocks = quadrature_blocks
-        self.judged = sum(quadrature_blocks)
+        self.judge = judge
+        self.judged_blocks = judged_blocks
 
     def _scale(self, *states: Tensor) -> Tensor:
         size = states[0].abs() if len(states) == 1 else torch.maximum(states[0].abs(), states[1].abs())
         return size.mul_(self.tolerance.rtol).add_(self.tolerance.atol)
 
-    def _norm(self, values: Tensor, quadrature: Tensor | None) -> Tensor:
+    def _norm(self, values: Tensor, judged: Tensor | None = None) -> Tensor:
         norm = _measure(values, self.blocks)
-        if quadrature is not None and self.judged:
-            norm = torch.maximum(norm, _measure(quadrature, self.quadrature_blocks))
-        return norm
+        return norm if judged is None else torch.maximum(norm, _measure(judged, self.judged_blocks))
 
     def _first_size(self, start: float, state: Tensor, k: Tensor, q: Tensor | None) -> float:
         """Hairer's starting step size; k[0] holds the derivative at the start; one more evaluation."""
-        scale = self._scale(state)
+        scale, atol = self._scale(state), self.tolerance.atol
         # The quadrature starts at zero: its scale is the absolute tolerance.
-        q0 = q[0, : self.judged] / self.tolerance.atol if q is not None else None
-        d0, d1 = torch.stack([self._norm(state / scale, None), self._norm(k[0] / scale, q0)]).tolist()
+        q0 = self.judge(q[0]) / atol if q is not None else None
+        d0, d1 = torch.stack([self._norm(state / scale), self._norm(k[0] / scale, q0)]).tolist()
         h0 = 0.01 * d0 / d1 if d0 >= 1e-5 and d1 >= 1e-5 else 1e-6
         self.derivative(_time(start + h0, state), state + h0 * k[0], k[1], q[1] if q is not None else None)
-        dq = (q[1] - q[0])[: self.judged] / self.tolerance.atol if q is not None else None
-        d2 = self._norm((k[1] - k[0]) / scale, dq).item() / h0
+        q1 = self.judge(q[1] - q[0]) / atol if q is not None else None
+        d2 = self._norm((k[1] - k[0]) / scale, q1).item() / h0
         h1 = max(1e-6, h0 * 1e-3) if d1 <= 1e-15 and d2 <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / _ORDER)
         return min(100 * h0, h1)
 
@@ -179,13 +182,13 @@ class Integration:
             self.derivative(time, y, k[index], q[index] if q is not None and index != UNUSED else None)
         return y
 
-    def _judge(self, dt: float, states: tuple[Tensor, Tensor], k: Tensor, q: Tensor | None, qs: list[Tensor]) -> float:
-        """Error of a step in units of the tolerance."""
+    def _judge(
+        self, dt: float, states: tuple[Tensor, Tensor], k: Tensor, q: Tensor | None, totals: tuple[Tensor, Tensor]
+    ) -> float:
+        """Error of a step in units of the tolerance; `totals` are the judged quadratures before and after."""
         error = _combine(k, _ERROR, dt).div_(self._scale(*states))
-        if q is None:
-            return float(self._norm(error, None))
-        judged = _combine(q[:, : self.judged], _ERROR, dt)
-        return float(self._norm(error, judged.div_(self._scale(*(total[: self.judged] for total in qs)))))
+        judged = self.judge(_combine(q, _ERROR, dt)) / self._scale(*totals) if q is not None else None
+        return float(self._norm(error, judged))
 
     def run(self, state: Tensor, start: float, end: float) -> Path:
         """Integrate from `start` to `end` > start; state [N].
@@ -197,12 +200,14 @@ class Integration:
         q = state.new_zeros(len(_RESULT), self.quadrature) if self.quadrature else None
         total = state.new_zeros(self.quadrature)
         self.derivative(_time(start, state), state, k[0], q[0] if q is not None else None)
+        before = self.judge(total) if q is not None else total
         dt, t, steps = self._first_size(start, state, k, q), start, list[Step]()
         for index in range(self.tolerance.max_steps):
             self._check(t, dt, state)
             y = self._attempt(t, dt, state, k, q)
             grown = total + _combine(q, _RESULT, dt) if q is not None else total
-            ratio = self._judge(dt, (state, y), k, q, [total, grown])
+            after = self.judge(grown) if q is not None else grown
+            ratio = self._judge(dt, (state, y), k, q, (before, after))
             if ratio <= 1:
                 steps.append(Step(t, dt, index))
                 if t + dt >= end:
@@ -210,7 +215,7 @@ class Integration:
                     scaled = torch.tensor([dt * weight for weight in weights], dtype=k.dtype, device=k.device)
                     last = total + torch.mv(q.T, scaled) if q is not None else None
                     return Path(state + torch.mv(k.T, scaled), last, steps, weights)
-                t, state, total = t + dt, y, grown
+                t, state, total, before = t + dt, y, grown, after
                 k[0] = k[-1]
                 if q is not None:
                     q[0] = q[-1]
@@ -229,4 +234,4 @@ def _grow(ratio: float) -> float:
     if ratio == 0:
         return _LARGEST
     smallest = 1.0 if ratio < 1 else _SMALLEST
-    return min(_LARGEST, max(_SAFETY / ratio ** (1 / _ORDER), smallest))
+    return min(_LARGEST, max(_SAFETY / math.pow(ratio, 1 / _ORDER), smallest))

@@ -9,26 +9,57 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pipeline.ode.dopri5 import NODES, STAGES, Integration, Path, Tolerance, tabulate
+from pipeline.ode.field import CountedField, Derived
 
 
 @dataclass(frozen=True)
 class Problem:
-    """dx/dt = field(t, x) on [0, 1] with the parameters that get a gradient."""
+    """dx/dt = field(t, x) on [0, 1]."""
 
-    field: nn.Module
-    parameters: Sequence[Tensor]
+    field: CountedField
     tolerance: Tolerance
     seminorm: bool
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that get a gradient."""
+        return [parameter for parameter in self.field.parameters() if parameter.requires_grad]
 
-def _flow(problem: Problem, shape: torch.Size, t: Tensor, state: Tensor, out: Tensor) -> None:
-    out.copy_(problem.field(t, state.view(shape)).reshape(-1))
+
+class Inputs:
+    """What the field is differentiated by: tensors derived from parameters, and the other parameters themselves."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.parameters = problem.parameters()
+        known = {id(parameter) for parameter in self.parameters}
+        with torch.enable_grad():
+            self.derived: list[Derived] = [part for part in problem.field.derive() if id(part.parameter) in known]
+        consumed = {id(part.parameter) for part in self.derived}
+        self.others = [parameter for parameter in self.parameters if id(parameter) not in consumed]
+        self.sources = [tensor for part in self.derived for tensor in part.tensors]
+        self.leaves = [tensor.detach().requires_grad_() for tensor in self.sources]
+
+    def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of leaves and others, in this order, to those of all parameters in their order."""
+        count = len(self.leaves)
+        by_parameter = dict(zip(map(id, self.others), gradients[count:], strict=True))
+        if self.derived:
+            consumed = [part.parameter for part in self.derived]
+            pulled = torch.autograd.grad(self.sources, consumed, gradients[:count], retain_graph=True)
+            by_parameter |= dict(zip(map(id, consumed), pulled, strict=True))
+        return [by_parameter[id(parameter)] for parameter in self.parameters]
 
 
 def integrate(problem: Problem, x: Tensor) -> Tensor:
     """The state at t = 1, no gradient."""
-    run = Integration(lambda t, y, out, _: _flow(problem, x.shape, t, y, out), problem.tolerance, [x.numel()])
-    return run.run(x.reshape(-1), 0.0, 1.0).state.view_as(x)
+
+    def derivative(t: Tensor, state: Tensor, out: Tensor, _: Tensor | None) -> None:
+        out.copy_(problem.field(t, state.view(x.shape)).reshape(-1))
+
+    with torch.no_grad():
+        tensors = [tensor for part in problem.field.derive() for tensor in part.tensors]
+        with problem.field.using(tensors):
+            run = Integration(derivative, problem.tolerance, [x.numel()])
+            return run.run(x.reshape(-1), 0.0, 1.0).state.view_as(x)
 
 
 class AdjointSolve(torch.autograd.Function):
@@ -41,7 +72,7 @@ class AdjointSolve(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, problem: Problem, x: Tensor, *parameters: Tensor) -> Tensor:
-        """See the class."""
+        """See the class; `parameters` are the problem's."""
         ctx.problem = problem
         end = integrate(problem, x)
         ctx.save_for_backward(end)
@@ -53,41 +84,39 @@ class AdjointSolve(torch.autograd.Function):
         """See the class."""
         problem: Problem = ctx.problem
         (end,) = ctx.saved_tensors
-        count, parameters = end.numel(), list(problem.parameters)
+        count, inputs = end.numel(), Inputs(problem)
+        wanted = [*inputs.leaves, *inputs.others]
+        sizes = [tensor.numel() for tensor in wanted]
 
         def derivative(s: Tensor, state: Tensor, out: Tensor, quadrature: Tensor | None) -> None:
             # In s = -t: y' = -f, a' = a df/dy; in the quadrature a df/dt, and a df/dtheta for the parameters.
             y, t = state[:count].view_as(end).detach().requires_grad_(), (-s).requires_grad_()
             with torch.enable_grad():
                 value = problem.field(t, y)
-            wanted = [t, *parameters] if quadrature is not None else []
-            adjoint = state[count:].view_as(value).to(value.dtype)
-            vjp = torch.autograd.grad(value, (y, *wanted), adjoint, allow_unused=True)
+            by = [t, *wanted] if quadrature is not None else []
+            adjoint = state[count:].view_as(value)
+            vjp = torch.autograd.grad(value, (y, *by), adjoint, allow_unused=True, materialize_grads=True)
             torch.neg(value.detach().reshape(-1), out=out[:count])
-            _write(vjp[:1], [y], out[count:])
+            out[count:].copy_(vjp[0].reshape(-1))
             if quadrature is not None:
-                _write(vjp[1:], wanted, quadrature)
+                torch.cat([part.reshape(-1) for part in vjp[1:]], out=quadrature)
 
-        sizes = [1, *(parameter.numel() for parameter in parameters)]
-        judged = sizes[:1] if problem.seminorm else sizes
-        run = Integration(derivative, problem.tolerance, [count, count], sum(sizes), judged)
-        path = run.run(torch.cat([end.reshape(-1), gradient.reshape(-1)]), -1.0, 0.0)
+        def split(quadrature: Tensor) -> list[Tensor]:
+            """Gradients of the parameters."""
+            parts = quadrature[1:].split(sizes)
+            return inputs.gather([part.view_as(tensor) for part, tensor in zip(parts, wanted, strict=True)])
+
+        def judge(quadrature: Tensor) -> Tensor:
+            """What of the quadrature counts in the error norm."""
+            parts = [] if problem.seminorm else split(quadrature)
+            return torch.cat([quadrature[:1], *(part.reshape(-1) for part in parts)])
+
+        with problem.field.using(inputs.leaves):
+            judged = [1] if problem.seminorm else [1, *(parameter.numel() for parameter in inputs.parameters)]
+            run = Integration(derivative, problem.tolerance, [count, count], 1 + sum(sizes), judge, judged)
+            path = run.run(torch.cat([end.reshape(-1), gradient.reshape(-1)]), -1.0, 0.0)
         assert path.quadrature is not None
-        parts = path.quadrature[1:].split(sizes[1:])
-        gradients = [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
-        return None, path.state[count:].view_as(end), *gradients
-
-
-def _write(gradients: Sequence[Tensor | None], like: Sequence[Tensor], out: Tensor) -> None:
-    """Gradients side by side in `out`; one that is missing is zero."""
-    start = 0
-    for gradient, tensor in zip(gradients, like, strict=True):
-        part = out[start : start + tensor.numel()]
-        if gradient is None:
-            part.zero_()
-        else:
-            part.copy_(gradient.reshape(-1))
-        start += tensor.numel()
+        return None, path.state[count:].view_as(end), *split(path.quadrature)
 
 
 class DirectSolve(torch.autograd.Function):
@@ -98,8 +127,8 @@ class DirectSolve(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, problem: Problem, x: Tensor, *parameters: Tensor) -> Tensor:
-        """See the class."""
+    def forward(ctx: Any, problem: Problem, inputs: Inputs, x: Tensor, *sources: Tensor) -> Tensor:
+        """See the class; `sources` are those of the inputs, and its others."""
         tape: list[tuple[Tensor, Tensor]] = []
 
         def derivative(t: Tensor, state: Tensor, out: Tensor, _: Tensor | None) -> None:
@@ -109,32 +138,32 @@ class DirectSolve(torch.autograd.Function):
             tape.append((y, value))
             out.copy_(value.detach().reshape(-1))
 
-        run = Integration(derivative, problem.tolerance, [x.numel()])
-        path = run.run(x.reshape(-1), 0.0, 1.0)
-        ctx.problem, ctx.path, ctx.tape = problem, path, _keep_accepted(tape, path)
+        with problem.field.using(inputs.leaves):
+            path = Integration(derivative, problem.tolerance, [x.numel()]).run(x.reshape(-1), 0.0, 1.0)
+        ctx.wanted, ctx.path, ctx.tape = [*inputs.leaves, *inputs.others], path, _keep_accepted(tape, path)
         return path.state.view_as(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """See the class."""
-        problem, path, tape = ctx.problem, ctx.path, ctx.tape
+        wanted, path, tape = ctx.wanted, ctx.path, ctx.tape
         if tape is None:
             raise RuntimeError("backward through this solve a second time: its graph is freed after the first")
         ctx.tape = None
-        parameters = list(problem.parameters)
-        totals = [torch.zeros_like(parameter) for parameter in parameters]
+        totals: list[Tensor] = []
 
         def pull(evaluation: tuple[Tensor, Tensor], gradient: Tensor) -> Tensor:
             """Gradient of an evaluation's input [N]; those of the parameters are added to the totals."""
             y, value = evaluation
             vjp = torch.autograd.grad(
-                value, (y, *parameters), gradient.view_as(value).to(value.dtype), allow_unused=True
+                value, (y, *wanted), gradient.view_as(value), allow_unused=True, materialize_grads=True
             )
-            for total, part in zip(totals, vjp[1:], strict=True):
-                if part is not None:
-                    total += part
-            return vjp[0].reshape(-1) if vjp[0] is not None else torch.zeros_like(gradient)
+            if totals:
+                torch._foreach_add_(totals, list(vjp[1:]))
+            else:
+                totals.extend(vjp[1:])
+            return vjp[0].reshape(-1)
 
         g_state = gradient.reshape(-1).contiguous()
         weights = g_state.new_tensor([path.steps[-1].size * weight for weight in path.interpolation])
@@ -152,7 +181,8 @@ class DirectSolve(torch.autograd.Function):
             g_state = torch.zeros_like(g_state)
             g_stages = torch.zeros_like(g_stages)
             g_stages[-1] = last
-        return None, (g_result + pull(tape.pop(), g_stages[-1])).view(gradient.shape), *totals
+        g_start = (g_result + pull(tape.pop(), g_stages[-1])).view(gradient.shape)
+        return None, None, g_start, *totals
 
 
 def _keep_accepted(tape: list[tuple[Tensor, Tensor]], path: Path) -> list[tuple[Tensor, Tensor]]:

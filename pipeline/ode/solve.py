@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from pipeline.ode.dopri5 import SolveError as SolveError
 from pipeline.ode.dopri5 import Tolerance
-from pipeline.ode.gradients import AdjointSolve, DirectSolve, Problem, integrate
+from pipeline.ode.field import CountedField
+from pipeline.ode.gradients import AdjointSolve, DirectSolve, Inputs, Problem, integrate
 
 
 @dataclass(frozen=True)
@@ -24,28 +25,10 @@ class Method:
     adjoint_norm: Literal["mixed", "seminorm"]
 
 
-class _Counted(nn.Module):
-    """A vector field that counts its evaluations, and keeps the autocast of the forward pass in the backward solve."""
-
-    def __init__(self, field: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        self.field = field
-        self.evaluations = 0
-        self.device_type = device.type
-        self.autocast = torch.is_autocast_enabled(device.type)
-        self.autocast_dtype = torch.get_autocast_dtype(device.type)
-
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        self.evaluations += 1
-        with torch.autocast(self.device_type, self.autocast_dtype, enabled=self.autocast):
-            value: Tensor = self.field(t, x)
-        return value.to(x.dtype)
-
-
 class Solution:
     """The state at t = 1 and what it cost."""
 
-    def __init__(self, x: Tensor, counted: _Counted) -> None:
+    def __init__(self, x: Tensor, counted: CountedField) -> None:
         self.x = x
         self.nfe = counted.evaluations
         self._counted = counted
@@ -70,21 +53,24 @@ def solve(field: nn.Module, x: Tensor, method: Method) -> Solution:
         SolveError: the step size underflows, a state is not finite, or there are more than max_steps steps; the
             backward pass raises it too.
     """
-    counted = _Counted(field, x.device)
+    counted = CountedField(field, x.device)
     with torch.autocast(x.device.type, enabled=False):
         if method.implementation == "native":
             return Solution(_solve_natively(counted, x, method), counted)
         return Solution(_solve_with_torchdiffeq(counted, x, method), counted)
 
 
-def _solve_natively(field: nn.Module, x: Tensor, method: Method) -> Tensor:
-    parameters = [parameter for parameter in field.parameters() if parameter.requires_grad]
+def _solve_natively(field: CountedField, x: Tensor, method: Method) -> Tensor:
     tolerance = Tolerance(method.rtol, method.atol, method.max_steps)
-    problem = Problem(field, parameters, tolerance, method.adjoint_norm == "seminorm")
+    problem = Problem(field, tolerance, method.adjoint_norm == "seminorm")
     if not torch.is_grad_enabled():
         return integrate(problem, x)
-    function = AdjointSolve if method.gradient == "adjoint" else DirectSolve
-    end: Tensor = function.apply(problem, x, *parameters)
+    end: Tensor
+    if method.gradient == "adjoint":
+        end = AdjointSolve.apply(problem, x, *problem.parameters())
+    else:
+        inputs = Inputs(problem)
+        end = DirectSolve.apply(problem, inputs, x, *inputs.sources, *inputs.others)
     return end
 
 
