@@ -5,9 +5,10 @@ import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 
+from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.page import Preview, render_page
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
-from pipeline.report.tables import align_table, escape_cell, render_table
+from pipeline.report.tables import render_table
 from pipeline.schema.base import SpecError
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.table import load_table, shown_arms

@@ -6,10 +6,10 @@ from typing import Any
 
 import vl_convert
 
+from pipeline.report.markdown import FAILED, MISSING, align_table, escape_cell, format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing
 from pipeline.report.statistics import summarise
 from pipeline.report.sweeps import Point
-from pipeline.report.tables import FAILED, MISSING, align_table, escape_cell, format_summary
 from pipeline.schema.figure import Figure
 
 Chart = dict[str, Any]

@@ -1,51 +1,15 @@
 """Records to Markdown tables."""
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
+from pipeline.report.markdown import FAILED, MISSING, align_table, escape_cell, format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.schema.base import BASELINE
 from pipeline.schema.record import DdpmRecord, NodeRecord, Record
 from pipeline.schema.table import Column, Row, Table, reference_arm
 
-MISSING = "missing"
-FAILED = "failed"
 NOT_RUN = "not in params.yaml"
-
-
-def escape_cell(text: str) -> str:
-    """Text that stays text, and one cell, in Markdown."""
-    for character, code in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, code)
-    return text
-
-
-def format_summary(summary: Summary | None, digits: int, sign: str = "-") -> str:
-    """`mean ± std`, or the value alone for a single seed; `sign` is `+` to show both signs."""
-    if summary is None:
-        return "—"
-    mean = f"{summary.mean:{sign}.{digits}f}"
-    return mean if summary.std is None else f"{mean} ± {summary.std:.{digits}f}"
-
-
-def _measure(text: str) -> int:
-    """Columns that a text takes in a terminal: combining marks take none."""
-    return sum(not unicodedata.combining(character) for character in text)
-
-
-def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A Markdown table padded so that it reads well in a terminal; the first `left` columns aligned left."""
-    columns = range(len(header))
-    widths = [max(3, *(_measure(row[index]) for row in (header, *rows))) for index in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        gaps = [" " * (width - _measure(cell)) for cell, width in zip(cells, widths, strict=True)]
-        padded = [gaps[index] + cells[index] if index >= left else cells[index] + gaps[index] for index in columns]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = ["-" * (width - 1) + (":" if index >= left else "-") for index, width in enumerate(widths)]
-    return "\n".join([line(header), line(rule), *map(line, rows)])
 
 
 def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:

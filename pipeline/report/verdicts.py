@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.report.claims import Outcome, Page
 from pipeline.report.contrasts import name_target
+from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.panel import EMBEDDED, list_failed, list_missing
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
-from pipeline.report.tables import align_table, escape_cell
 from pipeline.schema.claim import Claim, Extreme
 
 _CAVEAT = """

@@ -1,0 +1,47 @@
+"""The table `theory`: how much untrained ODE functions depend on time, in exact enough arithmetic."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.schema.base import Strict, validate
+
+PATH = Path("records") / "theory.json"
+EXACT = 1e-12
+"""Relative changes below this are zero up to the rounding of float64."""
+
+
+class Cell(Strict):
+    """One design of the ODE function."""
+
+    norm: Literal["group", "batch", "instance", "layer"]
+    groups: int | None = Field(description="of norm = 'group'")
+    time: Literal["concat", "linear", "mlp"]
+    position: Literal["none", "linear"]
+    padding: Literal["zeros", "circular"]
+    vanishes: bool = Field(description="whether equation 5 says that t cancels exactly")
+    change: list[float] = Field(
+        description="relative change of the function from t = 0 to 1, for each seed of the weights"
+    )
+
+
+class Theory(Strict):
+    """records/theory.json."""
+
+    channels: int = Field(ge=1, description="C")
+    size: int = Field(ge=1, description="pixels a side")
+    images: int = Field(ge=1, description="random feature maps")
+    cells: list[Cell]
+
+
+def write_theory(root: Path, theory: Theory) -> None:
+    """Write records/theory.json."""
+    (root / PATH).parent.mkdir(parents=True, exist_ok=True)
+    (root / PATH).write_text(json.dumps(theory.model_dump(), indent=1) + "\n", encoding="utf-8")
+
+
+def read_theory(root: Path) -> Theory:
+    """Read records/theory.json."""
+    return validate(Theory, json.loads((root / PATH).read_text(encoding="utf-8")), str(PATH))

@@ -1,0 +1,19 @@
+"""render_theory: records/theory.json -> reports/theory.md."""
+
+from pathlib import Path
+
+from pipeline.process import run_stage
+from pipeline.report.theory import render_theory
+from pipeline.schema.theory import read_theory
+
+ROOT = Path()
+
+
+def main() -> None:
+    path = ROOT / "reports" / "theory.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_theory(read_theory(ROOT)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,23 @@
+"""theory: time-awareness of untrained ODE functions of every design -> records/theory.json. Trains nothing."""
+
+from pathlib import Path
+
+from pipeline.process import run_stage, tune_process
+from pipeline.schema.node import load_node_spec
+from pipeline.schema.theory import write_theory
+
+ROOT = Path()
+CHANNELS = 64  # the paper's narrow network: seconds in float64
+
+
+def main() -> None:
+    base = load_node_spec(ROOT).base.model_copy(update={"channels": CHANNELS})
+    tune_process(threads=1)  # whatever the machine: another number would change the last digits
+
+    from pipeline.networks.theory import measure_theory
+
+    write_theory(ROOT, measure_theory(base))
+
+
+if __name__ == "__main__":
+    run_stage(main)
