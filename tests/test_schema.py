@@ -56,17 +56,31 @@ def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
         ("zero_bias=conv,time=mlp", "write 'time=mlp,zero_bias=conv'"),
         ("groups=01", "write 'groups=1'"),
         ("norm=group,position=linear", "write 'position=linear'"),
-        ("norm=grup", "'group' or 'batch'"),
-        ("colour=red", "unknown field 'colour'; allowed: norm, time"),
+        ("norm=grup", "'group', 'batch', 'instance' or 'layer'"),
+        ("colour=red", "unknown field 'colour'; allowed: block, norm"),
         ("groups=3", "groups = 3 does not divide"),
         ("groups=0", "greater than or equal to 1"),
         ("groups=1,groups=2", "given twice"),
-        ("zero_bias=time", "needs time = 'mlp'"),
+        ("zero_bias=time", "needs an MLP (time or position)"),
         ("norm batch", "not field=value"),
         ("norm=batch;rm", "not field=value"),
         ("", "not field=value"),
         ("../../x", "not field=value"),
         ("rtol=nan", "rtol"),
+        ("weight_std=0", "greater than 0"),
+        ("solver=bosh3", "needs implementation = 'torchdiffeq'"),
+        ("norm_scope=ode", "needs a norm other than 'group'"),
+        ("augment_channels=3", "groups = 16 does not divide 35 channels"),
+        # Overrides that would train the baseline again under another name.
+        ("position_init=ones", "position_init changes nothing without position=linear"),
+        ("position=mlp,position_init=ones", "position_init changes nothing without position=linear"),
+        ("batch_statistics=running", "changes nothing without norm=batch"),
+        ("embedding_input=sinusoid", "changes nothing without time=mlp or position=mlp"),
+        ("zero_bias_scope=all", "changes nothing without zero_bias=conv or zero_bias=all"),
+        ("weight_std_time=true", "changes nothing without weight_std, and time=concat"),
+        ("outer_groups=4", "changes nothing without groups_scope=ode"),
+        ("gradient=direct,adjoint_norm=seminorm", "changes nothing without gradient=adjoint"),
+        ("block=none,position=linear", "position changes nothing: block=none has no ODE function"),
     ],
 )
 def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
@@ -97,7 +111,12 @@ def edit(workspace: Workspace, name: str, old: str, new: str) -> None:
 
 # File, text in it, its replacement, and what the one line must say, parts separated by `; `.
 MISTAKES = [
-    ("params.yaml", "      - norm=batch\n", "      - norm=bach\n", "digits.node.arms.1; bach; 'group' or 'batch'"),
+    (
+        "params.yaml",
+        "      - norm=batch\n",
+        "      - norm=bach\n",
+        "digits.node.arms.1; bach; 'group', 'batch', 'instance' or 'layer'",
+    ),
     (
         "params.yaml",
         "      - norm=batch\n",
@@ -105,9 +124,9 @@ MISTAKES = [
         "digits.node.arms; listed twice",
     ),
     ("params.yaml", "      - norm=batch\n", "      - norm=group\n", "digits.node.arms.1; write 'baseline'"),
-    ("params.yaml", "      - norm=batch\n", "      - groups=5\n", "digits.node.arms.1; groups = 5 does not divide 16"),
+    ("params.yaml", "      - norm=batch\n", "      - groups=5\n", "digits.node.arms.1; groups = 5 does not divide 32"),
     ("params.yaml", "threads: 2", "threads: two", "compute.threads; 'two'; integer"),
-    ("params.yaml", "threads: 2", "threads: 2\n  treads: 3", "compute; treads; allowed: device, precision, threads"),
+    ("params.yaml", "threads: 2", "threads: 2\n  treads: 3", "compute; treads; allowed: device, precision, compile"),
     ("params.yaml", "device: auto", "device: gpu", "compute.device; 'gpu'; 'auto', 'cpu' or 'cuda'"),
     ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", "digits.node.seeds.1; -1; greater than or equal to 0"),
     ("params.yaml", "node: [digits]", "node: [digit]", "studies.node; 'digit'; digits, cifar10, cifar100"),
@@ -118,7 +137,7 @@ MISTAKES = [
     ("specs/node.yaml", "  norm: group\n", "", "base.norm; required"),
     ("specs/node.yaml", "dropout: 0.5", "dropout: 1.5", "base.dropout; 1.5; less than 1"),
     ("specs/node.yaml", "epochs: 250", "epochs: 2.5", "datasets.cifar10.training.epochs; 2.5; integer"),
-    ("specs/node.yaml", "stem_channels: 16", "stem_chanels: 16", "datasets.digits.network; chanels; allowed: norm"),
+    ("specs/node.yaml", "stem_channels: 16", "stem_chanels: 16", "datasets.digits.network; chanels; allowed: block"),
     ("specs/ddpm.yaml", "beta_max: 20.0", "beta_max: .inf", "base.diffusion.beta_max; inf; finite"),
     ("specs/ddpm.yaml", "image_size: 8", "image_size: 9", "image_size; 9; divisible by 2"),
     ("specs/data.yaml", "md5: c32a", "md5: z32a", "cifar10.source; md5; z32a"),
@@ -208,7 +227,7 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("node", "digits", "groups=5"), "groups = 5 does not divide 16"),
+        (("node", "digits", "groups=5"), "groups = 5 does not divide 32"),
         (("node", "mnist", "baseline"), "'mnist' is not there; known: digits, cifar10, cifar100"),
         (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: Input should be greater than or equal to 0"),
     ],

@@ -203,11 +203,14 @@ class Integration:
         before = self.judge(total) if q is not None else total
         dt, t, steps = self._first_size(start, state, k, q), start, list[Step]()
         for index in range(self.tolerance.max_steps):
-            self._check(t, dt, state)
+            if not t + dt > t:
+                raise SolveError(f"underflow of the step size, {dt:.3g} at t = {t:.6g}")
             y = self._attempt(t, dt, state, k, q)
             grown = total + _combine(q, _RESULT, dt) if q is not None else total
             after = self.judge(grown) if q is not None else grown
             ratio = self._judge(dt, (state, y), k, q, (before, after))
+            if math.isnan(ratio):
+                raise SolveError(f"the state or its derivative is not finite at t = {t:.6g}")
             if ratio <= 1:
                 steps.append(Step(t, dt, index))
                 if t + dt >= end:
@@ -221,12 +224,6 @@ class Integration:
                     q[0] = q[-1]
             dt *= _grow(ratio)
         raise SolveError(f"max_steps = {self.tolerance.max_steps} exceeded at t = {t:.6g}")
-
-    def _check(self, t: float, dt: float, state: Tensor) -> None:
-        if not (math.isfinite(dt) and t + dt > t):
-            if not torch.isfinite(state).all():
-                raise SolveError(f"the state is not finite at t = {t:.6g}")
-            raise SolveError(f"underflow of the step size, {dt:.3g} at t = {t:.6g}")
 
 
 def _grow(ratio: float) -> float:
