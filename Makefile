@@ -1,12 +1,13 @@
 # make        set up, run the pipeline, print Tables 1 and 3
 # make test   set up, lint, check types, run the tests
+# make bench-node  a NODE training step against the plain construction, as ratios
 # make lock   pin pyproject.toml's dependencies anew in requirements.lock
 
 PYTHON ?= python3
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro setup test lint lock clean
+.PHONY: all repro setup test lint lock clean bench-node
 
 all: repro
 	@cat reports/table1.md reports/table3.md
@@ -35,6 +36,9 @@ lint: $(SETUP)
 
 test: lint
 	pytest
+
+bench-node: $(SETUP)
+	python -m benchmarks.node_step
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -3,7 +3,10 @@
 The peer: torchdiffeq's odeint_adjoint over eager modules with a concatenated time channel, float32, written here as
 the reference code of the paper's recipe has it. Both sides get the same weights, images, threads and allocator.
 
-    python -m benchmarks.node_step [--steps 10] [--device cpu] [--json FILE]
+    python -m benchmarks.node_step [--steps 10] [--device cpu] [--peak TFLOPS] [--json FILE]
+
+Gradient: relative distance between the gradients of the ODE function's convolutions; those of our direct solve are
+compared with torchdiffeq's direct solve, since the adjoint has an error of its own.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import torch  # noqa: E402
 import torchdiffeq  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from pipeline.networks.node import NodeClassifier, OdeFunction  # noqa: E402
 from pipeline.ode.solve import backpropagate  # noqa: E402
@@ -79,10 +83,13 @@ class PlainClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] to logits."""
-        h = self.stem(x)
+        return self.solve(x, torchdiffeq.odeint_adjoint)
+
+    def solve(self, x: Tensor, integrate: Callable[..., Tensor]) -> Tensor:
+        """The same with odeint or odeint_adjoint."""
         times = torch.tensor([0.0, 1.0], device=x.device)
         tolerance = {"rtol": self.network.rtol, "atol": self.network.atol}
-        return self.head(torchdiffeq.odeint_adjoint(self.field, h, times, method="dopri5", **tolerance)[-1])
+        return self.head(integrate(self.field, self.stem(x), times, method="dopri5", **tolerance)[-1])
 
 
 @dataclass
@@ -111,10 +118,22 @@ def step_plain(model: PlainClassifier, x: Tensor, labels: Tensor) -> Outcome:
     optimiser.step()
     _synchronise(x.device.type)
     seconds = time.perf_counter() - start
-    parts = [model.field.conv1.conv, model.field.conv2.conv]
-    gradient = torch.cat([value.grad.flatten() for part in parts for value in (part.weight, part.bias)])
+    gradient = collect_gradient(model.field.conv1.conv, model.field.conv2.conv)
     model.zero_grad()
     return Outcome(seconds, (forward, model.field.nfe - forward), gradient)
+
+
+def collect_gradient(*convs: nn.Module) -> Tensor:
+    """Gradients of weights and biases, in one row."""
+    return torch.cat([value.grad.flatten() for conv in convs for value in (conv.weight, conv.bias)])
+
+
+def find_direct_gradient(model: PlainClassifier, x: Tensor, labels: Tensor) -> Tensor:
+    """What automatic differentiation through torchdiffeq's steps gives."""
+    functional.cross_entropy(model.solve(x, torchdiffeq.odeint), labels).backward()
+    gradient = collect_gradient(model.field.conv1.conv, model.field.conv2.conv)
+    model.zero_grad()
+    return gradient
 
 
 def step_ours(model: NodeClassifier, x: Tensor, labels: Tensor, bfloat16: bool) -> Outcome:
@@ -130,9 +149,7 @@ def step_ours(model: NodeClassifier, x: Tensor, labels: Tensor, bfloat16: bool) 
     seconds = time.perf_counter() - start
     field, solution = model.field, classified.solution
     assert field is not None and solution is not None
-    gradient = torch.cat(
-        [value.grad.flatten() for conv in (field.conv1, field.conv2) for value in (conv.weight, conv.bias)]
-    )
+    gradient = collect_gradient(field.conv1, field.conv2)
     model.zero_grad()
     return Outcome(seconds, (solution.nfe, solution.nfe_backward), gradient)
 
@@ -156,7 +173,11 @@ def compare(network: NodeNetwork, image: tuple[int, int], batch: int, bfloat16: 
                 outcomes[name].append(outcome)
     seconds = {name: statistics.median(outcome.seconds for outcome in outcomes[name]) for name in sides}
     last = {name: outcomes[name][-1] for name in sides}
-    difference = (last["ours"].gradient - last["plain"].gradient).norm() / last["plain"].gradient.norm()
+    direct = network.gradient == "direct"
+    reference = find_direct_gradient(plain, x, labels) if direct else last["plain"].gradient
+    difference = (last["ours"].gradient - reference).norm() / reference.norm()
+    with FlopCounterMode(display=False) as counter:
+        sides["ours"]()
     ratios = sorted(p.seconds / o.seconds for p, o in zip(outcomes["plain"], outcomes["ours"], strict=True))
     return {
         "plain_ms": seconds["plain"] * 1000,
@@ -165,6 +186,7 @@ def compare(network: NodeNetwork, image: tuple[int, int], batch: int, bfloat16: 
         "ratio_quartiles": [ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]],
         "nfe": {name: outcome.nfe for name, outcome in last.items()},
         "gradient_difference": difference.item(),
+        "ours_tflops": counter.get_total_flops() / seconds["ours"] / 1e12,
     }
 
 
@@ -186,6 +208,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="timed steps of each side")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--case", choices=list(CASES), action="append")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device's matrix units, to show the fraction reached")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     cases = args.case or (["C=64", "digits"] if args.device == "cpu" else list(CASES))
@@ -196,7 +219,7 @@ def main() -> None:
     )
     print(f"torch {torch.__version__}, torchdiffeq {torchdiffeq.__version__}, {where}")
     columns = f"{'plain ms':>9} {'ours ms':>8} {'ratio':>6}  {'quartiles':12} {'NFE-F':>7} {'NFE-B':>7}"
-    print(f"{'':28}{columns} {'gradient off by':>16}")
+    print(f"{'':28}{columns} {'gradient off by':>16} {'TFLOP/s':>8}")
     results = {}
     for case in cases:
         dataset, fields, image, batch = CASES[case]
@@ -209,7 +232,8 @@ def main() -> None:
             nfe = [f"{result['nfe']['plain'][index]}/{result['nfe']['ours'][index]}" for index in (0, 1)]
             print(
                 f"{case + ', ' + variant:28}{result['plain_ms']:9.1f} {result['ours_ms']:8.1f} {result['ratio']:6.2f}  "
-                f"{low:.2f} - {high:.2f}  {nfe[0]:>7} {nfe[1]:>7} {result['gradient_difference']:16.1e}",
+                f"{low:.2f} - {high:.2f}  {nfe[0]:>7} {nfe[1]:>7} {result['gradient_difference']:16.1e} "
+                f"{result['ours_tflops']:8.3f}" + (f" {result['ours_tflops'] / args.peak:.1%}" if args.peak else ""),
                 flush=True,
             )
     if args.json:

@@ -3,6 +3,7 @@
 The tests of this file share one workspace and run in their order, each going on from where the last one ended.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,21 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
     edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
     assert not [stage for stage in work.executed() if stage.startswith(("fetch", "train", "sample"))]
     assert weights.read_bytes() == trained
+
+
+def test_a_run_that_fails_is_shown_and_the_others_go_on(work: Workspace):
+    failing, report = "max_steps=2", work.root / "reports"
+    edit_params(work, arms=["baseline", failing, "groups=2"])
+    ran = work.executed()
+    assert {f"train_node_digits@digits-{arm}-0" for arm in (failing, "groups=2")} <= ran
+    record = json.loads((work.root / "records/node/digits" / failing / "0.json").read_text())
+    assert record["status"] == "failed"
+    row = next(line for line in (report / "node_arms.md").read_text().splitlines() if line.startswith("| max_steps=2"))
+    assert "0 of 1, 1 failed" in row
+    assert "in epoch 1: max_steps = 2 exceeded" in (report / "node_arms.md").read_text()
+    assert work.executed() == set()  # a failure is a result: it is not run again
+    edit_params(work, arms=["baseline", "norm=batch"])
+    work.executed()
 
 
 def test_a_new_seed_trains_that_seed_of_every_arm(work: Workspace):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from problems import ROOT, ddpm_network, node_network
+from test_data import cifar_archive
 from torch import nn
 
 from pipeline.data.arrays import Split
 from pipeline.data.fetch import fetch_dataset, resize_images
 from pipeline.schema.compute import Compute
-from pipeline.schema.data import find_dataset, load_data_spec
+from pipeline.schema.data import CifarSource, find_dataset, load_data_spec
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.schema.record import Failure, NodeRecord
@@ -245,14 +246,25 @@ def test_bfloat16_trains_both_studies(tmp_path: Path):
     train_ddpm(ddpm_run(), stripes(20, 8), compute, "cpu", tmp_path / "ddpm")
 
 
-@pytest.mark.parametrize("dataset", ["cifar10"])
-def test_one_step_of_each_papers_run_at_full_width(dataset: str, tmp_path: Path):
-    """The networks of the paper's scale take a step on colour images; two images, so that it takes seconds."""
-    node = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0)
-    node = node.model_copy(update={"training": node.training.model_copy(update={"epochs": 1, "batch_size": 2})})
-    train_node(node, stripes(2, 32, 3), stripes(2, 32, 3), COMPUTE, "cpu", tmp_path / "node")
-    assert read_run(tmp_path / "node" / "run.json", NodeRun)[1] == 2_023_562 - 8 * 257  # two classes here, not ten
-    ddpm = resolve_ddpm_run(load_ddpm_spec(ROOT), dataset, "baseline", 0)
+@pytest.mark.parametrize(("dataset", "classes", "params"), [("cifar10", 10, 2_023_562), ("cifar100", 100, 2_046_692)])
+def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes: int, params: int, tmp_path: Path):
+    """C = 256 on colour images with the paper's recipe, augmentation included."""
+    path = tmp_path / "cifar.tar.gz"
+    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, classes, each=2))
+    train, test = fetch_dataset(source, classes, tmp_path / "downloads")
+    run = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0)
+    run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 4})})
+    assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run") is None
+    record = evaluate(tmp_path / "run")
+    assert isinstance(record, NodeRecord)
+    assert record.num_params == params
+    assert record.images == 2
+    assert record.nfe_train is not None
+    assert record.nfe_train >= 14
+
+
+def test_one_step_of_the_papers_diffusion_model_at_full_width(tmp_path: Path):
+    ddpm = resolve_ddpm_run(load_ddpm_spec(ROOT), "cifar10", "baseline", 0)
     ddpm = ddpm.model_copy(update={"training": ddpm.training.model_copy(update={"steps": 1, "batch_size": 2})})
-    train_ddpm(ddpm, stripes(2, 32, 3), COMPUTE, "cpu", tmp_path / "ddpm")
-    assert read_run(tmp_path / "ddpm" / "run.json", DdpmRun)[1] == 35_218_947
+    train_ddpm(ddpm, stripes(2, 32, 3), COMPUTE, "cpu", tmp_path)
+    assert read_run(tmp_path / "run.json", DdpmRun)[1] == 35_218_947
