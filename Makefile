@@ -1,4 +1,5 @@
 # make        set up, run the pipeline, print Tables 1 and 3
+# make plan   set up, say what the pipeline would train and what that costs here; runs nothing
 # make test   set up, lint, check types, run the tests
 # make lock   pin pyproject.toml's dependencies anew in requirements.lock
 
@@ -6,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro setup test lint lock clean
+.PHONY: all repro plan setup test lint lock clean
 
 all: repro
 	@cat reports/table1.md reports/table3.md
@@ -15,6 +16,9 @@ all: repro
 repro: $(SETUP)
 	python -m pipeline check --quiet
 	dvc repro
+
+plan: $(SETUP)
+	@python -m pipeline plan
 
 setup: $(SETUP)
 
