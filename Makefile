@@ -1,21 +1,25 @@
-# make        set up, run the pipeline, print Tables 1 and 3
-# make test   set up, lint, check types, run the tests
-# make bench-node  a NODE training step against the plain construction, as ratios
-# make lock   pin pyproject.toml's dependencies anew in requirements.lock
+# make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
+# make plan        set up, say what the pipeline would train and what that costs here; runs nothing
+# make test        set up, lint, check types, run the tests
+# make bench-node  set up, time a NODE training step against the plain construction
+# make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
 PYTHON ?= python3
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro setup test lint lock clean bench-node
+.PHONY: all repro plan setup test lint lock clean bench-node
 
 all: repro
-	@cat reports/table1.md reports/table3.md
+	@cat reports/table1.md reports/table3.md reports/verdicts.md
 	@echo "The full report: reports/README.md"
 
 repro: $(SETUP)
 	python -m pipeline check --quiet
 	dvc repro
+
+plan: $(SETUP)
+	@python -m pipeline plan
 
 setup: $(SETUP)
 

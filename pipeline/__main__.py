@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 
 from pipeline.process import run_stage
@@ -59,6 +60,12 @@ def check(args: argparse.Namespace) -> None:
     print(f"params.yaml and specs/ are valid: {len(runs)} models")
 
 
+def plan(args: argparse.Namespace) -> None:
+    """What `dvc repro` would train, and what that costs on this device."""
+    # By name, so that the stage `check`, which runs this file, does not depend on every training.
+    import_module("pipeline.plan.text").print_plan(ROOT, args.json)
+
+
 def main() -> None:
     """Parse the command line and run its command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
@@ -73,6 +80,9 @@ def main() -> None:
     shower.add_argument("--seed", type=int, default=0)
     shower.add_argument("--json", action="store_true")
     shower.set_defaults(run=show)
+    planner = commands.add_parser("plan", help=plan.__doc__)
+    planner.add_argument("--json", action="store_true")
+    planner.set_defaults(run=plan)
     args = parser.parse_args()
     args.run(args)
 

@@ -30,6 +30,12 @@ def measure_nfe(counts: np.ndarray) -> float | None:
     return float(counts.astype(np.float64).mean()) if counts.min() >= 0 else None
 
 
+def average(shares: list[float | None]) -> float | None:
+    """Mean over the sites; None if one is."""
+    known = [share for share in shares if share is not None]
+    return fmean(known) if len(known) == len(shares) else None
+
+
 def evaluate(folder: Path) -> NodeRecord | Failure:
     """The record of the run in a folder."""
     if (folder / "failure.json").is_file():
@@ -56,8 +62,8 @@ def evaluate(folder: Path) -> NodeRecord | Failure:
         nfe_backward_last=history[-1]["backward_nfe"],
         change_initial=initial.change[-1] if initial else None,
         change=trained.change[-1] if trained else None,
-        share_initial=fmean(initial.site_share) if initial else None,
-        share=fmean(trained.site_share) if trained else None,
+        share_initial=average(initial.site_share) if initial else None,
+        share=average(trained.site_share) if trained else None,
         best_epoch=best_epoch,
         epochs=epochs,
         images=len(labels),

@@ -13,6 +13,7 @@ LAYERS = [
     {"data", "ode", "diffusion", "metrics", "report"},
     {"networks"},
     {"training"},
+    {"plan"},
     {"stages", "__main__"},
 ]
 FILES = sorted(path.relative_to(ROOT) for room in ("pipeline", "stages") for path in (ROOT / room).rglob("*.py"))

@@ -1,5 +1,6 @@
 """How much an ODE function depends on time: the quantity that the paper says is lost."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,23 +14,28 @@ TIMES = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class TimeAwareness:
-    """Relative changes and shares of variance; see `measure_time_awareness`."""
+    """Relative changes and shares of variance; see `measure_time_awareness`. None: the divisor is zero."""
 
     times: list[float]
-    change: list[float]
-    site_change: list[list[float]]
-    site_share: list[float]
+    change: list[float | None]
+    site_change: list[list[float | None]]
+    site_share: list[float | None]
 
 
-def _compare(values: Tensor) -> list[float]:
+def _divide(part: Tensor, whole: Tensor) -> float | None:
+    ratio = (part / whole).item()
+    return ratio if math.isfinite(ratio) else None
+
+
+def _compare(values: Tensor) -> list[float | None]:
     """||x_t - x_0|| / ||x_0|| of values [T, ...]."""
     first = values[0]
-    return [((value - first).norm() / first.norm()).item() for value in values[1:]]
+    return [_divide((value - first).norm(), first.norm()) for value in values[1:]]
 
 
-def _share(values: Tensor) -> float:
+def _share(values: Tensor) -> float | None:
     """Variance over the first dimension, averaged over the others, in the variance over all; values [T, ...]."""
-    return (values.var(0, correction=0).mean() / values.var(correction=0)).item()
+    return _divide(values.var(0, correction=0).mean(), values.var(correction=0))
 
 
 @torch.no_grad()

@@ -55,6 +55,8 @@ class Dataset(Strict):
     scale: Literal["embedded", "paper"] = Field(description="embedded: the small default, comparable with no paper")
     channels: int = Field(ge=1, description="of an image")
     classes: int = Field(ge=2, description="number of labels")
+    train_images: int = Field(ge=1, description="of the training split; what the plan reckons with before the fetch")
+    test_images: int = Field(ge=1, description="of the test split; likewise")
     source: DigitsSource | CifarSource = Field(discriminator="kind")
     extractor: ClassifierExtractor | InceptionExtractor = Field(discriminator="kind")
 

@@ -1,0 +1,276 @@
+"""The plan: counted FLOPs against closed forms, what is to be run against what DVC runs, and how it is told.
+
+The tests with a workspace share one and run in their order, each going on from where the last one ended.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from problems import ROOT, node_network
+from workspace import Workspace, commit_all, make_reduced
+
+from pipeline.data.arrays import Split
+from pipeline.networks.node import ode_size
+from pipeline.plan import cost as pricing
+from pipeline.plan.cost import Bench, Cost, cost_sampling, count_flops
+from pipeline.plan.fate import Fate, find_fates
+from pipeline.plan.forecast import Forecast, Priced, count_images, price_rows
+from pipeline.plan.rows import list_outputs, make_rows
+from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
+from pipeline.schema.compute import Compute
+from pipeline.schema.node import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.schema.project import load_project
+from pipeline.training.node import NodeTrainer
+
+COMPUTE = Compute(device="cpu", precision="float32", compile=False, threads=1)
+BATCH, CHANNELS = 4, 8
+NETWORK = {
+    "channels": CHANNELS,
+    "stem_channels": 8,
+    "groups": 4,
+    "outer_groups": 4,
+    "time": "none",
+    "rtol": 1.0,
+    "atol": 1.0,
+}
+
+
+def step_flops(network: NodeNetwork) -> tuple[int, int, int]:
+    """Counted FLOPs of one optimiser step, its NFE and NFE-B."""
+    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0).model_copy(update={"network": network})
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, 1, 12, 12), dtype=np.uint8)
+    trainer = NodeTrainer(run, Split(images, np.arange(BATCH, dtype=np.int64), 10), COMPUTE, "cpu")
+    tally = trainer.begin_epoch(1)
+    flops = count_flops(lambda: trainer.step(torch.arange(BATCH), tally))
+    return flops, sum(tally.nfe), sum(tally.nfe_backward)
+
+
+def test_the_flops_of_a_direct_step_are_those_of_its_convolutions():
+    """Forward once an evaluation; back, twice that for each but the one that chooses the first step's size."""
+    without = step_flops(node_network(**NETWORK, block="none"))[0]
+    flops, nfe, _ = step_flops(node_network(**NETWORK, gradient="direct"))
+    evaluation = 2 * (2 * BATCH * CHANNELS * CHANNELS * 9 * ode_size(12) ** 2)
+    assert nfe == 14  # two steps, both accepted: the first step size is small
+    assert flops - without == evaluation * (nfe + 2 * (nfe - 1))
+
+
+def test_the_flops_of_an_adjoint_step_hold_its_backward_solve():
+    """Each evaluation of it goes forward and back, at some points also to the weights."""
+    without = step_flops(node_network(**NETWORK, block="none"))[0]
+    flops, nfe, backward = step_flops(node_network(**NETWORK, gradient="adjoint"))
+    evaluation = 2 * (2 * BATCH * CHANNELS * CHANNELS * 9 * ode_size(12) ** 2)
+    assert evaluation * (nfe + 2 * backward) < flops - without <= evaluation * (nfe + 3 * backward)
+
+
+def test_sampling_costs_a_forward_pass_a_step_and_image():
+    project = load_project(ROOT)
+    run, data = project.resolve("ddpm", "digits", "baseline", 0), project.data.datasets["digits"]
+    sampling = project.ddpm.datasets["digits"].sampling.model_copy(update={"batch_size": 8, "images": 20, "steps": 5})
+    once = sampling.model_copy(update={"images": 8, "steps": 1})
+    costs = [cost_sampling(run, which, data, Bench(COMPUTE, "cpu")) for which in (once, sampling)]
+    assert costs[1].flops == pytest.approx(costs[0].flops * 5 * 20 / 8)
+
+
+def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pytest.MonkeyPatch):
+    seconds = {2: 1.0, 8: 2.5}
+    monkeypatch.setattr(pricing, "count_flops", lambda work: work() or int(1e12))
+    monkeypatch.setattr(Bench, "time", lambda self, work, batch: seconds[batch])
+    asked: list[int] = []
+    cost = Bench(COMPUTE, "cpu").measure(asked.append, 32)
+    assert asked == [2, 8]
+    assert cost == Cost(flops=4e12, seconds=2.5 + 24 * 1.5 / 6, scaled=True)
+
+
+def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytest.MonkeyPatch):
+    project = load_project(ROOT)
+    rows = make_rows(project, dict.fromkeys([path for _, _, path in list_outputs(project)], "made"))
+    measured = []
+
+    def price(*args: object) -> Cost:
+        measured.append(args[2])
+        if len(measured) == 2:
+            raise ArithmeticError("gave up")
+        return Cost(2e12, 300.0, False)
+
+    monkeypatch.setattr("pipeline.plan.forecast._price", price)
+    monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda device: "cpu")
+    priced, device = price_rows(ROOT, project, rows[:3])
+    assert [len(row.fates) for row in rows[:3]] == [2, 2, 2]
+    assert measured == rows[:3]
+    assert priced[0].seconds > 300
+    assert [one.failure for one in priced] == [None, "gave up", None]
+    assert device == "cpu"
+
+
+def forecast(fates: Mapping[int, Fate]) -> Forecast:
+    """A plan of two rows, of which the second is there already."""
+    project = load_project(ROOT)
+    outputs = [path for _, _, path in list_outputs(project)]
+    rows = make_rows(project, dict.fromkeys(outputs, "kept"))[:2]
+    rows[0].fates.update(fates)
+    made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in fates.values() else []
+    return Forecast(rows, made, 0, "cpu", 2, ["a note"] if made else [])
+
+
+def test_the_text_multiplies_by_seeds():
+    text = write_text(forecast({0: "made", 1: "made"}))
+    lines = text.splitlines()
+    assert " ".join(lines[1].split()) == "train_node digits baseline 0,1 0 0 2 ~5.2 min ~10.3 min"
+    assert "norm=batch" not in text
+    assert "all, on this device (cpu, 2 threads): 2 NODE trainings: 4 TFLOP, 10.3 min" in lines
+    assert lines[-1] == "a note"
+    assert write_text(forecast({0: "restored"})).startswith("Nothing to train: 3 models are up to date, 1 will be ")
+
+
+def test_the_json_says_the_same():
+    content = json.loads(write_json(forecast({0: "made", 1: "restored"})))
+    assert content["rows"][0]["seeds"] == {"made": [0], "restored": [1], "kept": []}
+    assert content["rows"][0]["seconds_each"] == content["seconds"] == 310
+    assert content["flops"] == 2e12
+    assert "seconds_each" not in content["rows"][1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(59.6, "60 s"), (150, "2.5 min"), (7200, "2.0 h"), (20 * 86400, "20.0 d"), (1e8, "1157 d")]
+)
+def test_times_have_a_fitting_unit(seconds: float, text: str):
+    assert format_seconds(seconds) == text
+    assert [format_flops(flops) for flops in (1.234e9, 2.1e17)] == ["0.00123", "210,000"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = make_reduced(tmp_path_factory.mktemp("plan") / "project")
+    edit(workspace, "params.yaml", ["digits", "ddpm", "arms"], ["baseline"])
+    return workspace
+
+
+def edit(work: Workspace, name: str, keys: list[str], value: object) -> None:
+    content = work.read(name)
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    work.write(name, content)
+
+
+def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Fate]:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(root.parent / "home"))
+    monkeypatch.chdir(root)
+    return find_fates(Path(), [path for _, _, path in list_outputs(load_project(root))])
+
+
+def run(work: Workspace) -> set[str]:
+    """What DVC trains and samples."""
+    ran = work.executed("train_node_digits", "sample_digits")
+    return {stage for stage in ran if stage.startswith(("train", "sample"))}
+
+
+NODE, NORM, GROUPS = (f"runs/node/digits/{arm}/0" for arm in ("baseline", "norm=batch", "groups=2"))
+DDPM, SAMPLES = "runs/ddpm/digits/baseline/0", "samples/ddpm/digits/baseline/0"
+
+
+def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Workspace):
+    def files() -> list[Path]:
+        found = (path.relative_to(work.root) for path in work.root.rglob("*"))
+        return sorted(
+            path for path in found if path.parts[0] not in (".dvc", ".git") and "__pycache__" not in path.parts
+        )
+
+    before = files()
+    content = json.loads(work.run("python", "-m", "pipeline", "plan", "--json").stdout)
+    assert files() == before
+    assert [(row["stage"], row["arm"], row["seeds"]["made"]) for row in content["rows"]] == [
+        ("train_node", "baseline", [0]),
+        ("train_node", "norm=batch", [0]),
+        ("train_ddpm", "baseline", [0]),
+        ("sample", "baseline", [0]),
+    ]
+    assert content["evaluations"] == 1
+    assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in content["rows"])
+
+
+def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Workspace, monkeypatch: pytest.MonkeyPatch):
+    assert set(foretell(work.root, monkeypatch).values()) == {"made"}
+    assert len(run(work)) == 4
+    commit_all(work)
+    assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
+    code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
+    shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
+    assert shown == "Nothing to train: 3 models are up to date, 0 will be restored from DVC's cache.\n"
+    project = load_project(work.root)
+    assert count_images(work.root, project, "node", "digits") == (1437, 360)
+    data = project.data.datasets["digits"]
+    assert (data.train_images, data.test_images) == (1437, 360)
+
+
+def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkeypatch: pytest.MonkeyPatch):
+    keys, arms = ["digits", "node", "arms"], ["baseline", "norm=batch"]
+    edit(work, "params.yaml", keys, [*arms, "groups=2"])
+    fates = foretell(work.root, monkeypatch)
+    assert fates == {NODE: "kept", NORM: "kept", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    assert run(work) == {"train_node_digits@digits-groups=2-0"}
+
+    edit(work, "params.yaml", keys, arms)
+    shutil.rmtree(work.root / GROUPS)
+    assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
+    assert run(work) == set()
+
+    edit(work, "params.yaml", keys, [*arms, "groups=2"])
+    assert foretell(work.root, monkeypatch)[GROUPS] == "restored"
+    assert run(work) == set()
+
+
+def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Workspace, monkeypatch: pytest.MonkeyPatch):
+    keys = ["datasets", "digits", "training", "steps"]
+    edit(work, "specs/ddpm.yaml", keys, 7)
+    fates = foretell(work.root, monkeypatch)
+    assert fates == {NODE: "kept", NORM: "kept", GROUPS: "kept", DDPM: "made", SAMPLES: "made"}
+    assert run(work) == {"train_ddpm_digits@digits-baseline-0", "sample_digits@digits-baseline-0"}
+    edit(work, "specs/ddpm.yaml", keys, 6)
+    fates = foretell(work.root, monkeypatch)
+    assert {fates[DDPM], fates[SAMPLES]} == {"restored"}
+    assert run(work) == set()
+
+
+def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, monkeypatch: pytest.MonkeyPatch):
+    with (work.root / "pipeline" / "data" / "fetch.py").open("a") as file:
+        file.write("# touched\n")
+    assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
+    assert run(work) == set()
+    edit(work, "specs/node.yaml", ["datasets", "digits", "training", "image_size"], 13)
+    fates = foretell(work.root, monkeypatch)
+    assert fates == {NODE: "made", NORM: "made", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    edit(work, "specs/node.yaml", ["datasets", "digits", "training", "image_size"], 12)
+
+
+def test_without_its_lock_everything_is_restored(work: Workspace, monkeypatch: pytest.MonkeyPatch):
+    (work.root / "dvc.lock").unlink()
+    assert set(foretell(work.root, monkeypatch).values()) == {"restored"}
+    assert run(work) == set()
+
+
+def test_a_clone_without_a_cache_makes_everything(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    commit_all(work)
+    work.run("git", "clone", "-q", str(work.root), str(tmp_path / "clone"))
+    assert set(foretell(tmp_path / "clone", monkeypatch).values()) == {"made"}
+
+
+def test_a_mistake_is_one_line(work: Workspace):
+    edit(work, "params.yaml", ["compute", "threads"], 0)
+    result = work.run("python", "-m", "pipeline", "plan", ok=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: params.yaml: compute.threads = 0")
+    assert result.stderr.count("\n") == 1
+    work.run("git", "checkout", "-q", "params.yaml")
+    with (work.root / "dvc.yaml").open("a") as file:
+        file.write("  extra:\n    cmd: echo ${nowhere}\n")
+    result = work.run("python", "-m", "pipeline", "plan", ok=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: DVC: ")
+    assert result.stderr.count("\n") == 1
