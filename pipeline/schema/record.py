@@ -13,8 +13,9 @@ class TimeAwareness(Strict):
     """How much a network's ODE function depends on time, on features of test images.
 
     Relative change at t: ||f(h, t) - f(h, 0)|| / ||f(h, 0)||. At a site, f is the normalised sum of convolution and
-    timestep embedding, h the site's input at t = 0. Null: f(h, 0) = 0. Share: the part of the normalised sum's variance that t makes,
-    i.e. the variance over `times` and 0 at fixed image, channel and pixel, averaged, over the whole variance.
+    timestep embedding, h the site's input at t = 0. Share: the part of the normalised sum's variance that t makes, i.e.
+    the variance over `times` and 0 at fixed image, channel and pixel, averaged, over the whole variance. Null: the
+    divisor is zero.
     """
 
     times: list[float] = Field(description="t of each change, ascending; the last one is 1")
