@@ -2,8 +2,13 @@
 
 import argparse
 import json
+import textwrap
 from importlib import import_module
 from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from pipeline.process import run_stage
 from pipeline.schema.project import Project, Run, load_project
@@ -50,6 +55,29 @@ def show(args: argparse.Namespace) -> None:
         print(f"{key:32} {value}")
 
 
+def describe_values(field: FieldInfo) -> str:
+    """What a field may be: `a | b`, or a type with its bounds."""
+    options = get_args(field.annotation)
+    if get_origin(field.annotation) is Literal:
+        return " | ".join(map(str, options))
+    name = " or ".join("null" if kind is type(None) else kind.__name__ for kind in options or (field.annotation,))
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(rule, key)}" for rule in field.metadata for key, sign in signs.items() if hasattr(rule, key)
+    ]
+    return ", ".join([name, *bounds])
+
+
+def fields(args: argparse.Namespace) -> None:
+    """List what an arm of a study may change: the fields in an arm's order, their values, the baseline's."""
+    project = load_project(ROOT)
+    base: BaseModel = project.node.base if args.study == "node" else project.ddpm.base.network
+    for name, field in type(base).model_fields.items():
+        value = getattr(base, name)
+        print(f"{name} ({describe_values(field)}; baseline: {'null' if value is None else value})")
+        print(textwrap.fill(field.description or "", 110, initial_indent="    ", subsequent_indent="    "))
+
+
 def check(args: argparse.Namespace) -> None:
     """Validate params.yaml and specs/; list what would be trained."""
     runs = load_project(ROOT).runs()
@@ -80,6 +108,9 @@ def main() -> None:
     shower.add_argument("--seed", type=int, default=0)
     shower.add_argument("--json", action="store_true")
     shower.set_defaults(run=show)
+    lister = commands.add_parser("fields", help=fields.__doc__)
+    lister.add_argument("study", choices=["node", "ddpm"])
+    lister.set_defaults(run=fields)
     planner = commands.add_parser("plan", help=plan.__doc__)
     planner.add_argument("--json", action="store_true")
     planner.set_defaults(run=plan)

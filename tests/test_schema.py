@@ -257,3 +257,13 @@ def test_check_lists_every_model_once(project: Workspace):
     assert len(set(lines)) == len(lines)
     assert "node digits baseline seed 0" in lines
     assert lines[-1].endswith(f"{len(lines) - 1} models")
+
+
+@pytest.mark.parametrize("study", ["node", "ddpm"])
+def test_fields_lists_every_field_in_the_order_of_an_arm(study: str):
+    spec = load_node_spec(ROOT).base if study == "node" else load_ddpm_spec(ROOT).base.network
+    lines = Workspace(ROOT).run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(type(spec).model_fields)
+    if study == "node":
+        assert "norm (group | batch | instance | layer; baseline: group)" in lines
+        assert "weight_std (float or null, > 0, <= 1000000.0; baseline: null)" in lines
