@@ -16,6 +16,8 @@ from pipeline.schema.project import Project, load_project
 if TYPE_CHECKING:
     from pipeline.plan.cost import Bench, Cost
 
+_SECONDS = 8.0  # that the timed steps of a plan may take, about
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -103,7 +105,8 @@ def price_rows(
     imports = time.perf_counter() - start
     compute = project.panel.compute
     device = choose_device(compute.device)
-    bench, start_up = Bench(compute, device), imports + 2 * time_check()  # the stage reads the specs once more
+    bench = Bench(compute, device, _SECONDS / len(rows))
+    start_up = imports + 2 * time_check()  # the stage reads the specs once more
     priced = []
     for row in rows:
         on_row(row)
@@ -122,7 +125,7 @@ def _note(project: Project, priced: Sequence[Priced], evaluations: int) -> list[
     if "train_node" in stages:
         notes.append("NODE: as many function evaluations (NFE) as at initialisation; training changes them.")
     if evaluations:
-        notes.append(f"Not counted: {evaluations} evaluations of diffusion models.")
+        notes.append(f"Not counted: evaluations of diffusion models ({evaluations}).")
     if project.panel.compute.compile:
         notes.append("Measured without torch.compile, which params.yaml asks for.")
     if any(one.cost.scaled for one in priced if one.cost):
