@@ -121,7 +121,7 @@ def _note(project: Project, priced: Sequence[Priced], evaluations: int) -> list[
     """What the numbers leave out or take for granted, one line each."""
     stages = {one.row.stage for one in priced}
     notes = ["FLOP: convolutions, matrix products and attention; a multiplication and an addition are two."]
-    notes.append(f"Minutes include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
+    notes.append(f"Times include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
     if "train_node" in stages:
         notes.append("NODE: as many function evaluations (NFE) as at initialisation; training changes them.")
     if evaluations:
