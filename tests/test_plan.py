@@ -72,7 +72,7 @@ def test_sampling_costs_a_forward_pass_a_step_and_image():
     run, data = project.resolve("ddpm", "digits", "baseline", 0), project.data.datasets["digits"]
     sampling = project.ddpm.datasets["digits"].sampling.model_copy(update={"batch_size": 8, "images": 20, "steps": 5})
     once = sampling.model_copy(update={"images": 8, "steps": 1})
-    costs = [cost_sampling(run, which, data, Bench(COMPUTE, "cpu")) for which in (once, sampling)]
+    costs = [cost_sampling(run, which, data, Bench(COMPUTE, "cpu", 0.5)) for which in (once, sampling)]
     assert costs[1].flops == pytest.approx(costs[0].flops * 5 * 20 / 8)
 
 
@@ -81,7 +81,7 @@ def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pyte
     monkeypatch.setattr(pricing, "count_flops", lambda work: work() or int(1e12))
     monkeypatch.setattr(Bench, "time", lambda self, work, batch: seconds[batch])
     asked: list[int] = []
-    cost = Bench(COMPUTE, "cpu").measure(asked.append, 32)
+    cost = Bench(COMPUTE, "cpu", 0.5).measure(asked.append, 32)
     assert asked == [2, 8]
     assert cost == Cost(flops=4e12, seconds=2.5 + 24 * 1.5 / 6, scaled=True)
 
@@ -124,7 +124,7 @@ def test_the_text_multiplies_by_seeds():
     assert "norm=batch" not in text
     assert "all, on this device (cpu, 2 threads): 2 NODE trainings: 4 TFLOP, 10.3 min" in lines
     assert lines[-1] == "a note"
-    assert write_text(forecast({0: "restored"})).startswith("Nothing to train: 3 models are up to date, 1 will be ")
+    assert write_text(forecast({0: "restored"})).startswith("Nothing to train: 3 models up to date, 1 to be ")
 
 
 def test_the_json_says_the_same():
@@ -202,7 +202,7 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
-    assert shown == "Nothing to train: 3 models are up to date, 0 will be restored from DVC's cache.\n"
+    assert shown == "Nothing to train: 3 models up to date, 0 to be restored from DVC's cache.\n"
     project = load_project(work.root)
     assert count_images(work.root, project, "node", "digits") == (1437, 360)
     data = project.data.datasets["digits"]

@@ -25,7 +25,7 @@ from pipeline.training.seeding import make_generator
 _MOST_STEPS = 3  # timed, at most
 _LEAST = 2  # images that batch normalisation needs
 _GROWTH = 4  # of the batch from one probe to the next
-_PATIENCE = 2.0  # seconds that the timed steps may take together, and that the next probe may be feared to take
+_PATIENCE = 2.0  # seconds that the next probe may be feared to take
 _CHEAP = 2e10  # FLOP of a step that no device takes longer for
 _RATE = 1e-12  # leaves the network at its initialisation, where its NFE are those of the first step
 
@@ -75,6 +75,8 @@ class Bench:
 
     compute: Compute
     device: str
+    seconds: float
+    """That timed steps of one kind may take together; there is at least one."""
 
     def time(self, work: Callable[[int], object], batch: int) -> float:
         """Seconds of one call."""
@@ -103,7 +105,7 @@ class Bench:
         batch = max(probed, default=batch_size)
         flops = count_flops(lambda: work(batch))
         times = [self.time(work, batch)]
-        while len(times) < _MOST_STEPS and sum(times) + times[-1] < _PATIENCE:
+        while len(times) < _MOST_STEPS and sum(times) + times[-1] < self.seconds:
             times.append(self.time(work, batch))
         seconds = statistics.median(times)
         if batch < batch_size:

@@ -16,6 +16,8 @@ from pipeline.schema.project import Project, load_project
 if TYPE_CHECKING:
     from pipeline.plan.cost import Bench, Cost
 
+_SECONDS = 8.0  # that the timed steps of a plan may take, about
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -103,7 +105,8 @@ def price_rows(
     imports = time.perf_counter() - start
     compute = project.panel.compute
     device = choose_device(compute.device)
-    bench, start_up = Bench(compute, device), imports + 2 * time_check()  # the stage reads the specs once more
+    bench = Bench(compute, device, _SECONDS / len(rows))
+    start_up = imports + 2 * time_check()  # the stage reads the specs once more
     priced = []
     for row in rows:
         on_row(row)
@@ -118,11 +121,11 @@ def _note(project: Project, priced: Sequence[Priced], evaluations: int) -> list[
     """What the numbers leave out or take for granted, one line each."""
     stages = {one.row.stage for one in priced}
     notes = ["FLOP: convolutions, matrix products and attention; a multiplication and an addition are two."]
-    notes.append(f"Minutes include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
+    notes.append(f"Times include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
     if "train_node" in stages:
         notes.append("NODE: as many function evaluations (NFE) as at initialisation; training changes them.")
     if evaluations:
-        notes.append(f"Not counted: {evaluations} evaluations of diffusion models.")
+        notes.append(f"Not counted: evaluations of diffusion models ({evaluations}).")
     if project.panel.compute.compile:
         notes.append("Measured without torch.compile, which params.yaml asks for.")
     if any(one.cost.scaled for one in priced if one.cost):

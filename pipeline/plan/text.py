@@ -11,7 +11,7 @@ from pipeline.plan.rows import Row, Stage
 
 _TERA = 1e12
 _HEADER = ("stage", "dataset", "arm", "seeds to run", "restored", "kept", "TFLOP each", "time each", "time")
-_NOUNS: dict[Stage, str] = {"train_node": "NODE trainings", "train_ddpm": "DDPM trainings", "sample": "samplings"}
+_NOUNS: dict[Stage, str] = {"train_node": "NODE training", "train_ddpm": "DDPM training", "sample": "sampling"}
 
 
 def format_seconds(seconds: float) -> str:
@@ -56,7 +56,7 @@ def _describe(row: Row, priced: Priced | None) -> list[str]:
 
 def _total(priced: Sequence[Priced]) -> str:
     counts = {stage: sum(one.count for one in priced if one.row.stage == stage) for stage in _NOUNS}
-    what = ", ".join(f"{count} {_NOUNS[stage]}" for stage, count in counts.items() if count)
+    what = ", ".join(f"{count} {_NOUNS[stage]}{'s' * (count > 1)}" for stage, count in counts.items() if count)
     flops, seconds = sum(one.flops * one.count for one in priced), sum(one.seconds * one.count for one in priced)
     return f"{what}: {format_flops(flops)} TFLOP, {format_seconds(seconds)}"
 
@@ -65,7 +65,7 @@ def write_text(forecast: Forecast) -> str:
     """A line for every stage, dataset and arm with something to run or restore; totals; what they leave out."""
     models = [row for row in forecast.rows if row.stage != "sample"]
     restored, kept = (sum(len(row.seeds(fate)) for row in models) for fate in ("restored", "kept"))
-    rest = f"{kept} models are up to date, {restored} will be restored from DVC's cache."
+    rest = f"{kept} models up to date, {restored} to be restored from DVC's cache."
     if not forecast.priced:
         return f"Nothing to train: {rest}\n"
     by_row = {id(one.row): one for one in forecast.priced}
