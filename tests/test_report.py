@@ -91,6 +91,17 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
     assert "about digits" in text
 
 
+def test_a_column_without_any_value_is_left_out():
+    direct = node_record(90.0).model_copy(update={"nfe_backward": None})
+    records = {"baseline": {0: direct}, "norm=batch": {0: direct}}
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=[0])], describe)
+    assert "NFE-B" not in cells(text, "Setting")
+    records = {"baseline": {0: node_record(90.0)}, "norm=batch": {0: direct}}
+    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=[0])], describe)
+    assert cells(text, "Setting")[-1] == "NFE-B"
+    assert cells(text, "Replace")[-1] == "—"
+
+
 def test_missing_runs_are_shown_as_missing():
     records = {"baseline": {0: node_record(90.0)}, "norm=batch": {}}
     text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)

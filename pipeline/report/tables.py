@@ -83,6 +83,16 @@ def _rows(table: Table, panel: Panel) -> list[Row]:
     return [Row(arm=arm, label="Baseline" if arm == BASELINE else arm.replace(",", ", ")) for arm in arms]
 
 
+def _fill_columns(table: Table, panel: Panel, rows: Sequence[Row]) -> list[Column]:
+    """The columns that have a value; all of them where no run has completed."""
+    completed = any(panel.completed(row.arm) for row in rows)
+
+    def has_value(column: Column) -> bool:
+        return any(panel.values(row.arm, column.key) for row in rows)
+
+    return [column for column in table.columns if has_value(column) or not completed]
+
+
 def _protocol(records: Sequence[Record], key: str) -> str:
     """The value that all records share; records that disagree are shown to."""
     values = sorted({str(getattr(record, key)) for record in records})
@@ -93,7 +103,7 @@ def _note_node(records: Sequence[NodeRecord]) -> str:
     return (
         f"accuracy and NFE at the best of {_protocol(records, 'epochs')} epochs by test accuracy, as in the paper's "
         f"reference recipe, and accuracy at the last; {_protocol(records, 'images')} test images; NFE: forward, mean "
-        "over test batches; NFE-B: adjoint solve, mean over training batches; — where there is no such solve"
+        "over test batches; NFE-B: adjoint solve, mean over training batches; left out, or —, where there is none"
     )
 
 
@@ -135,8 +145,9 @@ def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str]
     parts = [f"## {table.title}", "", table.caption]
     for panel in panels:
         rows = _rows(table, panel)
+        shown = table.model_copy(update={"columns": _fill_columns(table, panel, rows)})
         parts += ["", f"### {panel.title}", ""]
-        parts.append(align_table(_header(table, panel.dataset), [_row(table, panel, row) for row in rows]))
+        parts.append(align_table(_header(shown, panel.dataset), [_row(shown, panel, row) for row in rows]))
         parts.append("")
         parts += [f"- {note}." for note in _notes(panel, [row.arm for row in rows], describe)]
     if not panels:
