@@ -30,7 +30,7 @@ $(SETUP): requirements.lock
 	"$$($(PYTHON) -c 'import sys; print(sys._base_executable)')" -m venv --clear $(VENV)
 	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	$(VENV)/bin/uv pip install --quiet --system-certs --python $(VENV)/bin/python --require-hashes -r requirements.lock
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --system-certs --python $(VENV)/bin/python --require-hashes -r requirements.lock
 	@touch $@
 
 lint: $(SETUP)

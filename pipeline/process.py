@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.schema.compute import Compute
 
@@ -37,7 +37,7 @@ def tune_process(threads: int) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
 
 
-def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:
+def choose_device(compute: Compute) -> str:
     """`cpu` or `cuda`, with torch's kernels deterministic from here on.
 
     Raises:
@@ -45,21 +45,27 @@ def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:
     """
     import torch
 
-    torch.use_deterministic_algorithms(True)
+    if compute.compile:
+        torch.use_deterministic_algorithms(True)  # tells the compiler too, and so imports it: 3 s
+    else:
+        torch.set_deterministic_debug_mode("error")  # the same for all else
     # Not needed for determinism: a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     available = torch.cuda.is_available()
-    if device == "cuda" and not available:
+    if compute.device == "cuda" and not available:
         raise ValueError("params.yaml: compute.device = 'cuda': torch sees no GPU here; allowed are auto and cpu")
-    return "cuda" if device != "cpu" and available else "cpu"
+    return "cuda" if compute.device != "cpu" and available else "cpu"
 
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage or command; a user's mistake or a diverging training ends in one line on stderr and status 1."""
     try:
         main()
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, ArithmeticError, OSError) as error:
         if os.environ.get("PIPELINE_TRACEBACK"):
             raise

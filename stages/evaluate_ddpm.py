@@ -29,7 +29,7 @@ def main() -> None:
     from pipeline.training.extractor import load_extractor
     from pipeline.training.outputs import read_run
 
-    device = choose_device(compute.device)
+    device = choose_device(compute)
     name = f"ddpm/{args.dataset}/{args.arm}/{args.seed}"
     samples = read_arrays(ROOT / "samples" / name / "images.safetensors")["images"]
     reference = read_split(ROOT / "data" / "ddpm" / args.dataset / "train.safetensors")

@@ -26,7 +26,7 @@ def main() -> None:
     from pipeline.data.preview import write_preview
     from pipeline.training.sample import sample_ddpm
 
-    device = choose_device(compute.device)
+    device = choose_device(compute)
     name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
     channels = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors").images.shape[1]
     images = sample_ddpm(ROOT / "runs" / name, sampling, channels, compute, device)

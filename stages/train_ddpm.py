@@ -23,7 +23,7 @@ def main() -> None:
     from pipeline.data.arrays import read_split
     from pipeline.training.ddpm import train_ddpm
 
-    device = choose_device(compute.device)
+    device = choose_device(compute)
     name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
     train = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors")
     train_ddpm(run, train, compute, device, ROOT / "runs" / name)

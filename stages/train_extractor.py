@@ -31,7 +31,7 @@ def main() -> None:
         from pipeline.training.extractor import train_extractor
 
         data = ROOT / "data" / "ddpm" / args.dataset
-        device = choose_device(compute.device)
+        device = choose_device(compute)
         train, test = read_split(data / "train.safetensors"), read_split(data / "test.safetensors")
         accuracy = train_extractor(spec, train, test, device, out)
         description |= {"test_accuracy": accuracy}

@@ -25,7 +25,7 @@ def main() -> None:
     from pipeline.training.node import train_node
 
     data = ROOT / "data" / "node" / run.dataset
-    device = choose_device(compute.device)
+    device = choose_device(compute)
     name = f"node/{run.dataset}/{run.arm}/{run.seed}"
     train, test = read_split(data / "train.safetensors"), read_split(data / "test.safetensors")
     failure = train_node(run, train, test, compute, device, ROOT / "runs" / name)

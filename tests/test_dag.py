@@ -153,11 +153,11 @@ def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
     ("old", "new", "says"),
     [
         (
-            "threads: 2",
+            "threads: 1",
             "threads: 0",
             "error: params.yaml: compute.threads = 0: Input should be greater than or equal to 1",
         ),
-        ("threads: 2", "threads: 2\n  thread: 2", "error: params.yaml: compute: unknown key thread; allowed: device"),
+        ("threads: 1", "threads: 1\n  thread: 2", "error: params.yaml: compute: unknown key thread; allowed: device"),
         ("- norm=batch", "- norm=bach", "error: params.yaml: digits.node.arms.1: arm 'norm=bach'"),
     ],
 )

@@ -98,7 +98,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
         return Cost(2e12, 300.0, False)
 
     monkeypatch.setattr("pipeline.plan.forecast._price", price)
-    monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda device: "cpu")
+    monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda compute: "cpu")
     priced, device = price_rows(ROOT, project, rows[:3])
     assert [len(row.fates) for row in rows[:3]] == [2, 2, 2]
     assert measured == rows[:3]

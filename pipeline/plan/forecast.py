@@ -104,7 +104,7 @@ def price_rows(
 
     imports = time.perf_counter() - start
     compute = project.panel.compute
-    device = choose_device(compute.device)
+    device = choose_device(compute)
     bench = Bench(compute, device, _SECONDS / len(rows))
     start_up = imports + 2 * time_check()  # the stage reads the specs once more
     priced = []
