@@ -42,7 +42,8 @@ test: lint
 	pytest
 
 bench-node: $(SETUP)
-	python -m benchmarks.node_step
+	python -m benchmarks.node_step --case C=64 --threads 2
+	python -m benchmarks.node_step --case digits --threads 1 --steps 30
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
