@@ -13,15 +13,24 @@ ROOT = Path()
 
 
 def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
-    """Network and budgets of a dataset's baseline, one line each, fields and values as in specs/."""
+    """How a dataset's baseline differs from the paper's, and its budgets; fields and values as in specs/."""
     run = project.resolve(study, dataset, "baseline", 0).model_dump()
-    sections: dict[str, dict[str, object]] = {key: value for key, value in run.items() if isinstance(value, dict)}
-    if study == "ddpm":
-        sections["sampling"] = project.ddpm.datasets[dataset].sampling.model_dump()
-    return [
-        f"baseline's {name}: " + ", ".join(f"{key} {value}" for key, value in section.items())
-        for name, section in sections.items()
-    ]
+    if study == "node":
+        bases, sampling = {"network": project.node.base.model_dump()}, {}
+    else:
+        bases, sampling = project.ddpm.base.model_dump(), project.ddpm.datasets[dataset].sampling.model_dump()
+    lines = []
+    for name, base in bases.items():
+        differing = {key: value for key, value in run[name].items() if value != base[key]}
+        what = f", with {list_fields(differing)}" if differing else ", unchanged"
+        lines.append(f"baseline's {name}: the base of specs/{study}.yaml, which is the paper's{what}")
+    budgets = {"training": run["training"], "sampling": sampling}
+    return lines + [f"{name}: {list_fields(values)}" for name, values in budgets.items() if values]
+
+
+def list_fields(values: dict[str, object]) -> str:
+    """Fields and values on one line."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def main() -> None:
