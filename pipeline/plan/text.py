@@ -75,7 +75,7 @@ def write_text(forecast: Forecast) -> str:
     for study, dataset in dict.fromkeys((one.row.run.study, one.row.run.dataset) for one in forecast.priced):
         part = [one for one in forecast.priced if (one.row.run.study, one.row.run.dataset) == (study, dataset)]
         lines.append(f"{study} {dataset}: {_total(part)}")
-    threads = f", {forecast.threads} threads" if forecast.device == "cpu" else ""
+    threads = f", {forecast.threads} thread{'s' if forecast.threads > 1 else ''}" if forecast.device == "cpu" else ""
     lines.append(f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}")
     return "\n".join([*lines, "", rest, *forecast.notes]) + "\n"
 
