@@ -79,7 +79,7 @@ def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
         ("zero_bias_scope=all", "changes nothing without zero_bias=conv or zero_bias=all"),
         ("weight_std_time=true", "changes nothing without weight_std, and time=concat"),
         ("outer_groups=4", "changes nothing without groups_scope=ode"),
-        ("gradient=direct,adjoint_norm=seminorm", "changes nothing without gradient=adjoint"),
+        ("adjoint_norm=seminorm", "changes nothing without gradient=adjoint"),
         ("block=none,position=linear", "position changes nothing: block=none has no ODE function"),
     ],
 )

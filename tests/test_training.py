@@ -107,6 +107,7 @@ def test_the_plateau_schedule_divides_the_rate_by_ten(tmp_path: Path):
     [
         ({}, {"learning_rate": 1e12}, "not finite|underflow|max_steps"),
         ({"max_steps": 2}, {}, "max_steps = 2 exceeded"),
+        ({"max_steps": 2, "gradient": "adjoint"}, {}, "max_steps = 2 exceeded"),
         ({"max_steps": 2, "implementation": "torchdiffeq"}, {}, "max_num_steps exceeded"),
         ({"block": "none"}, {"learning_rate": 1e30}, "the training loss is nan|the training loss is inf"),
     ],
@@ -130,7 +131,9 @@ def test_a_run_that_fails_is_recorded_and_ends_without_an_error(
 
 
 def test_a_completed_run_has_evaluations_and_time_awareness(tmp_path: Path):
-    assert train_node(node_run(), stripes(96, 14), stripes(40, 14, seed=1), COMPUTE, "cpu", tmp_path) is None
+    run = node_run()
+    run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": "adjoint"})})
+    assert train_node(run, stripes(96, 14), stripes(40, 14, seed=1), COMPUTE, "cpu", tmp_path) is None
     record = evaluate(tmp_path)
     assert isinstance(record, NodeRecord)
     for nfe in (record.nfe, record.nfe_last, record.nfe_train, record.nfe_train_last):
