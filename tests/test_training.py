@@ -198,6 +198,10 @@ def test_golden_loss_trace(implementation: str, gradient: str):
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_ode_function_trains_the_same(tmp_path: Path):
     """Same losses up to rounding; the compiler may reorder sums."""
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     train, losses = stripes(32, 14), {}
     for compiled in (False, True):
         trainer = NodeTrainer(node_run(), train, COMPUTE.model_copy(update={"compile": compiled}), "cpu")
@@ -205,6 +209,8 @@ def test_a_compiled_ode_function_trains_the_same(tmp_path: Path):
         for batch in trainer.order(1):
             trainer.step(batch, tally)
             losses[compiled].append(tally.loss.item())
+        # That the compiler was at work at all, and only when asked: equal losses alone would not show it.
+        assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == compiled
     assert losses[True] == pytest.approx(losses[False], rel=1e-3)
 
 
