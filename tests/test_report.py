@@ -9,9 +9,11 @@ from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.page import Preview, render_page
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
 from pipeline.report.tables import render_table
+from pipeline.report.theory import render_theory
 from pipeline.schema.base import SpecError
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.table import load_table, shown_arms
+from pipeline.schema.theory import Cell, Theory, read_theory
 
 
 def test_equal_values_have_no_spread_at_all():
@@ -221,3 +223,25 @@ def test_the_page_warns_of_the_scale_and_shows_every_preview():
     assert "## Table 1" in page
     assert "(<previews/x.png>)" in page
     assert "not the paper's scale" not in render_page({}, [], embedded=False)
+
+
+def test_the_theory_marks_exact_zeros_and_a_cell_that_should_be_one_and_is_not():
+    def cell(padding: str, position: str, vanishes: bool, change: float) -> Cell:
+        fields = {"time": "concat", "position": position, "padding": padding, "vanishes": vanishes, "change": [change]}
+        return Cell.model_validate({"norm": "batch", "groups": None, **fields})
+
+    found = [cell("zeros", "none", False, 0.1), cell("circular", "none", True, 4e-16)]
+    found += [cell("zeros", "linear", False, 0.35), cell("circular", "linear", True, 1e-9)]
+    text = render_theory(Theory(channels=8, size=8, images=4, cells=found))
+    row = cells(text, "concatenated channel")
+    assert row == ["concatenated channel", "batch", "0.1000", "**0** (4e-16)", "0.3500", "1.0e-09, not 0!"]
+
+
+def test_a_broken_theory_is_named_in_one_line(tmp_path):
+    with pytest.raises(SpecError, match=r"records/theory\.json: the file is missing"):
+        read_theory(tmp_path)
+    (tmp_path / "records").mkdir()
+    for content, says in (("{", "not JSON"), ('{"channels": 0}', r"theory\.json: channels = 0")):
+        (tmp_path / "records" / "theory.json").write_text(content)
+        with pytest.raises(SpecError, match=says):
+            read_theory(tmp_path)

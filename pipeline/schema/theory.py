@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import Strict, validate
+from pipeline.schema.base import SpecError, Strict, validate
 
 PATH = Path("records") / "theory.json"
 EXACT = 1e-12
@@ -43,5 +43,15 @@ def write_theory(root: Path, theory: Theory) -> None:
 
 
 def read_theory(root: Path) -> Theory:
-    """Read records/theory.json."""
-    return validate(Theory, json.loads((root / PATH).read_text(encoding="utf-8")), str(PATH))
+    """Read records/theory.json.
+
+    Raises:
+        SpecError: the file is missing, or not of this version.
+    """
+    try:
+        data = json.loads((root / PATH).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{PATH}: the file is missing; `dvc repro theory` writes it") from None
+    except ValueError as error:
+        raise SpecError(f"{PATH}: not JSON: {error}") from None
+    return validate(Theory, data, str(PATH))
