@@ -45,7 +45,8 @@ class InceptionExtractor(Strict):
 
     kind: Literal["inception"]
     url: Url = Field(description="of the weights")
-    sha256: Sha256 = Field(description="of the weights")
+    sha256: Sha256 = Field(description="of the weights; verified whether they are fetched or found")
+    path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched from url")
 
 
 class Dataset(Strict):

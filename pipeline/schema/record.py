@@ -56,7 +56,7 @@ class NodeRecord(Strict):
 
 
 class Failure(Strict):
-    """A run that ended before its last epoch: the solver gave up, or the loss is not finite."""
+    """A run that ended before its last step: the solver gave up, or the loss is not finite."""
 
     status: Literal["failed"] = "failed"
     epoch: int = Field(ge=1, description="in which it ended")
@@ -64,20 +64,94 @@ class Failure(Strict):
     reason: str = Field(min_length=1)
 
 
+class LevelAwareness(Strict):
+    """How much a U-Net's residual blocks depend on the level, at the norm that follows each site.
+
+    Relative change at a level: ||n(level) - n(0)|| / ||n(0)||, n the output of the norm, with the convolution's output
+    before it held fixed. Share: the variance of n over `levels` and 0 at fixed image, channel and pixel, averaged, over
+    its whole variance. Null: the divisor is zero.
+    """
+
+    levels: list[int] = Field(description="of each change, ascending; compared with level 0")
+    block_change: list[list[float | None]] = Field(description="relative change in each block, at each of `levels`")
+    block_share: list[float | None] = Field(
+        description="share of the variance of each block's norm that the level makes"
+    )
+
+
+class Scores(Strict):
+    """One sample set against the training split; IS: Inception Score from the extractor's logits."""
+
+    fid: float = Field(description="Frechet distance of the features")
+    kid: float = Field(description="kernel distance of the features, mean over subsets")
+    inception_score: float = Field(description="all images at once, logits without their bias")
+    inception_score_split: float = Field(description="mean over splits, logits without their bias")
+    inception_score_split_std: float = Field(ge=0, description="over those splits")
+    inception_score_biased: float = Field(description="all images at once, logits as they are")
+    inception_score_biased_split: float = Field(description="mean over splits, logits as they are")
+    inception_score_biased_split_std: float = Field(ge=0, description="over those splits")
+
+
+class SnapshotScores(Strict):
+    """The first sample set of the averaged weights after so many steps."""
+
+    step: int = Field(ge=0)
+    scores: Scores
+
+
+class Protocol(Strict):
+    """How the scores came about."""
+
+    images: int = Field(ge=2, description="of a sample set")
+    sets: int = Field(ge=1, description="disjoint sample sets of the last weights")
+    reference_images: int = Field(ge=2, description="all of the training split, unflipped")
+    extractor: str = Field(description="what gives features and logits")
+    extractor_sha256: str = Field(description="of its weights")
+    features: int = Field(ge=1, description="their dimension")
+    isc_splits: int = Field(ge=2)
+    kid_subsets: int = Field(ge=1)
+    kid_subset_size: int = Field(ge=2)
+    weights: str = Field(description="trained, or the name of the import")
+    sampler: str
+    sampling_steps: int = Field(ge=1, description="levels visited")
+    clip: bool
+    labels: str
+    variance: str
+    quantisation: str
+    versions: dict[str, str] = Field(description="of torch, torch-fidelity and numpy")
+
+
 class DdpmRecord(Strict):
-    """The samples of one trained diffusion model against the training split."""
+    """The samples of one trained diffusion model against the training split.
+
+    Of the averaged weights after the last step, means over the sample sets, unless said otherwise.
+    """
 
     status: Literal["completed"] = "completed"
-    fid: float = Field(description="Frechet distance in the features of `extractor`")
-    inception_score: float = Field(description="mean over splits, from the logits of `extractor`")
-    inception_score_std: float = Field(ge=0, description="over splits; 0 with one split")
-    images: int = Field(ge=2, description="samples")
-    reference_images: int = Field(ge=2, description="images of the training split")
-    isc_splits: int = Field(ge=1, description="splits of the score")
-    sampling_steps: int = Field(ge=1, description="levels visited")
-    training_steps: int = Field(ge=1, description="optimiser steps of the model")
+    fid: float = Field(description="Frechet distance")
+    fid_std: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
+    fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each (A22)")
+    best_snapshot: int = Field(ge=0, description="steps of that lowest one")
+    kid: float = Field(description="kernel distance, mean over subsets")
+    inception_score: float = Field(description="all images of a set at once, logits without their bias")
+    inception_score_split: float = Field(description="mean over splits, logits without their bias")
+    inception_score_biased: float = Field(description="all images of a set at once, logits as they are")
+    inception_score_biased_split: float = Field(description="mean over splits, logits as they are")
+    change_initial: float | None = Field(
+        description="relative change from the first to the last level of the norms after the sites, mean, untrained"
+    )
+    change: float | None = Field(description="the same, last averaged weights")
+    share_initial: float | None = Field(
+        description="share of those norms' variance that the level makes, mean, untrained"
+    )
+    share: float | None = Field(description="the same, last averaged weights")
+    training_steps: int = Field(ge=0, description="optimiser steps; 0 of imported weights")
     num_params: int = Field(ge=1, description="trained parameters")
-    extractor: str = Field(description="name and first digits of the sha256 of its weights")
+    sets: list[Scores] = Field(min_length=1, description="of the last weights")
+    snapshots: list[SnapshotScores] = Field(min_length=1, description="ascending; the last weights come last")
+    protocol: Protocol
+    initial: LevelAwareness | None = Field(description="before the first step; null of imported weights")
+    trained: LevelAwareness = Field(description="of the last averaged weights")
 
 
 Record = NodeRecord | DdpmRecord
