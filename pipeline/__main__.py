@@ -21,7 +21,7 @@ def count_params(project: Project, run: Run) -> int:
     import torch
 
     from pipeline.networks.node import NodeClassifier
-    from pipeline.networks.unet import UNet
+    from pipeline.networks.unet import make_unet
 
     data = project.data.datasets[run.dataset]
     with torch.device("meta"):
@@ -29,7 +29,7 @@ def count_params(project: Project, run: Run) -> int:
         if run.study == "node":
             network = NodeClassifier(run.network, data.channels, run.training.image_size, data.classes)
         else:
-            network = UNet(run.network, data.channels, run.training.image_size)
+            network = make_unet(run, data.channels)
     return sum(value.numel() for value in network.parameters())
 
 

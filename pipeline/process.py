@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from typing import Any
 from pipeline.schema.compute import Compute
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KEEP_BYTES = 1 << 30
 _SPIN_COUNT = 2000  # a few microseconds: nearly the speed of endless spinning alone, and fair beside another process
 _STARTED = time.time()
@@ -52,15 +54,23 @@ def choose_device(compute: Compute) -> str:
     # Not needed for determinism: a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = compute.tf32
     available = torch.cuda.is_available()
     if compute.device == "cuda" and not available:
         raise ValueError("params.yaml: compute.device = 'cuda': torch sees no GPU here; allowed are auto and cpu")
     return "cuda" if compute.device != "cpu" and available else "cpu"
 
 
+def _end_with_parent() -> None:
+    """Ask Linux for SIGTERM when DVC dies: else its next run would start a second training beside this one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage or command; a user's mistake or a diverging training ends in one line on stderr and status 1."""
+    if "DVC_STAGE" in os.environ:
+        _end_with_parent()
     try:
         main()
     except BrokenPipeError:  # the reader, such as `head`, has had enough

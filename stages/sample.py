@@ -1,38 +1,60 @@
-"""sample DATASET ARM SEED: averaged weights -> samples/ddpm/DATASET/ARM/SEED/ and a preview grid."""
+"""sample DATASET ARM SEED: averaged weights -> samples/ddpm/DATASET/ARM/SEED/ and a preview grid.
+
+With several GPUs it starts itself once for each.
+"""
 
 import argparse
+import shutil
 from pathlib import Path
 
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
-from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
     spec = load_ddpm_spec(ROOT)
-    run = resolve_ddpm_run(spec, args.dataset, args.arm, args.seed)
-    sampling = spec.datasets[run.dataset].sampling
+    wanted = resolve_ddpm_run(spec, args.dataset, args.arm, args.seed)
+    sampling = spec.datasets[wanted.dataset].sampling
     compute = load_compute(ROOT)
     tune_process(compute.threads)
 
-    from pipeline.data.arrays import read_split, write_arrays
-    from pipeline.data.preview import write_preview
+    from pipeline.data.arrays import read_arrays, read_split
+    from pipeline.data.download import hash_file
+    from pipeline.data.preview import write_empty_preview, write_preview
+    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.training.outputs import read_run
     from pipeline.training.sample import sample_ddpm
+    from pipeline.training.workers import Workers
 
     device = choose_device(compute)
-    name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
+    name = f"ddpm/{wanted.dataset}/{wanted.arm}/{wanted.seed}"
+    folder, out, preview = ROOT / "runs" / name, ROOT / "samples" / name, ROOT / "reports" / "previews" / f"{name}.png"
+    if (folder / "failure.json").is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "failure.json", out / "failure.json")
+        write_empty_preview(preview)
+        return
+    run, _ = read_run(folder / "run.json", DdpmRun)
     channels = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors").images.shape[1]
-    images = sample_ddpm(ROOT / "runs" / name, sampling, channels, compute, device)
-    write_arrays(ROOT / "samples" / name / "images.safetensors", {"images": images})
-    write_preview(ROOT / "reports" / "previews" / f"{name}.png", images)
-    write_provenance(f"sample/{name}", compute, device=device)
+    with Workers("stages.sample", compute, device) as worker:
+        digests = {path.name: hash_file(path, "sha256") for path in sorted(folder.glob("ema-*"))}
+        fingerprint = fingerprint_work(compute, run=run, sampling=sampling, weights=digests, workers=worker.count)
+        checkpoints = [
+            Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, compute.checkpoint_minutes)
+            for rank in range(worker.count)
+        ]
+        sample_ddpm(run, folder, sampling, channels, compute, device, out, checkpoints, worker)
+    if worker.leads:
+        write_preview(preview, read_arrays(out / "set-0.safetensors")["images"])
+        write_provenance(f"sample/{name}", compute, device=device, workers=worker.count)
 
 
 if __name__ == "__main__":

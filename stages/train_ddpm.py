@@ -1,6 +1,10 @@
-"""train_ddpm DATASET ARM SEED: one diffusion model -> runs/ddpm/DATASET/ARM/SEED/."""
+"""train_ddpm DATASET ARM SEED: one diffusion model -> runs/ddpm/DATASET/ARM/SEED/.
+
+With several GPUs it starts itself once for each; under torchrun, on one machine or several, it takes its part.
+"""
 
 import argparse
+import sys
 from pathlib import Path
 
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
@@ -11,7 +15,7 @@ ROOT = Path()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
@@ -21,13 +25,22 @@ def main() -> None:
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
+    from pipeline.data.download import hash_file
+    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.ddpm import train_ddpm
+    from pipeline.training.workers import Workers
 
     device = choose_device(compute)
     name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
-    train = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors")
-    train_ddpm(run, train, compute, device, ROOT / "runs" / name)
-    write_provenance(name, compute, device=device)
+    data = ROOT / "data" / "ddpm" / run.dataset / "train.safetensors"
+    with Workers("stages.train_ddpm", compute, device) as worker:
+        fingerprint = fingerprint_work(compute, run=run, data=hash_file(data, "sha256"), device=device)
+        checkpoint = Checkpoint(ROOT / "checkpoints" / name, fingerprint, compute.checkpoint_minutes)
+        failure = train_ddpm(run, read_split(data), compute, device, ROOT / "runs" / name, checkpoint, worker)
+    if worker.leads:
+        if failure is not None:  # recorded, and shown by the tables; the other runs go on
+            print(f"{name}: the run failed: {failure}", file=sys.stderr)
+        write_provenance(name, compute, device=device, workers=worker.count)
 
 
 if __name__ == "__main__":

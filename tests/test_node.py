@@ -294,7 +294,7 @@ def test_the_default_initialisation_is_pytorchs():
     site = TimedConv2d(node_network("cifar10"), 8)
     assert torch.equal(site.weight, reference.weight)
     assert torch.equal(site.bias, reference.bias)
-    assert site.weight.std().item() == pytest.approx(0.01200, rel=0.01)  # facts 2.1
+    assert site.weight.std().item() == pytest.approx(0.01200, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_the_default_initialisation_is_pytorchs():
 )
 @pytest.mark.parametrize("implementation", ["native", "torchdiffeq"])
 def test_function_evaluations_at_initialisation(fields: dict[str, object], nfe: int, implementation: str):
-    """On random images, as measured in the reference set-up (facts 2.5); activations in the ODE function only."""
+    """On random images, as measured in the reference set-up; activations in the ODE function only."""
     fields = {"channels": 64, "activation_scope": "ode", "implementation": implementation, **fields}
     network = node_network("cifar10", **fields)
     images = torch.randn(4 if network.channels == 256 else 16, 3, 32, 32)

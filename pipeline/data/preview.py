@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 
+def write_empty_preview(path: Path) -> None:
+    """Write a small grey picture, in place of a grid that there are no images for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (40, 40), 128).save(path)
+
+
 def write_preview(path: Path, images: NDArray[np.uint8], columns: int = 20, rows: int = 5, side: int = 40) -> None:
     """Write the first columns x rows images [N, C, H, W] as a PNG, each about `side` pixels wide, a gap between."""
     shown = images[: columns * rows]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from pipeline.diffusion.schedule import Schedule, add_noise
@@ -11,14 +10,13 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Predicts the noise: (x [B, C, H, W], level [B], float) -> [B, C, H, W]."""
 
 
-def noise_loss(denoiser: Denoiser, schedule: Schedule, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean squared error of the predicted noise at uniform random levels, unweighted (facts 3.3).
+def noise_loss(denoiser: Denoiser, schedule: Schedule, x: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """Mean squared error of the predicted noise, unweighted.
 
     Args:
         x: images [B, C, H, W] in [-1, 1].
-        generator: draws levels and noise, on the device of x.
+        level: [B], int64, uniform over the levels.
+        noise: standard normal, in the shape of x.
     """
-    level = torch.randint(0, schedule.levels, (len(x),), generator=generator, device=x.device)
-    noise = torch.randn(x.shape, generator=generator, device=x.device)
     predicted = denoiser(add_noise(schedule, x, level, noise), level.float())
     return (predicted.float() - noise).square().mean()

@@ -1,4 +1,4 @@
-"""Ancestral sampling of a discrete diffusion model."""
+"""Sampling from a discrete diffusion model."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -8,6 +8,10 @@ from torch import Tensor
 
 from pipeline.diffusion.loss import Denoiser
 from pipeline.diffusion.schedule import Schedule
+from pipeline.schema.ddpm import Sampling
+
+Draw = Callable[[int], Tensor]
+"""Standard normal noise [B, C, H, W] by number: 0 is where sampling starts, k what is added after step k."""
 
 
 def choose_levels(levels: int, steps: int) -> list[int]:
@@ -22,39 +26,57 @@ def label_level(level: int, levels: int, labels: Literal["fractional", "integer"
     return (levels - 1) * (1e-3 + (1 - 1e-3) * level / (levels - 1))
 
 
-@torch.no_grad()
-def sample_ancestral(
-    denoiser: Denoiser,
-    schedule: Schedule,
-    x: Tensor,
-    steps: int,
-    labels: Literal["fractional", "integer"],
-    variance: Literal["large", "small"],
-    generator: torch.Generator,
-    on_step: Callable[[], object] = lambda: None,
-) -> Tensor:
-    """Denoise x [B, C, H, W] from pure noise to images, roughly in [-1, 1]; not clipped.
+def _weigh(sampler: Literal["ancestral", "ddim"], alpha_bar: float, alpha_bar_next: float) -> tuple[float, float]:
+    """Weights of the foreseen image and of x in the next mean."""
+    if sampler == "ddim":  # Song et al. 2021, equation 12 with sigma = 0, its noise written as x and the image
+        ratio = ((1 - alpha_bar_next) / (1 - alpha_bar)) ** 0.5
+        return alpha_bar_next**0.5 - ratio * alpha_bar**0.5, ratio
+    alpha = alpha_bar / alpha_bar_next  # Ho et al. 2020, equation 7
+    return (
+        alpha_bar_next**0.5 * (1 - alpha) / (1 - alpha_bar),
+        alpha**0.5 * (1 - alpha_bar_next) / (1 - alpha_bar),
+    )
 
-    Each step is the exact ancestral step between the levels visited, so with steps = levels it is DDPM's
-    (Ho et al. 2020, algorithm 2), and the mean of the last step is returned, as score_sde does.
+
+def _spread(sampling: Sampling, alpha_bar: float, alpha_bar_next: float) -> float:
+    """Standard deviation of the noise that a step adds."""
+    if sampling.sampler == "ddim":
+        return 0.0
+    beta = 1 - alpha_bar / alpha_bar_next
+    variance = beta if sampling.variance == "large" else beta * (1 - alpha_bar_next) / (1 - alpha_bar)
+    return float(variance**0.5)
+
+
+@torch.no_grad()
+def sample_images(
+    denoiser: Denoiser, schedule: Schedule, sampling: Sampling, draw: Draw, on_step: Callable[[], object] = lambda: None
+) -> Tensor:
+    """Images [B, C, H, W], roughly in [-1, 1], from pure noise; `sampling.clip` clips what each step foresees.
+
+    A step is exact between the levels visited, so with steps = levels the ancestral one is DDPM's (Ho et al. 2020,
+    algorithm 2). The mean of the last step is returned, without noise, as score_sde does.
 
     Args:
-        variance: of the noise added: `large` is beta between the two levels, `small` the posterior's.
-        generator: on the device of x.
+        schedule: on the CPU.
         on_step: called after every step.
     """
-    visited = choose_levels(schedule.levels, steps)
+    x = draw(0)
+    visited = choose_levels(schedule.levels, sampling.steps)
+    alphas_bar = [schedule.alphas_bar[level].item() for level in visited] + [1.0]
     for index, level in enumerate(visited):
-        alpha_bar = schedule.alphas_bar[level].item()
-        last = index == len(visited) - 1
-        alpha_bar_next = 1.0 if last else schedule.alphas_bar[visited[index + 1]].item()
-        beta = 1 - alpha_bar / alpha_bar_next
-        label = torch.full((len(x),), label_level(level, schedule.levels, labels), device=x.device)
+        alpha_bar, alpha_bar_next = alphas_bar[index : index + 2]
+        label = torch.full((len(x),), label_level(level, schedule.levels, sampling.labels), device=x.device)
         noise = denoiser(x, label).float()
-        x = (x - beta / (1 - alpha_bar) ** 0.5 * noise) / (1 - beta) ** 0.5
-        if not last:
-            added = beta if variance == "large" else beta * (1 - alpha_bar_next) / (1 - alpha_bar)
-            x = x + added**0.5 * torch.randn(x.shape, generator=generator, device=x.device)
+        of_image, of_x = _weigh(sampling.sampler, alpha_bar, alpha_bar_next)
+        if sampling.clip:
+            image = ((x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5).clamp(-1, 1)
+            x = of_image * image + of_x * x
+        else:  # the same, rearranged: dividing by a small alpha_bar and multiplying by it again would lose digits
+            ratio = of_image / alpha_bar**0.5
+            x = (of_x + ratio) * x - ratio * (1 - alpha_bar) ** 0.5 * noise
+        last = index == len(visited) - 1
+        if not last and (spread := _spread(sampling, alpha_bar, alpha_bar_next)) > 0:
+            x = x + spread * draw(index + 1)
         on_step()
     return x
 

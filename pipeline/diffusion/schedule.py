@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.schema.ddpm import Diffusion
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -20,13 +22,14 @@ class Schedule:
         return len(self.betas)
 
 
-def make_schedule(levels: int, beta_min: float, beta_max: float) -> Schedule:
+def make_schedule(diffusion: Diffusion, device: str = "cpu") -> Schedule:
     """Linear beta from beta_min / levels to beta_max / levels (score_sde's units)."""
-    betas = torch.linspace(beta_min / levels, beta_max / levels, levels, dtype=torch.float64)
-    return Schedule(betas, torch.cumprod(1 - betas, 0))
+    levels = diffusion.levels
+    betas = torch.linspace(diffusion.beta_min / levels, diffusion.beta_max / levels, levels, dtype=torch.float64)
+    return Schedule(betas.to(device), torch.cumprod(1 - betas, 0).to(device))
 
 
 def add_noise(schedule: Schedule, x: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise, for images [B, C, H, W] and levels [B]."""
-    alpha_bar = schedule.alphas_bar.to(x.device)[level].view(-1, 1, 1, 1)
+    """x_t = sqrt(alpha_bar) x + sqrt(1 - alpha_bar) noise; images [B, C, H, W], levels [B], all on one device."""
+    alpha_bar = schedule.alphas_bar[level].view(-1, 1, 1, 1)
     return alpha_bar.sqrt().to(x.dtype) * x + (1 - alpha_bar).sqrt().to(x.dtype) * noise

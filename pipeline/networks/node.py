@@ -1,4 +1,4 @@
-"""The neural-ODE classifier of the paper, section 4.1; topology of neural-ode-features (facts 2.1)."""
+"""The neural-ODE classifier of the paper, section 4.1; topology of neural-ode-features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-_EPS = 1e-5  # PyTorch's default, the NODE's (facts 4.4)
+_EPS = 1e-5  # PyTorch's default, the NODE study's
 
 NormName = Literal["group", "batch", "instance", "layer"]
 

@@ -4,7 +4,7 @@ The stages of a step are the rows of one matrix, so that every combination of th
 Python floats; the only number that the host waits for is the error of a step (and two norms before the first).
 
 Source: Dormand and Prince (1980), Shampine (1986); step control of Hairer, Norsett, Wanner, Solving Ordinary
-Differential Equations I, II.4; constants and rules as torchdiffeq has them (facts 2.4).
+Differential Equations I, II.4; constants and rules as torchdiffeq has them.
 """
 
 import math

@@ -13,14 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.module_tracker import ModuleTracker
 
 from pipeline.data.arrays import Split
-from pipeline.diffusion.sample import sample_ancestral
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import Dataset
 from pipeline.schema.ddpm import DdpmRun, Sampling
 from pipeline.schema.node import NodeRun
 from pipeline.training.ddpm import DdpmTrainer
 from pipeline.training.node import NodeTrainer
-from pipeline.training.seeding import make_generator
+from pipeline.training.sample import DdpmSampler, count_snapshots
 
 _MOST_STEPS = 3  # timed, at most
 _LEAST = 2  # images that batch normalisation needs
@@ -162,18 +161,11 @@ def cost_ddpm(run: DdpmRun, data: Dataset, bench: Bench) -> Cost:
 
 
 def cost_sampling(run: DdpmRun, sampling: Sampling, data: Dataset, bench: Bench) -> Cost:
-    """All images of one diffusion model."""
-    size, batch_size = run.training.image_size, min(sampling.batch_size, sampling.images)
-    one = run.model_copy(update={"training": run.training.model_copy(update={"batch_size": 1})})
-    compute = _without_compilation(bench.compute)
-    trainer = DdpmTrainer(one, _draw_split(data, size, 1), compute, bench.device)
-    network, generator = trainer.network.eval(), make_generator(bench.device, run.seed, "sampling")
-    x = torch.randn((batch_size, data.channels, size, size), generator=generator, device=bench.device)
-
-    def denoise(count: int) -> None:
-        with trainer.autocast:
-            sample_ancestral(network, trainer.schedule, x[:count], 1, sampling.labels, sampling.variance, generator)
-
-    step = bench.measure(denoise, batch_size)
+    """All sample sets of one diffusion model, those of its snapshots included."""
+    batch_size = min(sampling.batch_size, sampling.images)
+    one = sampling.model_copy(update={"steps": 1})
+    sampler = DdpmSampler(run, one, data.channels, _without_compilation(bench.compute), bench.device)
+    step = bench.measure(lambda count: sampler.sample(torch.arange(count)), batch_size)
+    sets = sampling.sets + count_snapshots(run, sampling)
     batches = math.ceil(sampling.images / batch_size)
-    return step.repeat(sampling.steps * sampling.images / batch_size, sampling.steps * batches)
+    return step.repeat(sets * sampling.steps * sampling.images / batch_size, sets * sampling.steps * batches)

@@ -1,4 +1,4 @@
-"""Training of the NODE classifier (facts 2.3)."""
+"""Training of the NODE classifier."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field

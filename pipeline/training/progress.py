@@ -6,11 +6,12 @@ from typing import Any
 from tqdm import tqdm
 
 
-def show_progress(total: int, title: str, unit: str) -> "tqdm[Any]":
+def show_progress(total: int, title: str, unit: str, done: int = 0) -> "tqdm[Any]":
     """A bar on stderr; where that is no terminal, a line every ten seconds at most."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
+        initial=done,
         desc=title,
         unit=unit,
         dynamic_ncols=terminal,

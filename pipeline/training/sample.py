@@ -1,46 +1,145 @@
-"""Sampling from a trained diffusion model's averaged weights (facts 3.4)."""
+"""Sampling from a trained diffusion model's averaged weights."""
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from pipeline.diffusion.sample import quantise_images, sample_ancestral
+from pipeline.data.arrays import read_arrays, write_arrays
+from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.sample import quantise_images, sample_images
 from pipeline.diffusion.schedule import make_schedule
-from pipeline.networks.unet import UNet
+from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
-from pipeline.training.outputs import load_weights, read_run
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.outputs import load_weights, write_json
 from pipeline.training.progress import show_progress
-from pipeline.training.seeding import make_generator
+from pipeline.training.seeding import derive_seed
+from pipeline.training.workers import Worker
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Images to make: the file they go to, the weights they come from, and the number of the first one."""
+
+    file: str
+    weights: Path
+    first: int
+
+
+def find_snapshots(folder: Path) -> dict[int, Path]:
+    """Averaged weights of a training, by step, ascending."""
+    found = {int(path.stem.removeprefix("ema-")): path for path in folder.glob("ema-*.safetensors")}
+    return dict(sorted(found.items()))
+
+
+def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
+    """Disjoint sets of the last weights, and the first of them from each earlier snapshot that is asked for."""
+    snapshots = find_snapshots(folder)
+    *earlier, last = snapshots
+    wanted = [step for step in earlier if sampling.first_snapshot is not None and step >= sampling.first_snapshot]
+    sets = [SampleSet(f"snapshot-{step:07d}.safetensors", snapshots[step], 0) for step in wanted]
+    return sets + [
+        SampleSet(f"set-{index}.safetensors", snapshots[last], index * sampling.images)
+        for index in range(sampling.sets)
+    ]
+
+
+def count_snapshots(run: DdpmRun, sampling: Sampling) -> int:
+    """How many snapshots before the last are sampled."""
+    every, first = run.training.snapshot_every, sampling.first_snapshot
+    return 0 if first is None else sum(step >= first for step in range(every, run.training.steps, every))
+
+
+class DdpmSampler:
+    """A U-Net ready to sample; the noise of an image depends on the run's seed and the image's number alone."""
+
+    def __init__(self, run: DdpmRun, sampling: Sampling, channels: int, compute: Compute, device: str) -> None:
+        self.run, self.sampling, self.device = run, sampling, device
+        self.shape = (channels, run.training.image_size, run.training.image_size)
+        self.key = derive_seed(run.seed, "sampling")
+        self.layout = torch.channels_last if run.training.channels_last else torch.contiguous_format
+        self.network = make_unet(run, channels).to(device).to(memory_format=self.layout).eval()
+        if compute.compile:
+            self.network.compile(dynamic=False)
+        self.schedule = make_schedule(run.diffusion)
+        self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
+
+    def sample(self, numbers: Tensor, on_step: "partial[object] | None" = None) -> Tensor:
+        """The images of these numbers, [B, C, H, W] uint8 on the CPU."""
+        numbers = numbers.to(self.device)
+
+        def draw(index: int) -> Tensor:
+            return draw_noise(self.key, numbers, index, self.shape).contiguous(memory_format=self.layout)
+
+        with self.autocast:
+            x = sample_images(self.network, self.schedule, self.sampling, draw, on_step or (lambda: None))
+        return quantise_images(x, self.sampling.quantisation).contiguous().cpu()
+
+
+def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
+    """This worker's images of every set, as files of its checkpoint."""
+    size, own = sampler.sampling.batch_size, worker.share(sampler.sampling.images)
+    finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
+    if (found := checkpoint.load()) is not None:
+        finished, images = found[1]["finished"], [found[0]["images"]]
+    steps = sampler.sampling.steps
+    batches = -(-(own.stop - own.start) // size)
+    bar = show_progress(len(sets) * batches * steps, f"sample {sampler.run.arm}", "step", finished * batches * steps)
+    for sample_set in sets[finished:]:
+        load_weights(sample_set.weights, sampler.network)
+        while (start := own.start + sum(map(len, images))) < own.stop:
+            numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
+            images.append(sampler.sample(numbers, partial(bar.update)))
+            if checkpoint.is_due():
+                checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
+        write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
+        finished, images = finished + 1, images[:1]
+        images[0] = images[0][:0]
+    bar.close()
 
 
 def sample_ddpm(
-    folder: Path, sampling: Sampling, image_channels: int, compute: Compute, device: str
-) -> NDArray[np.uint8]:
-    """Sample images [N, C, H, W] from the averaged weights of a trained model.
+    run: DdpmRun,
+    folder: Path,
+    sampling: Sampling,
+    channels: int,
+    compute: Compute,
+    device: str,
+    out: Path,
+    checkpoints: list[Checkpoint],
+    worker: Worker,
+) -> None:
+    """Sample every set of a trained model to `out`, with samples.json; goes on where checkpoints have it.
 
     Args:
         folder: what `train_ddpm` wrote.
+        channels: of the images.
+        checkpoints: one for each worker, not yet entered.
+
+    Raises:
+        ValueError: weights are damaged or of another network, or another process samples this run.
     """
-    run, _ = read_run(folder / "run.json", DdpmRun)
-    size = run.training.image_size
-    network = UNet(run.network, image_channels, size)
-    load_weights(folder / "ema.safetensors", network)
-    network.to(device).eval()
-    schedule = make_schedule(run.diffusion.levels, run.diffusion.beta_min, run.diffusion.beta_max)
-    starts = range(0, sampling.images, sampling.batch_size)
-    bar = show_progress(len(starts) * sampling.steps, f"sample {run.arm}", "step")
-    chunks = []
-    for start in starts:
-        generator = make_generator(device, run.seed, "sampling", start)
-        count = min(sampling.batch_size, sampling.images - start)
-        x = torch.randn((count, image_channels, size, size), generator=generator, device=device)
-        with torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16"):
-            x = sample_ancestral(
-                network, schedule, x, sampling.steps, sampling.labels, sampling.variance, generator, bar.update
+    sets = list_sets(folder, sampling)
+    sampler = DdpmSampler(run, sampling, channels, compute, device)
+    own = checkpoints[worker.rank]
+    with own:
+        _sample_share(sampler, sets, own, worker)
+        worker.wait()
+        if worker.leads:
+            for sample_set in sets if worker.count > 1 else []:
+                parts = [read_arrays(checkpoint.files / sample_set.file)["images"] for checkpoint in checkpoints]
+                write_arrays(own.files / sample_set.file, {"images": np.concatenate(parts)})
+            *earlier, last = find_snapshots(folder)
+            sampled = [step for step in earlier if f"snapshot-{step:07d}.safetensors" in {part.file for part in sets}]
+            write_json(
+                own.files / "samples.json", {"steps": last, "snapshots": sampled, "sampling": sampling.model_dump()}
             )
-        chunks.append(quantise_images(x, sampling.quantisation).cpu().numpy())
-    bar.close()
-    return np.concatenate(chunks)
+            own.finish(out)
+        worker.wait()
+        if not worker.leads:
+            own.remove()

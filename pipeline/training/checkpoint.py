@@ -1,0 +1,140 @@
+"""The state of work that is not finished, so that it goes on where it was and ends with the same bytes.
+
+checkpoints/NAME/ holds `state.safetensors`, whose metadata name the work that it belongs to, and the files that the
+work has finished. One process at a time works there.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.schema.compute import Compute
+
+_STATE = "state.safetensors"
+
+
+def fingerprint_work(compute: Compute, **facts: Any) -> str:
+    """A digest of all that decides an outcome: settings, the code that is loaded, torch's version, and other facts.
+
+    Args:
+        facts: models of pydantic, or what JSON can say.
+    """
+    content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
+    settings = compute.model_dump(exclude={"checkpoint_minutes"})
+    digest = hashlib.sha256(json.dumps([settings, content, torch.__version__], sort_keys=True).encode())
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name.startswith(("pipeline.", "stages.")) and file:
+            digest.update(name.encode() + Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+class Checkpoint:
+    """A folder for one piece of work; a context manager that holds it for this process.
+
+    `files` is a folder inside it for what the work has finished; what a state counts on must be there before `save`.
+
+    Args:
+        folder: e.g. checkpoints/ddpm/digits/baseline/0; made if missing.
+        fingerprint: of `fingerprint_work`; a state of other work is left aside, with a line that says so.
+        minutes: between saves of `is_due`.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, minutes: float) -> None:
+        self.folder, self.fingerprint, self.seconds = folder, fingerprint, 60 * minutes
+        self.files = folder / "files"
+        self.saved = time.monotonic()
+
+    def __enter__(self) -> "Checkpoint":
+        """Take the folder.
+
+        Raises:
+            ValueError: another process has it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self.lock)
+            raise ValueError(f"{self.folder}: another process is at this work; wait for it, or end it") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.lock)
+
+    def load(self) -> tuple[dict[str, Tensor], Any] | None:
+        """Tensors and content of the last `save`; None, and no files, where there is none of this work."""
+        path = self.folder / _STATE
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            pass
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            print(f"{path}: left aside, the work begins anew: {str(error).splitlines()[0]}", file=sys.stderr)
+        shutil.rmtree(self.files, ignore_errors=True)
+        self.files.mkdir()
+        return None
+
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], Any]:
+        if not path.is_file():  # safetensors' own error has no type
+            raise FileNotFoundError(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("fingerprint") != self.fingerprint:
+                raise ValueError("it belongs to another configuration, other data or another version of the code")
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["content"])  # noqa: SIM118
+
+    def is_due(self) -> bool:
+        """Whether the last save is so long ago that another should be made."""
+        return time.monotonic() - self.saved >= self.seconds
+
+    def save(self, tensors: Mapping[str, Tensor], content: Any) -> None:
+        """Write the state; the one before is replaced once the new one is on the disk and has been read back."""
+        partial = self.folder / f"{_STATE}.partial"
+        metadata = {"fingerprint": self.fingerprint, "content": json.dumps(content)}
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        written, _ = self._read(partial)
+        assert written.keys() == tensors.keys()
+        partial.replace(self.folder / _STATE)
+        self.saved = time.monotonic()
+
+    def finish(self, out: Path) -> None:
+        """Put `files` in place as a whole, then remove the checkpoint.
+
+        At no moment is a state left without the files that it counts on: they are linked, and the state goes first.
+        """
+        whole = out.with_name(out.name + ".partial")
+        shutil.rmtree(whole, ignore_errors=True)
+        shutil.copytree(self.files, whole, copy_function=_link)
+        shutil.rmtree(out, ignore_errors=True)
+        whole.rename(out)
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete it all."""
+        (self.folder / _STATE).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file; a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
