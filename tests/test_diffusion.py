@@ -5,10 +5,24 @@ import torch
 from problems import gaussian_denoiser
 
 from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.sample import choose_levels, label_level, quantise_images, sample_ancestral
+from pipeline.diffusion.noise import draw_noise, philox
+from pipeline.diffusion.sample import choose_levels, label_level, predict_next, quantise_images, sample_images
 from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.schema.ddpm import Diffusion, Sampling
 
-SCHEDULE = make_schedule(1000, 0.1, 20.0)
+SCHEDULE = make_schedule(Diffusion(levels=1000, beta_min=0.1, beta_max=20.0))
+SAMPLING = Sampling(
+    images=10, sets=1, first_snapshot=None, batch_size=10, sampler="ancestral", steps=1000, clip=False,
+    labels="integer", variance="large", quantisation="truncate",
+)  # fmt: skip
+
+
+def choose(**fields):
+    return SAMPLING.model_copy(update=fields)
+
+
+def draw_from(generator, shape, dtype=torch.float32):
+    return lambda index: torch.randn(shape, generator=generator, dtype=dtype)
 
 
 def integer_level(label):
@@ -49,38 +63,149 @@ def test_fractional_labels_are_score_sdes():
     assert label_level(7, 1000, "integer") == 7
 
 
-@pytest.mark.parametrize(("steps", "labels"), [(1000, "fractional"), (1000, "integer"), (250, "fractional")])
-@pytest.mark.parametrize("variance", ["large", "small"])
-def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(steps, labels, variance):
-    mean, std = 0.3, 0.5
-    levels_of = fractional_level if labels == "fractional" else integer_level
+def sample_gaussian(mean, std, plan):
+    levels_of = fractional_level if plan.labels == "fractional" else integer_level
     denoiser = gaussian_denoiser(SCHEDULE.alphas_bar, mean, std**2, levels_of)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn((20_000, 1, 1, 1), generator=generator)
-    samples = sample_ancestral(denoiser, SCHEDULE, x, steps, labels, variance, generator)
+    draw = draw_from(torch.Generator().manual_seed(0), (20_000, 1, 1, 1))
+    return sample_images(denoiser, SCHEDULE, plan, draw)
+
+
+@pytest.mark.parametrize(("steps", "labels"), [(1000, "fractional"), (1000, "integer"), (250, "fractional")])
+@pytest.mark.parametrize(("sampler", "variance"), [("ancestral", "large"), ("ancestral", "small"), ("ddim", "large")])
+def test_the_optimal_denoiser_of_a_gaussian_samples_that_gaussian(sampler, variance, steps, labels):
+    mean, std = 0.3, 0.5
+    samples = sample_gaussian(mean, std, choose(sampler=sampler, steps=steps, labels=labels, variance=variance))
     assert samples.mean().item() == pytest.approx(mean, abs=0.02)
     assert samples.std().item() == pytest.approx(std, rel=0.03)
 
 
-@pytest.mark.parametrize("variance", ["large", "small"])
-def test_a_step_is_ddpms_posterior(variance):
-    """Ho et al. 2020, equations 6 and 7, for a denoiser that knows the image."""
-    schedule = make_schedule(2, 0.5, 1.5)
-    image, x = torch.tensor([[[[0.7]]]]).double(), torch.tensor([[[[-0.4]]]]).double()
-    seen = []
+@pytest.mark.parametrize(("sampler", "variance"), [("ancestral", "large"), ("ancestral", "small"), ("ddim", "large")])
+def test_clipping_changes_nothing_where_all_images_are_within_bounds(sampler, variance):
+    plan = choose(sampler=sampler, variance=variance)
+    free, clipped = (sample_gaussian(0.05, 0.12, plan.model_copy(update={"clip": clip})) for clip in (False, True))
+    torch.testing.assert_close(clipped, free, rtol=0, atol=1e-3)
+    assert free.std().item() == pytest.approx(0.12, rel=0.06)
+
+
+def test_ddim_draws_once_and_ancestral_sampling_in_every_step_but_the_last():
+    denoiser = gaussian_denoiser(SCHEDULE.alphas_bar, 0.0, 0.1, integer_level)
+    for sampler, expected in (("ddim", [0]), ("ancestral", [0, 1, 2, 3])):
+        drawn, steps = [], []
+
+        def draw(index, drawn=drawn):
+            drawn.append(index)
+            return torch.full((2, 1, 1, 1), 0.5)
+
+        sample_images(denoiser, SCHEDULE, choose(sampler=sampler, steps=4), draw, lambda steps=steps: steps.append(1))
+        assert drawn == expected
+        assert len(steps) == 4
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+def test_clipping_bounds_what_a_step_foresees(sampler):
+    """A denoiser that sees nothing but noise foresees an image of 0; one that sees none foresees a huge one."""
+    x = torch.full((1, 1, 1, 1), 3.0)
+    for clip, bound in ((True, 1.0), (False, 400.0)):
+        plan = choose(sampler=sampler, steps=1, clip=clip)
+        out = sample_images(lambda x, label: torch.zeros_like(x), SCHEDULE, plan, lambda index: x)
+        assert out.item() == pytest.approx(bound if clip else 3 / SCHEDULE.alphas_bar[-1].sqrt().item(), rel=1e-4)
+        assert out.item() > bound - 1
+
+
+def foresee(schedule, image, seen):
+    """A denoiser that knows the image."""
 
     def denoiser(noisy, label):
         seen.append(noisy)
         alpha_bar = schedule.alphas_bar[integer_level(label)].view(-1, 1, 1, 1)
         return (noisy - alpha_bar.sqrt() * image) / (1 - alpha_bar).sqrt()
 
-    out = sample_ancestral(denoiser, schedule, x, 2, "integer", variance, torch.Generator().manual_seed(3))
+    return denoiser
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("variance", ["large", "small"])
+def test_a_step_is_ddpms_posterior(variance, clip):
+    """Ho et al. 2020, equations 6 and 7, for a denoiser that knows the image."""
+    schedule = make_schedule(Diffusion(levels=2, beta_min=0.5, beta_max=1.5))
+    image, x, noise = (torch.tensor([[[[value]]]]).double() for value in (0.7, -0.4, 1.3))
+    seen = []
+    plan = choose(steps=2, variance=variance, clip=clip)
+    out = sample_images(foresee(schedule, image, seen), schedule, plan, lambda index: (x, noise)[index])
     (previous, alpha_bar), beta = schedule.alphas_bar, schedule.betas[1]
     mean = previous.sqrt() * beta / (1 - alpha_bar) * image + (1 - beta).sqrt() * (1 - previous) / (1 - alpha_bar) * x
     added = beta if variance == "large" else beta * (1 - previous) / (1 - alpha_bar)
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(seen[1], mean + added.sqrt() * noise, atol=1e-6, rtol=0)
     torch.testing.assert_close(out, image, atol=1e-6, rtol=0)
+
+
+def test_a_ddim_step_keeps_the_noise_it_found():
+    """Song et al. 2021, equation 12 with sigma = 0: the same image and the same noise at the next level."""
+    schedule = make_schedule(Diffusion(levels=2, beta_min=0.5, beta_max=1.5))
+    image, noise = torch.tensor([[[[0.7]]]]).double(), torch.tensor([[[[-1.1]]]]).double()
+    (previous, alpha_bar), seen = schedule.alphas_bar, []
+    x = alpha_bar.sqrt() * image + (1 - alpha_bar).sqrt() * noise
+    out = sample_images(foresee(schedule, image, seen), schedule, choose(sampler="ddim", steps=2), lambda index: x)
+    torch.testing.assert_close(seen[1], previous.sqrt() * image + (1 - previous).sqrt() * noise, atol=1e-6, rtol=0)
+    torch.testing.assert_close(out, image, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("variance", ["large", "small"])
+@pytest.mark.parametrize("level", [999, 500, 1, 0])
+def test_an_ancestral_step_is_diffusers_ddpm_scheduler(level, variance, clip):
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(
+        num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear",
+        variance_type=f"fixed_{variance}", clip_sample=clip,
+    )  # fmt: skip
+    torch.testing.assert_close(SCHEDULE.betas.float(), scheduler.betas, rtol=1e-6, atol=0)
+    torch.testing.assert_close(SCHEDULE.alphas_bar.float(), scheduler.alphas_cumprod, rtol=2e-5, atol=0)
+    generator = torch.Generator().manual_seed(0)
+    x, predicted = (torch.randn((2, 3, 4, 4), generator=generator) for _ in range(2))
+    theirs = scheduler.step(predicted, level, x, generator=torch.Generator().manual_seed(7)).prev_sample
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(7))
+    alpha_bar = SCHEDULE.alphas_bar[level].item()
+    alpha_bar_next = SCHEDULE.alphas_bar[level - 1].item() if level else 1.0
+    mean, spread = predict_next(x, predicted, alpha_bar, alpha_bar_next, choose(variance=variance, clip=clip))
+    # Theirs is in float32 throughout, where 1 - alpha_bar has few digits at the last levels.
+    torch.testing.assert_close(
+        mean + spread * noise if level else mean, theirs, rtol=0, atol=5e-4 if level < 2 else 2e-5
+    )
+
+
+def test_philox_gives_the_published_words():
+    """Random123's known answers for Philox4x32-10."""
+
+    def words(counter, key):
+        return [int(word) for word in philox(tuple(torch.tensor([value]) for value in counter), key)]
+
+    ones, pi = 0xFFFFFFFF, (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)
+    assert words((0, 0, 0, 0), (0, 0)) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert words((ones,) * 4, (ones, ones)) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    assert words(pi, (0xA4093822, 0x299F31D0)) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+
+
+def test_noise_is_normal_and_depends_on_key_image_and_draw_alone():
+    images = torch.arange(4000)
+    noise = draw_noise(123456789 << 32 | 77, images, 3, (3, 3, 3)).double()
+    assert noise.shape == (4000, 3, 3, 3)
+    flat = noise.flatten(1)
+    count = flat.numel()
+    assert abs(flat.mean().item()) < 4 / count**0.5
+    assert flat.var().item() == pytest.approx(1, abs=4 * (2 / count) ** 0.5)
+    assert (flat**4).mean().item() == pytest.approx(3, abs=4 * (96 / count) ** 0.5)
+    from scipy.stats import kstest
+
+    assert kstest(flat.flatten().numpy(), "norm").pvalue > 1e-3
+    correlations = torch.corrcoef(flat.T) - torch.eye(27)
+    assert correlations.abs().max() < 5 / 4000**0.5
+    some = torch.tensor([17, 3999, 5])
+    assert torch.equal(draw_noise(123456789 << 32 | 77, some, 3, (3, 3, 3)).double(), noise[some])
+    for key, draw in ((123456789 << 32 | 78, 3), (123456788 << 32 | 77, 3), (123456789 << 32 | 77, 4)):
+        other = draw_noise(key, images, draw, (3, 3, 3)).double().flatten(1)
+        assert abs((other * flat).mean().item()) < 4 / count**0.5
 
 
 def test_the_loss_of_the_optimal_denoiser_is_its_conditional_variance():
@@ -90,7 +215,9 @@ def test_the_loss_of_the_optimal_denoiser_is_its_conditional_variance():
     x = torch.randn((60_000, 1, 1, 1), generator=generator) * variance**0.5
     a2, s2 = SCHEDULE.alphas_bar, 1 - SCHEDULE.alphas_bar
     expected = (a2 * variance / (a2 * variance + s2)).mean().item()
-    assert noise_loss(denoiser, SCHEDULE, x, generator).item() == pytest.approx(expected, rel=0.05)
+    level = torch.randint(0, 1000, (60_000,), generator=generator)
+    noise = torch.randn(x.shape, generator=generator)
+    assert noise_loss(denoiser, SCHEDULE, x, level, noise).item() == pytest.approx(expected, rel=0.05)
 
 
 def test_quantisation():

@@ -88,8 +88,11 @@ def make_reduced(target: Path) -> Workspace:
     workspace.write("specs/node.yaml", node)
     ddpm = workspace.read("specs/ddpm.yaml")
     ddpm["datasets"]["digits"]["network"] |= {"channels": 8, "groups": 4}
-    ddpm["datasets"]["digits"]["training"] |= {"steps": 6}
-    ddpm["datasets"]["digits"]["sampling"] |= {"images": 80, "batch_size": 40, "steps": 3}
+    ddpm["datasets"]["digits"]["training"] |= {"steps": 6, "snapshot_every": 3}
+    ddpm["datasets"]["digits"]["sampling"] |= {
+        "images": 40, "sets": 2, "first_snapshot": 3, "batch_size": 40, "steps": 3,
+    }  # fmt: skip
+    ddpm["datasets"]["digits"]["evaluation"] |= {"isc_splits": 2, "kid_subsets": 4, "kid_subset_size": 20}
     workspace.write("specs/ddpm.yaml", ddpm)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}

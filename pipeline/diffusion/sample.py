@@ -47,6 +47,25 @@ def _spread(sampling: Sampling, alpha_bar: float, alpha_bar_next: float) -> floa
     return float(variance**0.5)
 
 
+def predict_next(
+    x: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: float, sampling: Sampling
+) -> tuple[Tensor, float]:
+    """Mean and standard deviation of x at the next level, given the noise that the network sees in it.
+
+    Args:
+        x: [B, C, H, W] at the level of `alpha_bar`.
+        alpha_bar_next: of the level that the step leads to; 1 for the image itself.
+    """
+    of_image, of_x = _weigh(sampling.sampler, alpha_bar, alpha_bar_next)
+    if sampling.clip:
+        image = ((x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5).clamp(-1, 1)
+        mean = of_image * image + of_x * x
+    else:  # the same, rearranged: dividing by a small alpha_bar and multiplying by it again would lose digits
+        ratio = of_image / alpha_bar**0.5
+        mean = (of_x + ratio) * x - ratio * (1 - alpha_bar) ** 0.5 * noise
+    return mean, _spread(sampling, alpha_bar, alpha_bar_next)
+
+
 @torch.no_grad()
 def sample_images(
     denoiser: Denoiser, schedule: Schedule, sampling: Sampling, draw: Draw, on_step: Callable[[], object] = lambda: None
@@ -64,18 +83,10 @@ def sample_images(
     visited = choose_levels(schedule.levels, sampling.steps)
     alphas_bar = [schedule.alphas_bar[level].item() for level in visited] + [1.0]
     for index, level in enumerate(visited):
-        alpha_bar, alpha_bar_next = alphas_bar[index : index + 2]
         label = torch.full((len(x),), label_level(level, schedule.levels, sampling.labels), device=x.device)
         noise = denoiser(x, label).float()
-        of_image, of_x = _weigh(sampling.sampler, alpha_bar, alpha_bar_next)
-        if sampling.clip:
-            image = ((x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5).clamp(-1, 1)
-            x = of_image * image + of_x * x
-        else:  # the same, rearranged: dividing by a small alpha_bar and multiplying by it again would lose digits
-            ratio = of_image / alpha_bar**0.5
-            x = (of_x + ratio) * x - ratio * (1 - alpha_bar) ** 0.5 * noise
-        last = index == len(visited) - 1
-        if not last and (spread := _spread(sampling, alpha_bar, alpha_bar_next)) > 0:
+        x, spread = predict_next(x, noise, alphas_bar[index], alphas_bar[index + 1], sampling)
+        if spread > 0 and index < len(visited) - 1:
             x = x + spread * draw(index + 1)
         on_step()
     return x

@@ -39,12 +39,12 @@ def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwaren
     blocks = network.list_blocks()
     hooks = [block.conv1.register_forward_hook(lambda _, __, z: kept.append(z)) for block in blocks]
     try:
-        network(x, torch.full((len(x),), float(level), device=x.device))
+        network(x, torch.full((len(x),), float(level), dtype=x.dtype, device=x.device))
     finally:
         for hook in hooks:
             hook.remove()
     levels = [round(point * (network.levels - 1) / _POINTS) for point in range(_POINTS + 1)]
-    signals = [network.make_signals(torch.tensor([float(value)], device=x.device)) for value in levels]
+    signals = [network.make_signals(torch.tensor([float(value)], dtype=x.dtype, device=x.device)) for value in levels]
     maps = [network.make_shared_maps(signal) for signal in signals]
     changes, shares = [], []
     for block, z in zip(blocks, kept, strict=True):

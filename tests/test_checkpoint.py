@@ -1,0 +1,120 @@
+"""Checkpoints: what is read back is what was saved by the same work, whole; anything else is left aside."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from trainings import COMPUTE, make_checkpoint
+
+from pipeline.training.checkpoint import fingerprint_work
+
+STATE = {"weights": torch.arange(6.0).view(2, 3), "step": torch.tensor(4)}
+
+
+def saved(folder: Path) -> Path:
+    """A folder with a state and a file."""
+    with make_checkpoint(folder) as checkpoint:
+        assert checkpoint.load() is None
+        (checkpoint.files / "part").write_text("finished")
+        checkpoint.save(STATE, {"row": [1, None, 0.1]})
+    return folder
+
+
+def test_a_state_is_read_back(tmp_path: Path):
+    with make_checkpoint(saved(tmp_path / "work")) as checkpoint:
+        found = checkpoint.load()
+        assert found is not None
+        assert found[1] == {"row": [1, None, 0.1]}
+        assert found[0].keys() == STATE.keys()
+        assert all(torch.equal(found[0][name], value) for name, value in STATE.items())
+        assert (checkpoint.files / "part").read_text() == "finished"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "no metadata", "other work", "other metadata"])
+def test_a_state_that_is_not_whole_or_not_of_this_work_is_left_aside(damage: str, tmp_path: Path, capsys):
+    path = saved(tmp_path / "work") / "state.safetensors"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif damage == "garbage":
+        path.write_bytes(b"x" * 100)
+    elif damage == "no metadata":
+        save_file(STATE, path)
+    elif damage == "other metadata":
+        save_file(STATE, path, {"fingerprint": "this", "content": "{"})
+    with make_checkpoint(tmp_path / "work", fingerprint="that" if damage == "other work" else "this") as checkpoint:
+        assert checkpoint.load() is None
+        assert list(checkpoint.files.iterdir()) == []  # files that a state vouches for go with it
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "left aside" in said
+
+
+def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path: Path):
+    folder = saved(tmp_path / "work")
+    (folder / "state.safetensors.partial").write_bytes(b"half")
+    with make_checkpoint(folder) as checkpoint:
+        assert checkpoint.load() is not None
+        checkpoint.save({**STATE, "step": torch.tensor(5)}, {})
+        found = checkpoint.load()
+        assert found is not None
+        assert found[0]["step"] == 5
+
+
+def test_one_process_at_a_time(tmp_path: Path):
+    busy = pytest.raises(ValueError, match="another process is at this work")
+    with make_checkpoint(tmp_path / "work"), busy, make_checkpoint(tmp_path / "work"):
+        pass
+    with make_checkpoint(tmp_path / "work"):
+        pass
+
+
+@pytest.mark.parametrize("leftover", [False, True])
+def test_finished_files_are_put_in_place_as_a_whole(leftover: bool, tmp_path: Path):
+    out = tmp_path / "runs" / "out"
+    if leftover:  # of an attempt that ended while they were put in place
+        (tmp_path / "runs" / "out.partial").mkdir(parents=True)
+        (tmp_path / "runs" / "out.partial" / "half").write_text("")
+        out.mkdir()
+        (out / "old").write_text("")
+    with make_checkpoint(saved(tmp_path / "work")) as checkpoint:
+        assert checkpoint.load() is not None
+        checkpoint.finish(out)
+    assert [path.name for path in out.iterdir()] == ["part"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    assert not (tmp_path / "work").exists()
+
+
+def test_it_is_due_after_its_minutes(tmp_path: Path):
+    with make_checkpoint(tmp_path / "work", minutes=0) as checkpoint:
+        assert checkpoint.is_due()
+    with make_checkpoint(tmp_path / "work", minutes=0.001) as checkpoint:
+        assert not checkpoint.is_due()
+        checkpoint.saved -= 0.06
+        assert checkpoint.is_due()
+        checkpoint.load()
+        checkpoint.save(STATE, {})
+        assert not checkpoint.is_due()
+
+
+def test_a_fingerprint_tells_settings_facts_and_code_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import sys
+    from types import ModuleType
+
+    first = fingerprint_work(COMPUTE, run={"seed": 0}, data="abc")
+    assert first == fingerprint_work(
+        COMPUTE.model_copy(update={"checkpoint_minutes": 1.0}), run={"seed": 0}, data="abc"
+    )
+    assert first != fingerprint_work(COMPUTE.model_copy(update={"precision": "bfloat16"}), run={"seed": 0}, data="abc")
+    assert first != fingerprint_work(COMPUTE, run={"seed": 1}, data="abc")
+    assert first != fingerprint_work(COMPUTE, run={"seed": 0}, data="abd")
+    module = ModuleType("pipeline.made_up")
+    module.__file__ = str(tmp_path / "made_up.py")
+    found = []
+    for code in ("x = 1", "x = 2"):
+        (tmp_path / "made_up.py").write_text(code)
+        monkeypatch.setitem(sys.modules, "pipeline.made_up", module)
+        found.append(fingerprint_work(COMPUTE, run={"seed": 0}, data="abc"))
+    assert len({first, *found}) == 3
+    assert json.dumps(found)

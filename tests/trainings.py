@@ -1,0 +1,50 @@
+"""Small trainings of both studies."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from problems import ROOT, ddpm_network, node_network
+
+from pipeline.data.arrays import Split
+from pipeline.schema.compute import Compute
+from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
+from pipeline.training.checkpoint import Checkpoint
+
+COMPUTE = Compute(
+    device="cpu", precision="float32", tf32=False, compile=False, threads=1, gpus="all", checkpoint_minutes=5.0
+)
+
+
+def stripes(count: int, size: int, channels: int = 1, seed: int = 0) -> Split:
+    """Two classes that a small network tells apart: bright above, or bright below."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % 2
+    images = generator.integers(0, 60, (count, channels, size, size), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        half = slice(0, size // 2) if label == 0 else slice(size // 2, size)
+        image[:, half] += 150
+    return Split(images, labels, 2)
+
+
+def node_run(seed: int = 0, epochs: int = 2, **training: object) -> NodeRun:
+    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", seed)
+    budget = run.training.model_copy(update={"image_size": 14, "epochs": epochs, "batch_size": 16, **training})
+    return run.model_copy(update={"network": node_network(channels=8, stem_channels=8, groups=2), "training": budget})
+
+
+def ddpm_run(seed: int = 0, fields: dict[str, Any] | None = None, **training: object) -> DdpmRun:
+    run = resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", "position=mlp", seed)
+    budget = {"steps": 3, "batch_size": 8, "warmup": 2, "flip": True, "snapshot_every": 2, **training}
+    network = ddpm_network(**{"channels": 4, "groups": 2, "dropout": 0.1, "position": "mlp", **(fields or {})})
+    return run.model_copy(update={"network": network, "training": run.training.model_copy(update=budget)})
+
+
+def make_checkpoint(folder: Path, minutes: float = 5.0, fingerprint: str = "this") -> Checkpoint:
+    return Checkpoint(folder, fingerprint, minutes)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
