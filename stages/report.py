@@ -18,6 +18,7 @@ SECTIONS = (
     "figure7",
     "node_arms",
     "ddpm_arms",
+    "ddpm_scores",
 )
 
 

@@ -96,7 +96,7 @@ def test_missing_and_failed_arms_are_named(project: Project):
     assert row(page, project, "accuracy: `norm=batch`")[2] == "undecided: no completed run of `norm=batch`"
     assert row(page, project, "accuracy: `position=linear`")[2] == "undecided: not in params.yaml: `position=linear`"
     text = render_claims(project.claims, [page])
-    assert "- node: failed: `norm=batch`, seed 1, in epoch 2: the solver took more than 1000 steps." in text
+    assert "- node: failed: `norm=batch`, seed 1, after 30 steps, in epoch 2: the solver took more than 1000 steps." in text
     records["norm=batch"] = {0: node_record(80.0)}
     page = judge_claims(project, "digits", {"node": make_panel(records)})
     assert row(page, project, "accuracy: `norm=batch`")[2:] == ["undecided: n < 2", "-10.00", "—", "1"]

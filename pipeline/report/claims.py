@@ -7,10 +7,9 @@ from functools import partial
 from typing import Literal
 
 from pipeline.report.contrasts import Contrast, Side, Sweep, find_contrasts
-from pipeline.report.panel import Panel
+from pipeline.report.panel import NOT_RUN, Panel
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
-from pipeline.report.tables import NOT_RUN
 from pipeline.schema.claim import Claim, Comparison, Extreme
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project
