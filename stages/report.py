@@ -14,6 +14,7 @@ SECTIONS = (
     "table3",
     "table4",
     "theory",
+    "level_awareness",
     "figure6",
     "figure7",
     "node_arms",
