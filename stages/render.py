@@ -13,19 +13,15 @@ ROOT = Path()
 
 
 def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
-    """How a dataset's baseline differs from the paper's, and its budgets; fields and values as in specs/."""
+    """How a dataset's baseline differs from the paper's, and its training; fields and values as in specs/."""
     run = project.resolve(study, dataset, "baseline", 0).model_dump()
-    if study == "node":
-        bases, sampling = {"network": project.node.base.model_dump()}, {}
-    else:
-        bases, sampling = project.ddpm.base.model_dump(), project.ddpm.datasets[dataset].sampling.model_dump()
+    bases = {"network": project.node.base.model_dump()} if study == "node" else project.ddpm.base.model_dump()
     lines = []
     for name, base in bases.items():
         differing = {key: value for key, value in run[name].items() if value != base[key]}
         what = f", with {list_fields(differing)}" if differing else ", unchanged"
         lines.append(f"baseline's {name}: the base of specs/{study}.yaml, which is the paper's{what}")
-    budgets = {"training": run["training"], "sampling": sampling}
-    return lines + [f"{name}: {list_fields(values)}" for name, values in budgets.items() if values]
+    return [*lines, f"training: {list_fields(run['training'])}"]
 
 
 def list_fields(values: dict[str, object]) -> str:

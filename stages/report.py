@@ -14,10 +14,12 @@ SECTIONS = (
     "table3",
     "table4",
     "theory",
+    "level_awareness",
     "figure6",
     "figure7",
     "node_arms",
     "ddpm_arms",
+    "ddpm_scores",
 )
 
 

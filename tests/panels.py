@@ -1,10 +1,14 @@
 """Records made by hand, and panels of them."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report.panel import Panel
-from pipeline.schema.record import DdpmRecord, Failure, NodeRecord
+from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, NodeRecord, Protocol, Scores
+
+CHANGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0, 1e-7)
+"""Initial change of the eight blocks of the digits' U-Net; trained, it is twice that."""
 
 
 def node_record(accuracy: float, nfe: float | None = 26.0, **fields: Any) -> NodeRecord:
@@ -16,11 +20,55 @@ def node_record(accuracy: float, nfe: float | None = 26.0, **fields: Any) -> Nod
     })  # fmt: skip
 
 
-def ddpm_record(fid: float) -> DdpmRecord:
-    return DdpmRecord(
-        fid=fid, inception_score=9.0, inception_score_std=0.0, images=1000, reference_images=1437, isc_splits=1,
-        sampling_steps=100, training_steps=500, num_params=100, extractor="classifier-0123",
+def make_scores(fid: float) -> Scores:
+    """Every score follows from the FID, and no two are equal."""
+    return Scores(
+        fid=fid, kid=fid / 1000, inception_score=10 - fid / 10, inception_score_split=9.5 - fid / 10,
+        inception_score_split_std=0.1, inception_score_biased=11 - fid / 10,
+        inception_score_biased_split=10.5 - fid / 10, inception_score_biased_split_std=0.2,
     )  # fmt: skip
+
+
+def make_protocol(**fields: Any) -> Protocol:
+    return Protocol.model_validate({
+        "images": 500, "sets": 1, "reference_images": 1437, "extractor": "classifier-0123",
+        "extractor_sha256": "0123" * 16, "features": 64, "isc_splits": 10, "kid_subsets": 100, "kid_subset_size": 200,
+        "weights": "trained", "sampler": "ancestral", "sampling_steps": 50, "clip": False, "labels": "fractional",
+        "variance": "small", "quantisation": "truncate",
+        "versions": {"numpy": "2.3.1", "torch": "2.15.0", "torch-fidelity": "0.4.0"}, **fields,
+    })  # fmt: skip
+
+
+def make_awareness(change: Sequence[float | None]) -> LevelAwareness:
+    """Blocks with a change at the last of three levels; at the others it is 9, which no table shows."""
+    return LevelAwareness(
+        levels=[100, 500, 999], block_change=[[9.0, 9.0, value] for value in change],
+        block_share=[0.01] * len(change),
+    )  # fmt: skip
+
+
+def ddpm_record(*fids: float, protocol: Mapping[str, Any] | None = None, **fields: Any) -> DdpmRecord:
+    """A record of one sample set for each FID; the snapshots' are 3 lower and the first set's.
+
+    Args:
+        protocol: fields of it that differ.
+    """
+    sets = [make_scores(fid) for fid in fids]
+    means = {
+        key: statistics.fmean(getattr(scores, key) for scores in sets)
+        for key in Scores.model_fields
+        if not key.endswith("_std")
+    }
+    return DdpmRecord.model_validate({
+        **means, "fid_std": statistics.stdev(fids) if len(fids) > 1 else None, "fid_best": fids[0] - 3,
+        "best_snapshot": 250, "change_initial": 0.2, "change": 0.4, "share_initial": 0.01, "share": 0.02,
+        "training_steps": 500, "num_params": 100, "sets": sets,
+        "snapshots": [
+            {"step": step, "scores": make_scores(fid)} for step, fid in ((250, fids[0] - 3), (500, fids[0]))
+        ],
+        "protocol": make_protocol(**{"sets": len(fids), **(protocol or {})}),
+        "initial": make_awareness(CHANGES), "trained": make_awareness([2 * change for change in CHANGES]), **fields,
+    })  # fmt: skip
 
 
 def failure(epoch: int = 2) -> Failure:

@@ -96,7 +96,10 @@ def test_missing_and_failed_arms_are_named(project: Project):
     assert row(page, project, "accuracy: `norm=batch`")[2] == "undecided: no completed run of `norm=batch`"
     assert row(page, project, "accuracy: `position=linear`")[2] == "undecided: not in params.yaml: `position=linear`"
     text = render_claims(project.claims, [page])
-    assert "- node: failed: `norm=batch`, seed 1, in epoch 2: the solver took more than 1000 steps." in text
+    assert (
+        "- node: failed: `norm=batch`, seed 1, after 30 steps, in epoch 2: the solver took more than 1000 steps."
+        in text
+    )
     records["norm=batch"] = {0: node_record(80.0)}
     page = judge_claims(project, "digits", {"node": make_panel(records)})
     assert row(page, project, "accuracy: `norm=batch`")[2:] == ["undecided: n < 2", "-10.00", "—", "1"]
@@ -141,6 +144,144 @@ def test_a_claim_is_judged_where_its_study_runs(project: Project):
     assert list(page.judged) == ["c5"]
     assert cells(render_verdicts(project.claims, [page]), "c1")[-1] == "—"
     assert row(page, project, "fid: `position=mlp` < `baseline`")[2:4] == ["undecided: n < 2", "-1.000"]
+
+
+# ---- Sample sets ---------------------------------------------------------------------------------------------------
+
+STEPS = ["baseline", "position=mlp", "position=mlp,zero_bias=conv", "position=mlp,zero_bias=conv,groups=1"]
+FIDS = (5.0, 5.2, 5.1)
+
+
+def shift(change: Sequence[float]) -> list[float]:
+    """The baseline's FIDs, changed set by set."""
+    return [fid + by for fid, by in zip(FIDS, change, strict=True)]
+
+
+def judge_sets(project: Project, *fids: Sequence[float], **more: Sequence[float]) -> Page:
+    """The rows of Table 3 with one seed; further arms by name, with _ for =."""
+    arms = dict(zip(STEPS, fids, strict=False)) | {name.replace("_", "="): values for name, values in more.items()}
+    panel = make_panel({arm: {0: ddpm_record(*values)} for arm, values in arms.items()}, seeds=[0])
+    return judge_claims(project, "digits", {"ddpm": panel})
+
+
+@pytest.mark.parametrize(
+    ("change", "says", "effect", "interval"),
+    [
+        # Mean and standard deviation by hand; half-width 4.302653 std / sqrt(3): 0.248 for 0.1, 2.484 for 1.
+        ([-1.0, -1.1, -0.9], "holds for these models (3 sample sets of one seed)", "-1.000", "-1.248 to -0.752"),
+        ([1.0, 1.1, 0.9], "fails for these models (3 sample sets of one seed)", "+1.000", "+0.752 to +1.248"),
+        ([-1.0, -2.0, 0.0], "undecided for these models; n = 7 sets would decide", "-1.000", "-3.484 to +1.484"),
+        ([-1.0, -1.0, -1.0], "holds for these models (3 sample sets of one seed, no spread seen)", "-1.000",
+         "-1.000 to -1.000"),
+    ],
+)  # fmt: skip
+def test_one_seed_is_judged_over_its_sample_sets_paired_by_set(
+    project: Project, change: list[float], says: str, effect: str, interval: str
+):
+    page = judge_sets(project, FIDS, shift(change))
+    assert row(page, project, "fid: `position=mlp` < `baseline`")[2:] == [says, effect, interval, "3 sets"]
+
+
+def test_a_claim_over_sets_is_marked_as_one_of_one_seed(project: Project):
+    falling = [shift([-k, -k - 0.1 * (k > 0), -k]) for k in range(4)]
+    holds = judge_sets(project, *falling)
+    assert cells(render_verdicts(project.claims, [holds]), "c5")[-1] == "holds (one seed)"
+    assert "- one seed: over sample sets of one trained model an arm" in render_verdicts(project.claims, [holds])
+    fails = judge_sets(project, falling[0], falling[3], falling[2], falling[1])
+    assert cells(render_verdicts(project.claims, [fails]), "c5")[-1] == "fails (one seed)"
+    undecided = judge_sets(project, *falling[:3], shift([-9.0, -3.0, 6.0]))
+    assert cells(render_verdicts(project.claims, [undecided]), "c5")[-1] == "undecided"
+    assert "- one seed:" not in render_verdicts(project.claims, [undecided])
+
+
+def test_a_claim_that_fails_over_seeds_does_not_rest_on_one(project: Project):
+    def page(first: float, second: float) -> Page:
+        """The first comparison has two seeds, the others share one."""
+        fids = dict(zip(STEPS, (5.0, first, second, 2.0), strict=True))
+        records = {
+            arm: {0: ddpm_record(fid, fid + 0.1)} | ({1: ddpm_record(fid + 0.1)} if arm in STEPS[:2] else {})
+            for arm, fid in fids.items()
+        }
+        return judge_claims(project, "digits", {"ddpm": make_panel(records)})
+
+    assert [outcome.unit for outcome in page(4.0, 3.0).judged["c5"].outcomes[:3]] == ["seeds", "sets", "sets"]
+    assert cells(render_verdicts(project.claims, [page(4.0, 3.0)]), "c5")[-1] == "holds (one seed)"
+    for fails in (page(6.0, 3.0), page(6.0, 7.0)):
+        assert cells(render_verdicts(project.claims, [fails]), "c5")[-1] == "fails"
+
+
+def test_two_seeds_ignore_the_sets(project: Project):
+    # The sets differ by 1 and -3, the seeds by -1.0 and -1.1: half-width 12.7062 * 0.0707107 / sqrt(2) = 0.635.
+    records = {
+        "baseline": {seed: ddpm_record(3.0, 7.0) for seed in range(2)},
+        "position=mlp": {0: ddpm_record(4.0, 4.0), 1: ddpm_record(3.9, 3.9)},
+    }
+    page = judge_claims(project, "digits", {"ddpm": make_panel(records)})
+    assert row(page, project, "fid: `position=mlp` < `baseline`")[2:] == [
+        "holds", "-1.050", "-1.685 to -0.415", "2",
+    ]  # fmt: skip
+
+
+def test_sets_that_cannot_be_paired_decide_nothing(project: Project):
+    unequal = judge_sets(project, FIDS, [4.0, 4.2])
+    assert row(unequal, project, "fid: `position=mlp` < `baseline`")[2:] == [
+        "undecided: 2 and 3 sample sets cannot be paired", "-1.000", "—", "1",
+    ]  # fmt: skip
+    single = judge_sets(project, FIDS[:1], [4.0])
+    assert row(single, project, "fid: `position=mlp` < `baseline`")[2:] == ["undecided: n < 2", "-1.000", "—", "1"]
+
+
+def test_a_key_that_no_set_has_is_judged_over_seeds(project: Project):
+    claim = {"id": "c0", "statement": "-", "source": "-", "study": "ddpm"}
+    part = {"kind": "effect", "key": "fid_best", "arm": "position=mlp", "direction": "<", "reference": "baseline"}
+    panel = make_panel({"baseline": {0: ddpm_record(*FIDS)}, "position=mlp": {0: ddpm_record(1.0, 1.1, 1.2)}})
+    judged = judge_claim(Claim.model_validate({**claim, "comparisons": [part]}), panel, lambda x, series: [], None)
+    assert [(outcome.unit, outcome.verdict) for outcome in judged.outcomes] == [("seeds", "undecided")]
+    assert effects(judged) == [[-4.0]]
+
+
+def test_arms_of_different_protocols_are_not_compared(project: Project):
+    def page(**protocol: Any) -> Page:
+        records = {
+            "baseline": {0: ddpm_record(*FIDS)}, "position=mlp": {0: ddpm_record(1.0, 1.1, 1.2, protocol=protocol)},
+        }  # fmt: skip
+        return judge_claims(project, "digits", {"ddpm": make_panel(records, seeds=[0])})
+
+    assert row(page(images=50, clip=True), project, "fid: `position=mlp` <")[2:] == [
+        "undecided: the protocols differ in images, clip", "—", "—", "0",
+    ]  # fmt: skip
+    imported = page(weights="theirs", versions={"torch": "2.0"})
+    assert imported.judged["c5"].outcomes[0].verdict == "holds"
+
+
+def chance(page: Page, project: Project) -> list[str]:
+    return [line for line in render_claims(project.claims, [page]).splitlines() if line.startswith("- Chance")]
+
+
+def test_a_replicate_says_how_far_chance_alone_goes(project: Project):
+    page = judge_sets(project, FIDS, [1.0] * 3, replicate_1=shift([-0.5, -0.6, -0.4]), replicate_2=[6.0, 6.2])
+    assert chance(page, project) == [
+        "- Chance of training (the same network, other random numbers): `replicate=1` and `baseline` differ by 0.500 "
+        "in fid (0.252 to 0.748 over 3 sets of one seed), 0.050 in inception_score (0.025 to 0.075 over 3 sets of one "
+        "seed); `replicate=2` and `baseline` differ by 1.000 in fid (no interval: n < 2), 0.100 in inception_score (no "
+        "interval: n < 2). An effect no larger than this cannot be told from the chance of training."
+    ]
+    assert chance(judge_sets(project, FIDS, [1.0] * 3), project) == []
+
+
+def test_a_replicate_of_another_arm_is_compared_with_that_one_over_its_seeds(project: Project):
+    replicate = "position=mlp,replicate=3"
+    records = {
+        "position=mlp": {0: ddpm_record(4.0), 1: ddpm_record(4.0)},
+        replicate: {0: ddpm_record(5.0), 1: ddpm_record(5.1)},
+        "replicate=1": {0: ddpm_record(9.0)},
+        "baseline": {0: failure()},
+        "groups=1,replicate=1": {0: ddpm_record(9.0)},
+    }
+    (line,) = chance(judge_claims(project, "digits", {"ddpm": make_panel(records)}), project)
+    assert f"`{replicate}` and `position=mlp` differ by 1.050 in fid (0.415 to 1.685 over 2 seeds)" in line
+    assert "`replicate=1` and `baseline` differ by an unknown amount (no completed run of `baseline`); " in line
+    assert "`groups=1` differ by an unknown amount (not in params.yaml: `groups=1`). An effect" in line
 
 
 # ---- Claims about sweeps -------------------------------------------------------------------------------------------

@@ -95,7 +95,10 @@ def test_the_same_values_stand_below_with_what_is_missing(project: Project):
     assert cells(text, "`baseline`") == ["`baseline`", "0.0335 (default)", "3", "96.00 ± 1.00"]
     assert cells(text, "`weight_std=100.0`") == ["`weight_std=100.0`", "100", "1 of 3, 1 failed", "90.00"]
     lines = text.splitlines()
-    assert "- failed: `weight_std=100.0`, seed 1, in epoch 2: the solver took more than 1000 steps." in lines
+    assert (
+        "- failed: `weight_std=100.0`, seed 1, after 30 steps, in epoch 2: the solver took more than 1000 steps."
+        in lines
+    )
     assert "- missing: `weight_std=100.0`, seed 2." in lines
     assert "norm=batch" not in text
     assert "not the paper's scale" in text

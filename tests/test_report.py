@@ -122,7 +122,10 @@ def test_failed_runs_are_counted_and_named():
     assert cells(text, "Baseline")[2:4] == ["2 of 3, 1 failed", "91.00 ± 1.41"]
     assert cells(text, "Replace")[2:5] == ["0 of 3, 3 failed", "failed", "—"]
     assert cells(text, "Inject")[2:5] == ["0 of 3, 1 failed", "missing", "—"]
-    assert "- failed: `baseline`, seed 1, in epoch 4: the solver took more than 1000 steps." in text.splitlines()
+    assert (
+        "- failed: `baseline`, seed 1, after 30 steps, in epoch 4: the solver took more than 1000 steps."
+        in text.splitlines()
+    )
     assert text.count("- failed:") == 5
 
 
@@ -167,23 +170,90 @@ def test_the_papers_differences_are_those_of_its_rows(name: str, dataset: str, d
     assert [round(value - accuracies[0], 2) for value in accuracies[1:]] == differences
 
 
+REMEDIES = ["position=mlp", "position=mlp,zero_bias=conv", "position=mlp,zero_bias=conv,groups=1"]
+
+
+def test_table_3_shows_the_mean_over_the_sets_their_spread_and_the_lowest_snapshot():
+    records = {
+        "baseline": {0: ddpm_record(5.0, 5.2, 5.1)},
+        REMEDIES[0]: {0: ddpm_record(4.0, 4.4, 4.2, fid_best=3.5, best_snapshot=500)},
+        REMEDIES[1]: {0: failure()},
+        REMEDIES[2]: {},
+        "position=mlp,position_mean=true": {0: ddpm_record(5.0)},
+    }
+    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
+    assert cells(text, "Setting") == [
+        "Setting", "Arm", "n", "FID ↓", "Diff", "Spread", "FID min", "at step", "IS ↑", "Diff",
+    ]  # fmt: skip
+    rows = [cells(text, label)[2:] for label in ("Baseline", "+Inject", "+Zero", "+Set", "Control: m", "Control: r")]
+    assert rows == [
+        ["1", "5.100", "—", "0.100", "2.000", "250", "9.490", "—"],
+        ["1", "4.200", "-0.900", "0.200", "3.500", "500", "9.580", "+0.090"],
+        ["0 of 1, 1 failed", "failed", "—", "—", "—", "—", "—", "—"],
+        ["0 of 1", "missing", "—", "—", "—", "—", "—", "—"],
+        ["1", "5.000", "-0.100", "—", "2.000", "250", "9.500", "+0.010"],
+        ["0", "not in params.yaml", "—", "—", "—", "—", "—", "—"],
+    ]
+    failed = "- failed: `position=mlp,zero_bias=conv`, seed 0, after 30 steps, in epoch 2: the solver took more than"
+    assert failed in text
+
+
+def test_table_3_over_seeds_takes_the_mean_over_its_sets_for_each():
+    records = {
+        "baseline": {0: ddpm_record(5.0, 5.2), 1: ddpm_record(5.5, 5.7)},
+        REMEDIES[0]: {0: ddpm_record(4.0, 4.4), 1: ddpm_record(5.0, 5.2)},
+    }
+    text = render_table(load_table(ROOT, "table3"), [make_panel(records, "cifar10", "paper")], describe)
+    assert cells(text, "Baseline")[2:7] == ["2", "5.350 ± 0.354", "—", "0.141 ± 0.000", "2.250 ± 0.354"]
+    # Differences -0.9 and -0.5.
+    assert cells(text, "+Inject")[2:6] == ["2", "4.650 ± 0.636", "-0.700 ± 0.283", "0.212 ± 0.100"]
+    assert cells(text, "Setting")[10:] == ["paper: FID ↓", "paper: Diff", "paper: IS ↑", "paper: Diff"]
+    assert cells(text, "+Inject")[10:] == ["3.199", "-0.039", "9.539", "+0.032"]
+    assert cells(text, "Control: r")[10:] == ["—"] * 4
+
+
+def test_every_reading_of_the_inception_score_has_a_column_of_its_own():
+    records = {"baseline": {0: ddpm_record(5.0, 5.2)}}
+    text = render_table(load_table(ROOT, "ddpm_scores"), [make_panel(records, seeds=[0])], describe)
+    assert dict(zip(cells(text, "Setting"), cells(text, "Baseline"), strict=True)) == {
+        "Setting": "Baseline", "Arm": "`baseline`", "n": "1", "KID ↓": "0.00510", "Diff": "—", "IS ↑": "9.490",
+        "IS, splits": "8.990", "IS, bias": "10.490", "IS, bias, splits": "9.990",
+    }  # fmt: skip
+
+
+def test_the_protocol_below_a_ddpm_table_is_the_records():
+    records = {"baseline": {0: ddpm_record(5.0, 5.2)}}
+    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
+    notes = [line for line in text.split("### digits")[1].splitlines() if line.startswith("- ")]
+    assert notes[1:6] == [
+        "- sample sets: 2, of 500 images each, from the averaged weights after 500 training steps; a run's value is "
+        "the mean over its sets; reference: 1437 images, all of the training split, unflipped.",
+        "- 50 sampling steps; sampler ancestral, clip False, labels fractional, variance small, quantisation truncate, "
+        "weights trained.",
+        "- snapshots with samples: 2, after 250 to 500 steps; one sample set each.",
+        f"- features (64) and logits of `classifier-0123`, sha256 of its weights `{'0123' * 16}`; KID: mean over 100 "
+        "subsets of 200 images; IS: all images of a set at once, from logits without their bias; splits: mean over 10 "
+        "splits instead; bias: from the logits as they are.",
+        "- versions: numpy 2.3.1, torch 2.15.0, torch-fidelity 0.4.0.",
+    ]
+
+
 def test_records_of_different_protocols_are_not_passed_off_as_one():
-    records = {"baseline": {0: ddpm_record(17.5), 1: ddpm_record(17.0).model_copy(update={"training_steps": 9})}}
+    other = {"images": 50000, "clip": True, "versions": {"numpy": "2.3.1", "torch": "2.14.0"}}
+    records = {"baseline": {0: ddpm_record(17.5), 1: ddpm_record(17.0, protocol=other, training_steps=9)}}
     text = render_table(load_table(ROOT, "table3"), [make_panel(records)], describe)
-    assert "(mixed: 500, 9) training steps" in text
+    assert "after (mixed: 500, 9) training steps" in text
+    assert "of (mixed: 500, 50000) images each" in text
+    assert "clip (mixed: False, True)" in text
+    assert "numpy 2.3.1, torch (mixed: 2.14.0, 2.15.0), torch-fidelity (mixed: 0.4.0, unknown)" in text
 
 
 def test_a_fid_on_digits_is_said_to_be_comparable_with_nothing_else():
     records = {"baseline": {0: ddpm_record(17.5)}}
-    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
-    assert cells(text, "Baseline")[3] == "17.500"
-    assert "comparable with nothing else" in text
-    assert "classifier-0123" in text
-    assert "100 sampling steps" in text
-    paper_scale = render_table(
-        load_table(ROOT, "table3"), [make_panel(records, "cifar10", "paper", seeds=[0])], describe
-    )
-    assert "comparable with nothing else" not in paper_scale
+    table = load_table(ROOT, "table3")
+    assert "comparable with nothing else" in render_table(table, [make_panel(records, seeds=[0])], describe)
+    paper_scale = make_panel(records, "cifar10", "paper", seeds=[0])
+    assert "comparable with nothing else" not in render_table(table, [paper_scale], describe)
 
 
 def test_a_sweep_shows_up_in_the_table_of_all_arms_with_the_baseline_first():

@@ -6,8 +6,8 @@ from typing import Any
 
 import vl_convert
 
-from pipeline.report.markdown import FAILED, MISSING, align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing
+from pipeline.report.markdown import align_table, escape_cell, format_summary
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing, say_absent
 from pipeline.report.statistics import summarise
 from pipeline.report.sweeps import Point
 from pipeline.schema.figure import Figure
@@ -145,8 +145,7 @@ def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     rows = []
     for point in points:
         summary = summarise(panel.values(point.arm, figure.y.key))
-        absent = FAILED if len(panel.failed(point.arm)) == len(panel.seeds) else MISSING
-        value = format_summary(summary, figure.y.digits) if summary is not None else absent
+        value = say_absent(panel, point.arm) if summary is None else format_summary(summary, figure.y.digits)
         x = f"{point.x:.4g}{' (default)' if point.default else ''}"
         series = [str(point.series)] if figure.series else []
         rows.append([f"`{point.arm}`", *series, x, count_runs(panel, point.arm), value])

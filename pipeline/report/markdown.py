@@ -5,9 +5,6 @@ from collections.abc import Sequence
 
 from pipeline.report.statistics import Summary
 
-MISSING = "missing"
-FAILED = "failed"
-
 
 def escape_cell(text: str) -> str:
     """Text that stays text, and one cell, in Markdown."""
@@ -17,7 +14,7 @@ def escape_cell(text: str) -> str:
 
 
 def format_summary(summary: Summary | None, digits: int, sign: str = "-") -> str:
-    """`mean ± std`, or the value alone for a single seed; `sign` is `+` to show both signs."""
+    """`mean ± std`, or the value alone where there is but one; `sign` is `+` to show both signs."""
     if summary is None:
         return "—"
     mean = f"{summary.mean:{sign}.{digits}f}"

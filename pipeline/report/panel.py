@@ -6,10 +6,13 @@ from pathlib import Path
 
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project
-from pipeline.schema.record import Failure, Record, read_record
+from pipeline.schema.record import DdpmRecord, Failure, Record, Scores, read_record
 
 Records = Mapping[str, Mapping[int, Record | Failure]]
 """Arm to seed to record; a missing run is absent."""
+NOT_RUN = "not in params.yaml"
+MISSING = "missing"
+FAILED = "failed"
 EMBEDDED = "the embedded default, a small network on small images: **not the paper's scale**"
 
 
@@ -39,6 +42,13 @@ class Panel:
         values = {seed: getattr(record, key) for seed, record in self.completed(arm).items()}
         return {seed: float(value) for seed, value in values.items() if value is not None}
 
+    def set_values(self, arm: str, seed: int, key: str) -> dict[int, float]:
+        """A key of the sample sets of a completed run, by set; none for a key that is not measured set by set."""
+        record = self.completed(arm).get(seed)
+        if not isinstance(record, DdpmRecord) or key not in Scores.model_fields:
+            return {}
+        return {index: float(getattr(scores, key)) for index, scores in enumerate(record.sets)}
+
 
 def read_panel(root: Path, project: Project, study: StudyName, dataset: str) -> Panel:
     """The arms and seeds of a dataset in params.yaml, with their records."""
@@ -60,10 +70,18 @@ def count_runs(panel: Panel, arm: str) -> str:
     return f"{n}, {failed} failed" if failed else n
 
 
+def say_absent(panel: Panel, arm: str) -> str:
+    """What stands in place of a value for an arm without a completed run."""
+    if arm not in panel.arms:
+        return NOT_RUN
+    return FAILED if len(panel.failed(arm)) == len(panel.seeds) else MISSING
+
+
 def list_failed(panel: Panel, arms: Iterable[str]) -> list[str]:
     """One line for each failed run of some arms."""
     return [
-        f"failed: `{arm}`, seed {seed}, in epoch {failure.epoch}: {failure.reason.strip().rstrip('.')}"
+        f"failed: `{arm}`, seed {seed}, after {failure.step} steps, in epoch {failure.epoch}: "
+        + failure.reason.strip().rstrip(".")
         for arm in arms
         for seed, failure in sorted(panel.failed(arm).items())
     ]

@@ -1,4 +1,4 @@
-"""Summaries over seeds: mean, spread, the interval of the mean, and how many seeds would decide a sign."""
+"""Summaries over seeds or sample sets: mean, spread, the interval of the mean, and how many would decide a sign."""
 
 import math
 import statistics
@@ -11,21 +11,21 @@ from scipy.special import stdtrit
 LEVEL = 0.95
 """Of every interval."""
 MAX_N = 10_000
-"""Seeds beyond which a study is not worth planning."""
+"""Seeds, or sets, beyond which a study is not worth planning."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and spread over n seeds."""
+    """Mean and spread over n seeds or sample sets."""
 
     mean: float
     std: float | None
-    """Sample standard deviation (n - 1); None for a single seed."""
+    """Sample standard deviation (n - 1); None for a single value."""
     n: int
 
 
 def summarise(values: Mapping[int, float]) -> Summary | None:
-    """Summary of values by seed; None when there are none. Equal values have exactly their mean, and std 0."""
+    """Summary of values by seed or set; None when there are none. Equal values have exactly their mean, and std 0."""
     if not values:
         return None
     found = list(values.values())
@@ -38,7 +38,7 @@ def summarise_difference(values: Mapping[int, float], reference: Mapping[int, fl
 
 
 def find_interval(summary: Summary) -> tuple[float, float] | None:
-    """Student's confidence interval of the mean, n - 1 degrees of freedom; None for a single seed."""
+    """Student's confidence interval of the mean, n - 1 degrees of freedom; None for a single value."""
     if summary.std is None:
         return None
     half = float(stdtrit(summary.n - 1, (1 + LEVEL) / 2)) * summary.std / math.sqrt(summary.n)
@@ -46,9 +46,9 @@ def find_interval(summary: Summary) -> tuple[float, float] | None:
 
 
 def needed_n(mean: float, std: float | None) -> int | None:
-    """The fewest seeds whose interval would exclude 0 if mean and std stayed as they are.
+    """The fewest seeds, or sets, whose interval would exclude 0 if mean and std stayed as they are.
 
-    None for a mean of 0, an unknown std (a single seed), or more than `MAX_N` seeds.
+    None for a mean of 0, an unknown std (a single value), or more than `MAX_N`.
     """
     if mean == 0 or std is None:
         return None

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.report.markdown import FAILED, MISSING, align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed
+from pipeline.report.markdown import align_table, escape_cell, format_summary
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, say_absent
+from pipeline.report.protocol import describe_ddpm, describe_node
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.schema.base import BASELINE
-from pipeline.schema.record import DdpmRecord, NodeRecord, Record
+from pipeline.schema.record import DdpmRecord, NodeRecord
 from pipeline.schema.table import Column, Row, Table, reference_arm
-
-NOT_RUN = "not in params.yaml"
 
 
 def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:
@@ -56,9 +55,7 @@ def _row(table: Table, panel: Panel, row: Row) -> list[str]:
 
 def _value(panel: Panel, arm: str, column: Column, first: bool) -> str:
     if first and not panel.completed(arm):
-        if arm not in panel.arms:
-            return NOT_RUN
-        return FAILED if len(panel.failed(arm)) == len(panel.seeds) else MISSING
+        return say_absent(panel, arm)
     return _format_counted(summarise(panel.values(arm, column.key)), column, panel, arm)
 
 
@@ -93,35 +90,6 @@ def _fill_columns(table: Table, panel: Panel, rows: Sequence[Row]) -> list[Colum
     return [column for column in table.columns if has_value(column) or not completed]
 
 
-def _protocol(records: Sequence[Record], key: str) -> str:
-    """The value that all records share; records that disagree are shown to."""
-    values = sorted({str(getattr(record, key)) for record in records})
-    return values[0] if len(values) == 1 else f"(mixed: {', '.join(values)})"
-
-
-def _note_node(records: Sequence[NodeRecord]) -> str:
-    return (
-        f"accuracy and NFE at the best of {_protocol(records, 'epochs')} epochs by test accuracy, as in the paper's "
-        f"reference recipe, and accuracy at the last; {_protocol(records, 'images')} test images; NFE: forward, mean "
-        "over test batches; NFE-B: adjoint solve, mean over training batches; left out, or —, where there is none"
-    )
-
-
-def _note_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> str:
-    keys = ("training_steps", "sampling_steps", "images", "reference_images", "extractor", "isc_splits")
-    training, sampling, images, reference, extractor, splits = (_protocol(records, key) for key in keys)
-    note = (
-        f"{training} training steps, {sampling} sampling steps; {images} samples against {reference} training images; "
-        f"features and logits of `{extractor}`; splits of the IS: {splits}"
-    )
-    if embedded:
-        note += (
-            ". The FID here is a Fréchet distance in the features of that small classifier, and the IS its "
-            "confidence: comparable with nothing else"
-        )
-    return note
-
-
 def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], list[str]]) -> list[str]:
     records = [record for arm in arms for _, record in sorted(panel.completed(arm).items())]
     node = [record for record in records if isinstance(record, NodeRecord)]
@@ -130,9 +98,9 @@ def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], list[str
     if panel.scale == "embedded":
         notes.append(EMBEDDED)
     if node:
-        notes.append(_note_node(node))
+        notes += describe_node(node)
     if ddpm:
-        notes.append(_note_ddpm(ddpm, panel.scale == "embedded"))
+        notes += describe_ddpm(ddpm, panel.scale == "embedded")
     return [*map(escape_cell, list_failed(panel, arms)), *notes, *describe(panel.dataset)]
 
 
