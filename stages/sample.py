@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
-from pipeline.schema.compute import load_compute
+from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path()
@@ -23,7 +23,7 @@ def main() -> None:
     spec = load_ddpm_spec(ROOT)
     wanted = resolve_ddpm_run(spec, args.dataset, args.arm, args.seed)
     sampling = spec.datasets[wanted.dataset].sampling
-    compute = load_compute(ROOT)
+    compute, resources = load_compute(ROOT), load_resources(ROOT)
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_arrays, read_split
@@ -44,11 +44,11 @@ def main() -> None:
         return
     run, _ = read_run(folder / "run.json", DdpmRun)
     channels = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors").images.shape[1]
-    with Workers("stages.sample", compute, device) as worker:
+    with Workers("stages.sample", resources, device) as worker:
         digests = {path.name: hash_file(path, "sha256") for path in sorted(folder.glob("ema-*"))}
         fingerprint = fingerprint_work(compute, run=run, sampling=sampling, weights=digests, workers=worker.count)
         checkpoints = [
-            Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, compute.checkpoint_minutes)
+            Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, resources.checkpoint_minutes)
             for rank in range(worker.count)
         ]
         sample_ddpm(run, folder, sampling, channels, compute, device, out, checkpoints, worker)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
-from pipeline.schema.compute import load_compute
+from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path()
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
     run = resolve_ddpm_run(load_ddpm_spec(ROOT), args.dataset, args.arm, args.seed)
-    compute = load_compute(ROOT)
+    compute, resources = load_compute(ROOT), load_resources(ROOT)
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
@@ -33,9 +33,9 @@ def main() -> None:
     device = choose_device(compute)
     name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
     data = ROOT / "data" / "ddpm" / run.dataset / "train.safetensors"
-    with Workers("stages.train_ddpm", compute, device) as worker:
+    with Workers("stages.train_ddpm", resources, device) as worker:
         fingerprint = fingerprint_work(compute, run=run, data=hash_file(data, "sha256"), device=device)
-        checkpoint = Checkpoint(ROOT / "checkpoints" / name, fingerprint, compute.checkpoint_minutes)
+        checkpoint = Checkpoint(ROOT / "checkpoints" / name, fingerprint, resources.checkpoint_minutes)
         failure = train_ddpm(run, read_split(data), compute, device, ROOT / "runs" / name, checkpoint, worker)
     if worker.leads:
         if failure is not None:  # recorded, and shown by the tables; the other runs go on

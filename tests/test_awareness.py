@@ -32,10 +32,10 @@ def test_blocks_are_named_in_the_order_of_the_records(project: Project):
 
 
 def test_names_agree_with_the_blocks_of_the_network(project: Project):
-    from pipeline.networks.unet import ResidualBlock, UNet
+    from pipeline.networks.unet import ResidualBlock, make_unet
 
     run = resolve_ddpm_run(project.ddpm, "digits", "baseline", 0)
-    network = UNet(run.network, 1, run.training.image_size)
+    network = make_unet(run, 1)
     blocks = [part for part in network.modules() if isinstance(part, ResidualBlock)]
     assert len(blocks) == len(name_blocks(run))
 

@@ -347,7 +347,7 @@ def test_a_stage_that_is_killed_or_told_to_end_goes_on_where_it_was(tmp_path: Pa
     expected = digest(out)
     shutil.rmtree(out)
     params = work.read("params.yaml")
-    params["compute"]["checkpoint_minutes"] = 0
+    params["resources"]["checkpoint_minutes"] = 0
     work.write("params.yaml", params)
     command = [sys.executable, "-m", "stages.train_ddpm", "digits", "baseline", "0"]
     steps = []

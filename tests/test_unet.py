@@ -1,6 +1,7 @@
 """The U-Net: parameter counts, bias rules, its parts."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,12 +9,16 @@ from problems import count, ddpm_network
 from torch import nn
 
 from pipeline.networks.sinusoid import embed_sinusoidally
-from pipeline.networks.unet import ResidualBlock, UNet, Upsample, _Layers
+from pipeline.networks.unet import ResidualBlock, Signals, UNet, Upsample, _Layers
 
 
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+def unet(**fields: Any) -> UNet:
+    return UNet(ddpm_network(**fields), 1, 8, 1000)
 
 
 @pytest.mark.parametrize(
@@ -22,24 +27,142 @@ def seed():
         ("baseline", 35_218_947),
         ("up_attention=each", 35_746_307),
         ("position=mlp", 38_723_763),
+        ("position=mlp,position_mean=true", 38_723_763),
         ("position=mlp,zero_bias=conv,groups=1", 38_723_763),
+        ("position=mlp,position_input=sinusoid", 35_218_947 + 881_328),
+        ("position=mlp,position_input=level", 35_218_947 + 6_832),
+        ("position=mlp,position_maps=resolution", 35_218_947 + 513 * (32**2 + 16**2 + 8**2 + 4**2)),
+        ("position=mlp,position_maps=network", 35_218_947 + 513 * 32**2),
+        ("position=mlp,position_input=mlp", 38_723_763 + 22 * (129 * 512)),
     ],
 )
 def test_ddpm_parameter_counts(arm: str, expected: int):
     with torch.device("meta"):
-        assert count(UNet(ddpm_network("cifar10", arm), 3, 32)) == expected
+        assert count(UNet(ddpm_network("cifar10", arm), 3, 32, 1000)) == expected
+
+
+def test_weights_start_with_the_base_codes_variance():
+    """Uniform, variance scale / ((fan in + fan out) / 2): 1, but 0.1 in 1x1 convolutions and 1e-10 before a sum."""
+    network = unet(channels=64, groups=8)
+    first, attention = blocks(network)[1], network.middle[1]
+    for layer, scale in (
+        (first.conv1, 1.0), (first.time, 1.0), (network.embed[2], 1.0), (first.shortcut, 0.1), (attention.query, 0.1),
+        (first.conv2, 1e-10), (attention.project, 1e-10), (network.conv_out, 1e-10),
+    ):  # fmt: skip
+        fans = layer.weight[0].numel() + layer.weight[:, 0].numel()
+        bound = math.sqrt(3 * scale / (fans / 2))
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)
 
 
 @pytest.mark.parametrize("zero_bias", ["none", "conv", "time", "all"])
 def test_ddpm_bias_rules(zero_bias: str):
-    network = UNet(ddpm_network(position="mlp", zero_bias=zero_bias), 1, 8)
+    network = unet(position="mlp", zero_bias=zero_bias)
     layers = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     assert sum(isinstance(part, nn.Linear) for part in layers) == 2 + 2 * len(blocks(network))
     for layer in layers:
         branch = "time" if isinstance(layer, nn.Linear) else "conv"
-        bound = 1 / math.sqrt(layer.weight[0].numel())
-        largest = layer.bias.abs().max()
-        assert (largest == 0) if zero_bias in (branch, "all") else (0 < largest <= bound)
+        assert_bias(layer, zero_bias in (branch, "all"))
+
+
+def assert_bias(layer: nn.Linear | nn.Conv2d, zero: bool) -> None:
+    bound = 1 / math.sqrt(layer.weight[0].numel())
+    largest = layer.bias.abs().max()
+    assert (largest == 0) if zero else (0 < largest <= bound)
+
+
+@pytest.mark.parametrize("scope", ["all", "sites", "embedding"])
+@pytest.mark.parametrize("position_bias", ["branch", "zero", "default"])
+def test_which_layers_of_the_timestep_branch_have_a_bias(scope: str, position_bias: str):
+    network = unet(position="mlp", zero_bias="conv", time_bias_scope=scope, position_bias=position_bias)
+    for layer in (network.embed[0], network.embed[2]):
+        assert_bias(layer, scope == "sites")
+    for block in blocks(network):
+        assert_bias(block.conv1, True)
+        assert_bias(block.time, scope == "embedding")
+        of_map = {"branch": scope == "embedding", "zero": True, "default": False}[position_bias]
+        assert_bias(block.position.pixels, of_map)
+
+
+def test_groups_within_and_outside_their_scope():
+    network = unet(groups=2, groups_scope="sites", outer_groups=4)
+    for name, part in network.named_modules():
+        if isinstance(part, nn.GroupNorm):
+            assert part.num_groups == (2 if name.endswith("norm2") else 4), name
+            assert part.eps == 1e-6
+
+
+def signals_of(network: UNet, level: float) -> Signals:
+    return network.make_signals(torch.tensor([level]))
+
+
+def test_each_input_of_the_map_is_what_it_says():
+    for name, seen in (("embedding", "embedded"), ("sinusoid", "sinusoid"), ("level", "fraction")):
+        network = unet(position="mlp", position_input=name)
+        signals = signals_of(network, 250.0)
+        known = getattr(signals, seen)
+        position = blocks(network)[0].position
+        assert torch.equal(position(signals).flatten(), position.pixels(known).flatten())
+    assert signals.fraction.item() == 0.25
+    assert torch.allclose(blocks(network)[0].position(signals_of(network, 500.0)), 2 * position(signals))  # no bias
+    network = unet(position="mlp", position_input="mlp")
+    position, signals = blocks(network)[0].position, signals_of(network, 250.0)
+    hidden = nn.functional.silu(position.hidden(signals.sinusoid))
+    assert torch.equal(position(signals).flatten(), position.pixels(hidden).flatten())
+
+
+def test_what_a_block_adds_is_v_plus_p():
+    network = unet(position="mlp")
+    block, signals = blocks(network)[0], signals_of(network, 300.0)
+    expected = block.time(signals.embedded)[0, :, None, None] + block.position.pixels(signals.embedded).view(1, 8, 8)
+    torch.testing.assert_close(block.embed(signals, None)[0], expected)
+    x = torch.randn(2, 16, 8, 8)
+    z = block.norm2(block.conv1(nn.functional.silu(block.norm1(x))) + expected)
+    torch.testing.assert_close(block(x, signals, None), block.conv2(nn.functional.silu(z)) + x)
+
+
+def test_the_control_has_the_maps_mean_at_every_pixel():
+    torch.manual_seed(0)
+    free = unet(position="mlp")
+    torch.manual_seed(0)
+    control = unet(position="mlp", position_mean=True)
+    signals = signals_of(free, 300.0)
+    for block, other in zip(blocks(free), blocks(control), strict=True):
+        full, mean = block.position(signals), other.position(signals)
+        assert full.std() > 1e-3
+        torch.testing.assert_close(mean, full.mean().expand_as(mean))
+
+
+def test_maps_that_blocks_share():
+    network = unet(position="mlp", position_maps="resolution")
+    assert all(block.position is None for block in blocks(network))
+    signals = signals_of(network, 300.0)
+    maps = network.make_shared_maps(signals)
+    assert {size: tuple(value.shape) for size, value in maps.items()} == {8: (1, 1, 8, 8), 4: (1, 1, 4, 4)}
+    network = unet(position="mlp", position_maps="network")
+    maps = network.make_shared_maps(signals_of(network, 300.0))
+    torch.testing.assert_close(maps[4], nn.functional.avg_pool2d(maps[8], 2))
+    block = blocks(network)[0]
+    added = block.embed(signals_of(network, 300.0), maps[8])
+    torch.testing.assert_close(added, block.time(signals_of(network, 300.0).embedded)[:, :, None, None] + maps[8])
+
+
+@pytest.mark.parametrize("maps", ["block", "resolution", "network"])
+def test_a_map_that_starts_at_zero_starts_as_the_baseline(maps: str):
+    network = unet(position="mlp", position_maps=maps, position_init="zero")
+    baseline = unet()
+    baseline.load_state_dict({name: value for name, value in network.state_dict().items() if "position" not in name})
+    x, level = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 900.0])
+    for part in (network, baseline):
+        torch.manual_seed(1)
+        for block in blocks(part):
+            nn.init.normal_(block.conv2.weight, std=0.1)
+        nn.init.normal_(part.conv_out.weight, std=0.1)
+    assert torch.equal(network(x, level), baseline(x, level))
+    for name, value in network.named_parameters():
+        if name.endswith("pixels.weight"):
+            nn.init.normal_(value)
+    assert not torch.allclose(network(x, level), baseline(x, level))
 
 
 def blocks(network: UNet) -> list[ResidualBlock]:
@@ -49,19 +172,19 @@ def blocks(network: UNet) -> list[ResidualBlock]:
 def test_ddpm_groups_are_checked_against_every_norm_of_the_network():
     for fields in ({}, {"channels": 64, "channel_multipliers": [2, 1], "blocks": 2, "groups": 1}):
         network = ddpm_network(**fields)
-        norms = {part.num_channels for part in UNet(network, 1, 8).modules() if isinstance(part, nn.GroupNorm)}
+        norms = {part.num_channels for part in UNet(network, 1, 8, 1000).modules() if isinstance(part, nn.GroupNorm)}
         assert sorted(norms) == network.norm_widths()
 
 
 def test_the_unet_starts_near_zero_and_knows_the_level():
-    network = UNet(ddpm_network(), 1, 8)
+    network = unet()
     x = torch.randn(3, 1, 8, 8)
     assert network(x, torch.tensor([0.0, 500.0, 999.0])).abs().max() < 1e-3
     block = blocks(network)[0]
     nn.init.normal_(block.conv2.weight, std=0.1)
     h = torch.randn(1, 16, 8, 8)
-    levels = [nn.functional.silu(network.embed(embed_sinusoidally(torch.tensor([t]), 16))) for t in (0.0, 999.0)]
-    assert (block(h, levels[0]) - block(h, levels[1])).abs().max() > 1e-2
+    first, last = (block(h, signals_of(network, level), None) for level in (0.0, 999.0))
+    assert (first - last).abs().max() > 1e-2
 
 
 def test_upsampling_is_nearest_neighbour():

@@ -13,9 +13,7 @@ from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.training.checkpoint import Checkpoint
 
-COMPUTE = Compute(
-    device="cpu", precision="float32", tf32=False, compile=False, threads=1, gpus="all", checkpoint_minutes=5.0
-)
+COMPUTE = Compute(device="cpu", precision="float32", tf32=False, compile=False, threads=1)
 
 
 def stripes(count: int, size: int, channels: int = 1, seed: int = 0) -> Split:

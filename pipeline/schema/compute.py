@@ -1,7 +1,7 @@
-"""The section `compute` of params.yaml: where and how models are trained and sampled."""
+"""The sections `compute` and `resources` of params.yaml: where and how models are trained and sampled."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,21 +13,32 @@ class Compute(Strict):
 
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU if there is one")
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast; float32 is the paper's")
-    tf32: bool = Field(
-        description="whether a GPU may round factors to TF32's 10 bits; float32 without it is the paper's"
-    )
+    tf32: bool = Field(description="whether a GPU may round factors to TF32's 10 bits; the reference is without")
     compile: bool = Field(description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
     threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
+
+
+class Resources(Strict):
+    """What a run may use; no part of its identity, so that changing it trains nothing again."""
+
     gpus: Literal["all"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        description="of this machine, for one diffusion model's training or sampling"
+        description="of this machine, for the training or sampling of one diffusion model"
     )
     checkpoint_minutes: float = Field(
-        ge=0, le=1e4, description="between states from which an interrupted training goes on; no part of the result"
+        ge=0, le=1e4, description="between the states from which an interrupted diffusion model goes on"
     )
+
+
+def _read_section(root: Path, name: str) -> Any:
+    params = read_yaml(root / "params.yaml")
+    return params.get(name) if isinstance(params, dict) else None
 
 
 def load_compute(root: Path) -> Compute:
     """Read the section `compute` of params.yaml, and nothing else of it."""
-    params = read_yaml(root / "params.yaml")
-    section = params.get("compute") if isinstance(params, dict) else None
-    return validate(Compute, section, "params.yaml", "compute")
+    return validate(Compute, _read_section(root, "compute"), "params.yaml", "compute")
+
+
+def load_resources(root: Path) -> Resources:
+    """Read the section `resources` of params.yaml, and nothing else of it."""
+    return validate(Resources, _read_section(root, "resources"), "params.yaml", "resources")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from pipeline.schema.base import ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
-from pipeline.schema.compute import Compute
+from pipeline.schema.compute import Compute, Resources
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 StudyName = Literal["node", "ddpm"]
@@ -59,7 +59,7 @@ def load_panel(root: Path, datasets: list[str]) -> Panel:
     Raises:
         SpecError: the first mistake.
     """
-    fields: dict[str, Any] = {"studies": (Studies, ...), "compute": (Compute, ...)}
+    fields: dict[str, Any] = {"studies": (Studies, ...), "compute": (Compute, ...), "resources": (Resources, ...)}
     fields |= dict.fromkeys(datasets, (DatasetPanel, ...))
     file_model = create_model("ParamsYaml", __base__=Strict, **fields)
     parsed = validate(file_model, read_yaml(root / "params.yaml"), "params.yaml")

@@ -33,8 +33,7 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
         facts: models of pydantic, or what JSON can say.
     """
     content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
-    settings = compute.model_dump(exclude={"checkpoint_minutes"})
-    digest = hashlib.sha256(json.dumps([settings, content, torch.__version__], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([compute.model_dump(), content, torch.__version__], sort_keys=True).encode())
     for name, module in sorted(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.startswith(("pipeline.", "stages.")) and file:

@@ -66,7 +66,7 @@ class DdpmTrainer:
         if training.batch_size % worker.count:
             raise ValueError(
                 f"batch_size = {training.batch_size} is not divisible by {worker.count}, the GPUs at work; "
-                "set compute.gpus in params.yaml"
+                "set resources.gpus in params.yaml"
             )
         seed_global(run.seed, *run.purpose("initialisation"))
         self.network = make_unet(run, train.images.shape[1]).to(device)

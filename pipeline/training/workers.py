@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed
 
-from pipeline.schema.compute import Compute
+from pipeline.schema.compute import Resources
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Worker:
             distributed.barrier()
 
 
-def _count_gpus(compute: Compute, device: str) -> int:
+def _count_gpus(resources: Resources, device: str) -> int:
     """GPUs that one piece of work may use; 1 on a CPU."""
     available = torch.cuda.device_count() if device == "cuda" else 1
-    return available if compute.gpus == "all" else min(compute.gpus, available)
+    return available if resources.gpus == "all" else min(resources.gpus, available)
 
 
 class Workers:
@@ -63,8 +63,8 @@ class Workers:
         module: that the stage is started as.
     """
 
-    def __init__(self, module: str, compute: Compute, device: str) -> None:
-        self.module, self.device, self.count = module, device, _count_gpus(compute, device)
+    def __init__(self, module: str, resources: Resources, device: str) -> None:
+        self.module, self.device, self.count = module, device, _count_gpus(resources, device)
 
     def __enter__(self) -> Worker:
         if "TORCHELASTIC_RUN_ID" not in os.environ:
