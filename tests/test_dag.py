@@ -217,7 +217,7 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
     ddpm = work.read("specs/ddpm.yaml")
     ddpm["datasets"]["cifar10"]["network"] = {"channels": 8, "groups": 4, "blocks": 1}
     ddpm["datasets"]["cifar10"]["training"] |= {"steps": 1}
-    ddpm["datasets"]["cifar10"]["sampling"] |= {"images": 4, "steps": 2}
+    ddpm["datasets"]["cifar10"]["sampling"] |= {"images": 2049, "sets": 1, "first_snapshot": None, "steps": 1}
     work.write("specs/ddpm.yaml", ddpm)
     params = work.read("params.yaml")
     params["studies"] = {"node": ["cifar10"], "ddpm": ["cifar10"]}

@@ -8,7 +8,7 @@ import pytest
 from workspace import ROOT, Workspace, copy_project
 
 from pipeline.schema.base import SpecError, read_yaml
-from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.ddpm import Import, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.node import load_node_spec, resolve_node_run
 from pipeline.schema.project import load_project
 
@@ -88,6 +88,38 @@ def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
         resolve_node_run(load_node_spec(ROOT), "digits", arm, 0)
 
 
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ("position=linear", "'none' or 'mlp'"),
+        ("position_mean=true", "position_mean changes nothing without position=mlp"),
+        ("position_init=zero", "position_init changes nothing without position=mlp"),
+        ("position=mlp,position_input=level,position_bias=zero", "position_input other than level"),
+        ("zero_bias=time,time_bias_scope=sites", "changes nothing without zero_bias=conv or zero_bias=none"),
+        ("groups_scope=sites", "changes nothing without groups other than outer_groups"),
+        ("outer_groups=8", "changes nothing without groups_scope=sites"),
+        ("groups=3,groups_scope=sites", "groups = 3 does not divide 16 channels"),
+        ("groups=2,groups_scope=sites,outer_groups=32", "outer_groups = 32 does not divide 16 channels"),
+        ("replicate=-1", "greater than or equal to 0"),
+        ("weights=../x", "not field=value"),
+        ("weights=other", "not in specs/ddpm.yaml: imports; allowed: trained"),
+        ("channels=18", "multiple of 4"),
+    ],
+)
+def test_a_wrong_ddpm_arm_is_refused_with_what_is_allowed(arm: str, says: str):
+    with pytest.raises(SpecError, match=re.escape(says)):
+        resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", arm, 0)
+
+
+def test_an_import_knows_no_training():
+    spec, name = load_ddpm_spec(ROOT), "theirs-aaaaaaaaaaaa"
+    spec = spec.model_copy(update={"imports": {name: Import(folder="x", sha256="a" * 64)}})
+    assert resolve_ddpm_run(spec, "cifar10", f"up_attention=each,weights={name}", 0).network.weights == name
+    for field in ("zero_bias=conv", "dropout=0.5", "replicate=1"):
+        with pytest.raises(SpecError, match=f"{field.split('=')[0]} changes nothing: weights={name} is not trained"):
+            resolve_ddpm_run(spec, "cifar10", f"{field},weights={name}", 0)
+
+
 def test_ddpm_groups_must_divide_the_widths_after_a_skip_too():
     # 384 channels, of a concatenation, are 3 x 128; the digits' 48 are 3 x 16.
     spec = load_ddpm_spec(ROOT)
@@ -150,6 +182,21 @@ MISTAKES = [
     ("specs/node.yaml", "stem_channels: 16", "stem_chanels: 16", "datasets.digits.network; chanels; allowed: block"),
     ("specs/ddpm.yaml", "beta_max: 20.0", "beta_max: .inf", "base.diffusion.beta_max; inf; finite"),
     ("specs/ddpm.yaml", "image_size: 8", "image_size: 9", "image_size; 9; divisible by 2"),
+    ("specs/ddpm.yaml", "images: 500", "images: 64", "datasets.digits.sampling.images; 64; at least 65"),
+    ("specs/ddpm.yaml", "images: 50000", "images: 2048", "datasets.cifar10.sampling.images; 2048; at least 2049"),
+    ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; allowed are 2 to 500"),
+    ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; equal to 2"),
+    ("specs/ddpm.yaml", "steps: 50\n", "steps: 1001\n", "digits.sampling.steps; 1001; allowed are 1 to 1000"),
+    ("specs/ddpm.yaml", "sampler: ancestral", "sampler: ddm", "sampling.sampler; 'ddm'; 'ancestral' or 'ddim'"),
+    (
+        "specs/ddpm.yaml",
+        "imports: {}",
+        "imports: {x: {folder: x, sha256: " + "ab" * 32 + "}}",
+        "imports.x; the name must end in -abababababab",
+    ),
+    ("specs/data.yaml", "path: null", "path: ''", "cifar10.extractor; path; at least 1 character"),
+    ("params.yaml", "gpus: all", "gpus: 0", "resources.gpus; 0; 1"),
+    ("params.yaml", "checkpoint_minutes: 5", "checkpoint_minutes: -1", "resources.checkpoint_minutes; -1; 0"),
     ("specs/data.yaml", "md5: c32a", "md5: z32a", "cifar10.source; md5; z32a"),
     ("specs/data.yaml", "kind: digits", "kind: digit", "digits.source; digit; 'digits', 'cifar'"),
     ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),

@@ -40,6 +40,10 @@ class ClassifierExtractor(Strict):
     seed: int = Field(ge=0, lt=2**31, description="of its initialisation and data order")
 
 
+INCEPTION_FEATURES = 2048
+"""Dimension of Inception's features (its last pooling layer)."""
+
+
 class InceptionExtractor(Strict):
     """torch-fidelity's own Inception with the weights of the original FID."""
 

@@ -210,7 +210,9 @@ class DdpmSpec(Strict):
 
     base: DdpmBase
     datasets: dict[str, DdpmOverrides]
-    imports: dict[str, Import] = Field(default_factory=dict, description="by name, which an arm gives as `weights`")
+    imports: dict[str, Import] = Field(
+        default_factory=dict, description="by a name that ends in the first 12 digits of the sha256; an arm's `weights`"
+    )
 
 
 class DdpmRun(Strict):
@@ -250,8 +252,12 @@ def load_ddpm_spec(root: Path) -> DdpmSpec:
                 raise SpecError(
                     f"{where}.evaluation.{key} = {value}: allowed are 2 to {sampling.images}, the images of a set"
                 )
-    if TRAINED in spec.imports:
-        raise SpecError(f"specs/ddpm.yaml: imports.{TRAINED}: this name stands for a training")
+    for name, entry in spec.imports.items():
+        if not name.endswith(suffix := f"-{entry.sha256[:12]}"):
+            raise SpecError(
+                f"specs/ddpm.yaml: imports.{name}: the name must end in {suffix}, the first digits of the sha256, "
+                "so that an arm with other weights has another name"
+            )
     return spec
 
 

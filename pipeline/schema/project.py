@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.schema.base import SpecError, parse_arm
 from pipeline.schema.claim import CLAIMS, Claim, load_claims
-from pipeline.schema.data import DataSpec, load_data_spec
+from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, DataSpec, load_data_spec
 from pipeline.schema.ddpm import DdpmNetwork, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.figure import Figure, find_figures, load_figure
 from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, load_node_spec, resolve_node_run
@@ -62,6 +62,14 @@ def load_project(root: Path) -> Project:
             raise SpecError(
                 f"specs/node.yaml: datasets.{name}.training.mean has {len(node_dataset.training.mean)} values; "
                 f"specs/data.yaml says {channels} channels"
+            )
+    for name, ddpm_dataset in ddpm.datasets.items():
+        extractor = data.datasets[name].extractor
+        features = extractor.features if isinstance(extractor, ClassifierExtractor) else INCEPTION_FEATURES
+        if (images := ddpm_dataset.sampling.images) <= features:
+            raise SpecError(
+                f"specs/ddpm.yaml: datasets.{name}.sampling.images = {images}: a covariance of {features} features, "
+                f"which the FID needs, takes at least {features + 1} images"
             )
     panel = load_panel(root, list(data.datasets))
     tables = {name: load_table(root, name) for name in find_tables(root)}
