@@ -3,9 +3,9 @@
     python -m benchmarks.fid [--images 256] [--weights FILE] [--device cpu] [--threads 2] [--repeats 1] [--json FILE]
 
 Processes: ours, from arrays in a file, beside torch-fidelity's command on a folder of PNG files, start-up included.
-Functions: both on arrays in memory of one process. The same batch size, weights and device; the reference's features
-are at hand for both (torch-fidelity's cache). Without --weights they are random, in the true format: the values mean
-nothing then, but agree.
+Functions: both on arrays in memory of one process; torch-fidelity makes its network anew in each call, ours is open.
+The same batch size, weights and device; the reference's features are at hand for both (torch-fidelity's cache).
+Without --weights they are random, in the true format: the values mean nothing then, but agree.
 """
 
 import argparse

@@ -78,6 +78,7 @@ def test_fid_of_gaussians_in_closed_form_through_the_registered_path():
         return images
 
     extract = open_extractor(register_classifier("first-pixels", first_pixels), "cpu", 4000)
+    assert extract(np.full((1, 1, 2, 2), 255, np.uint8)).features.tolist() == [[255, 255]]
     reference = measure_statistics(extract(draw((110, 120), (15, 20))).features)
     scores = measure_scores(extract(draw((100, 120), (10, 20))), reference, EVALUATION)
     assert scores.fid == pytest.approx(10**2 + (15 - 10) ** 2, rel=0.03)
@@ -154,6 +155,12 @@ def test_too_few_images_for_the_covariance_are_refused(images: int):
     reference = measure_statistics(constant(1).features)
     with pytest.raises(ValueError, match=f"sample set: {images} images .* covariance of 2 features: at least 3"):
         measure_scores(constant(1, images), reference, EVALUATION)
+
+
+def test_a_subset_is_no_larger_than_either_side():
+    for samples, reference in ((49, 100), (100, 49)):
+        with pytest.raises(ValueError, match="kid_subset_size = 50: one of the sides has 49 images only"):
+            measure_scores(constant(1, samples), measure_statistics(constant(1, reference).features), EVALUATION)
 
 
 def test_the_mean_is_taken_in_float64():
@@ -317,7 +324,7 @@ class Harmful:
 def test_a_pickle_with_code_is_refused_and_its_code_not_run(tmp_path: Path):
     marker = tmp_path / "marker"
     torch.save({"weight": torch.zeros(1), "harm": Harmful(marker)}, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="whose code is not run") as error:
+    with pytest.raises(ValueError, match="no code in it was run") as error:
         register_inception(tmp_path / "w.pth", "1" * 64)
     assert "\n" not in str(error.value)
     assert not marker.exists()
@@ -590,7 +597,7 @@ ANCHORS = {name: os.environ.get(name) for name in ("PIPELINE_INCEPTION_WEIGHTS",
 @pytest.mark.skipif(not all(ANCHORS.values()), reason=f"set {' and '.join(ANCHORS)} to the files; hours without a GPU")
 @pytest.mark.timeout(0)
 def test_published_values_of_cifar10():
-    """IS of the training split in 10 splits: torch-fidelity's README; FID of the test split: NVlabs/stylegan2-ada#53."""
+    """IS of the training split in 10 splits: torch-fidelity's README; FID of the test split: stylegan2-ada#53."""
     path, archive = (Path(str(value)) for value in ANCHORS.values())
     dataset = find_dataset(load_data_spec(ROOT), "cifar10")
     spec = dataset.extractor.model_copy(update={"path": str(path.resolve())})

@@ -93,11 +93,12 @@ def register_classifier(name: str, judge: Judge) -> str:
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = "a pickle of more than tensors, whose code is not run"
-        if not isinstance(error, pickle.UnpicklingError):
-            reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: not readable as weights: {reason}") from None
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: not readable as weights: not a pickle of tensors alone; no code in it was run"
+        ) from None
+    except (RuntimeError, EOFError, LookupError, AssertionError) as error:  # a damaged file fails in many ways
+        raise ValueError(f"{path}: not readable as weights: {(str(error) or repr(error)).splitlines()[0]}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: not readable as weights: no dictionary of tensors")
     return state
@@ -198,6 +199,9 @@ def measure_scores(samples: Features, reference: Statistics, evaluation: Evaluat
         ValueError: too few images for the covariance, or for a subset of the KID.
     """
     check_rank(len(samples.features), samples.features.shape[1], "a sample set")
+    fewest = min(len(samples.features), len(reference.features))
+    if fewest < evaluation.kid_subset_size:
+        raise ValueError(f"kid_subset_size = {evaluation.kid_subset_size}: one of the sides has {fewest} images only")
     kid = kid_features_to_metric(
         samples.features,
         reference.features,
