@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -79,6 +80,7 @@ def run_worker(folder: Path, weights: Path, batch_size: int, device: str) -> Non
 def time_process(command: list[str], threads: int) -> tuple[float, dict[str, Any]]:
     """Seconds from start to end, and the JSON that the command prints."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment["PYTHONWARNINGS"] = "ignore"  # of how many workers torch-fidelity's data loader starts
     start = time.perf_counter()
     output = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     return time.perf_counter() - start, json.loads(output)
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     tune_process(args.threads)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # torch-fidelity's
     choose_device(load_compute(ROOT).model_copy(update={"device": args.device, "tf32": False, "compile": False}))
     if args.worker:
         run_worker(args.worker, args.weights, args.batch_size, args.device)
