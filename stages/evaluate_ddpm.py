@@ -1,15 +1,48 @@
-"""evaluate_ddpm DATASET ARM SEED: FID and IS of the samples -> records/ddpm/DATASET/ARM/SEED.json."""
+"""evaluate_ddpm DATASET ARM SEED: FID, KID and IS of the samples -> records/ddpm/DATASET/ARM/SEED.json."""
 
 import argparse
+from importlib.metadata import version
 from pathlib import Path
 
+from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
+from pipeline.metrics.ddpm_record import check_steps, make_ddpm_record, make_protocol
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
-from pipeline.schema.data import ClassifierExtractor, find_dataset, load_data_spec
-from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec
-from pipeline.schema.record import DdpmRecord, record_path, write_record
+from pipeline.schema.ddpm import load_ddpm_spec
+from pipeline.schema.document import read_document
+from pipeline.schema.record import DdpmRecord, Failure, Scores, record_path, write_record
+from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 
 ROOT = Path()
+
+
+def evaluate(dataset: str, name: str, samples: SampleSets) -> DdpmRecord:
+    """Score every sample set of a run in one process."""
+    runs, folder = ROOT / "runs" / name, ROOT / "samples" / name
+    model = read_document(runs / "run.json", TrainedModel)
+    awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
+    check_steps(model, samples)
+    evaluation = load_ddpm_spec(ROOT).datasets[dataset].evaluation
+    compute = load_compute(ROOT).model_copy(update={"tf32": False})  # features are those of float32
+    tune_process(compute.threads)
+
+    from pipeline.metrics.generative import measure_scores
+    from pipeline.training.features import load_extractor, read_reference
+
+    device = choose_device(compute)
+    extractor = load_extractor(ROOT / "extractors" / dataset, device, evaluation.batch_size)
+    reference, statistics = read_reference(ROOT / "references" / dataset, extractor)
+
+    def score(path: Path) -> Scores:
+        images = read_set(path, samples.sampling.images, reference.shape)
+        return measure_scores(extractor.extract(images), statistics, evaluation)
+
+    sets = [score(locate_set(folder, index)) for index in range(samples.sampling.sets)]
+    earlier = [score(locate_snapshot(folder, step)) for step in samples.snapshots]
+    versions = {package: version(package) for package in ("torch", "torch-fidelity", "numpy")}
+    protocol = make_protocol(model, samples, reference, evaluation, versions)
+    write_provenance(f"evaluate/{name}", compute, device=device)
+    return make_ddpm_record(model, awareness, samples, sets, earlier, protocol)
 
 
 def main() -> None:
@@ -18,44 +51,10 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
-    spec = load_ddpm_spec(ROOT).datasets[args.dataset]
-    extractor = find_dataset(load_data_spec(ROOT), args.dataset).extractor
-    compute = load_compute(ROOT)
-    tune_process(compute.threads)
-
-    from pipeline.data.arrays import read_arrays, read_split
-    from pipeline.data.download import download_file
-    from pipeline.metrics.generative import INCEPTION, register_extractor, score_images
-    from pipeline.training.extractor import load_extractor
-    from pipeline.training.outputs import read_run
-
-    device = choose_device(compute)
     name = f"ddpm/{args.dataset}/{args.arm}/{args.seed}"
-    samples = read_arrays(ROOT / "samples" / name / "images.safetensors")["images"]
-    reference = read_split(ROOT / "data" / "ddpm" / args.dataset / "train.safetensors")
-    weights = None
-    if isinstance(extractor, ClassifierExtractor):
-        label, extract = load_extractor(extractor, reference, device, ROOT / "extractors" / args.dataset)
-        registered = register_extractor(label, extract)
-    else:
-        registered, label = INCEPTION, f"{INCEPTION} {extractor.sha256[:12]}"
-        weights = download_file(extractor.url, ROOT / "downloads", extractor.sha256, "sha256")
-    scores = score_images(samples, reference.images, registered, spec.evaluation.isc_splits, device, weights)
-    run, num_params = read_run(ROOT / "runs" / name / "run.json", DdpmRun)
-    record = DdpmRecord(
-        fid=scores.fid,
-        inception_score=scores.inception_score,
-        inception_score_std=scores.inception_score_std,
-        images=len(samples),
-        reference_images=len(reference.images),
-        isc_splits=spec.evaluation.isc_splits,
-        sampling_steps=spec.sampling.steps,
-        training_steps=run.training.steps,
-        num_params=num_params,
-        extractor=label,
-    )
+    samples = read_samples(ROOT / "samples" / name)
+    record = samples if isinstance(samples, Failure) else evaluate(args.dataset, name, samples)
     write_record(record_path(ROOT, "ddpm", args.dataset, args.arm, args.seed), record)
-    write_provenance(f"evaluate/{name}", compute, device=device)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def test_a_stage_begins_with_the_check(name: str):
 
 
 def test_trainings_know_nothing_of_evaluation_and_report():
-    for stage in ("train_node", "train_ddpm", "train_extractor"):
+    for stage in ("train_node", "train_ddpm", "extractor"):
         rooms = {room(path) for path in close_imports(Path(f"stages/{stage}.py"))}
         assert not rooms & {"metrics", "report"}
         assert Path("pipeline/schema/panel.py") not in close_imports(Path(f"stages/{stage}.py"))

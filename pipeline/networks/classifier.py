@@ -25,3 +25,9 @@ class FeatureClassifier(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(x)
         return features, self.head(features)
+
+    def judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, logits without the head's bias, logits."""
+        features = self.body(x)
+        unbiased = features @ self.head.weight.T
+        return features, unbiased, unbiased + self.head.bias

@@ -1,18 +1,15 @@
 """The classifier in whose features samples are judged."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.arrays import Split
 from pipeline.data.batches import order_images, scale_images, split_batches
-from pipeline.data.download import hash_file
 from pipeline.networks.classifier import FeatureClassifier
 from pipeline.schema.data import ClassifierExtractor
-from pipeline.training.outputs import load_weights, write_history, write_weights
+from pipeline.training.outputs import write_history, write_weights
 from pipeline.training.seeding import make_generator, seed_global
 
 
@@ -38,13 +35,3 @@ def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device
     write_weights(out / "weights.safetensors", network.state_dict())
     write_history(out / "history.tsv", list(history[0]), history)
     return accuracy
-
-
-def load_extractor(
-    spec: ClassifierExtractor, data: Split, device: str, folder: Path
-) -> tuple[str, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """The trained classifier: a name that tells its weights apart, and the function of images to features, logits."""
-    network = FeatureClassifier(data.images.shape[1], spec.features, data.classes)
-    load_weights(folder / "weights.safetensors", network)
-    network.to(device).eval()
-    return f"classifier-{hash_file(folder / 'weights.safetensors', 'sha256')[:12]}", network

@@ -1,0 +1,76 @@
+"""extractor DATASET: the network in whose features samples are judged -> extractors/DATASET/.
+
+A classifier is trained here; Inception's weights are found or fetched and copied, so that all else works offline.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from pipeline.data.download import hash_file
+from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
+from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.schema.compute import load_compute
+from pipeline.schema.data import (
+    INCEPTION_FEATURES,
+    ClassifierExtractor,
+    InceptionExtractor,
+    find_dataset,
+    load_data_spec,
+)
+from pipeline.schema.document import write_document
+from pipeline.schema.reference import ExtractorFile
+
+ROOT = Path()
+
+
+def copy_inception(spec: InceptionExtractor, out: Path) -> ExtractorFile:
+    """Copy Inception's verified weights."""
+    # No hard link: DVC write-protects what it caches, and would the user's own file with it.
+    shutil.copyfile(find_weights(spec, ROOT), out / "weights.pth")
+    return ExtractorFile(
+        kind="inception",
+        sha256=spec.sha256,
+        features=INCEPTION_FEATURES,
+        channels=INCEPTION_CHANNELS,
+        classes=INCEPTION_LOGITS,
+        test_accuracy=None,
+    )
+
+
+def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> ExtractorFile:
+    """Train the classifier on the training split."""
+    compute = load_compute(ROOT)
+    tune_process(compute.threads)
+
+    from pipeline.data.arrays import read_split
+    from pipeline.training.extractor import train_extractor
+
+    device = choose_device(compute)
+    train, test = (read_split(ROOT / "data" / "ddpm" / dataset / f"{name}.safetensors") for name in ("train", "test"))
+    accuracy = train_extractor(spec, train, test, device, out)
+    write_provenance(f"extractor/{dataset}", compute, device=device)
+    print(f"feature classifier: {accuracy:.2f} % on the test split")
+    return ExtractorFile(
+        kind="classifier",
+        sha256=hash_file(out / "weights.safetensors", "sha256"),
+        features=spec.features,
+        channels=train.images.shape[1],
+        classes=train.classes,
+        test_accuracy=accuracy,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    dataset = parser.parse_args().dataset
+    spec = find_dataset(load_data_spec(ROOT), dataset).extractor
+    out = ROOT / "extractors" / dataset
+    out.mkdir(parents=True, exist_ok=True)
+    file = copy_inception(spec, out) if isinstance(spec, InceptionExtractor) else train_classifier(spec, dataset, out)
+    write_document(out / "extractor.json", file)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,34 @@
+"""reference DATASET: features and statistics of the training split -> references/DATASET/."""
+
+import argparse
+from pathlib import Path
+
+from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.schema.compute import load_compute
+from pipeline.schema.data import find_dataset, load_data_spec
+from pipeline.schema.ddpm import load_ddpm_spec
+
+ROOT = Path()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("dataset")
+    name = parser.parse_args().dataset
+    dataset = find_dataset(load_data_spec(ROOT), name)
+    batch_size = load_ddpm_spec(ROOT).datasets[name].evaluation.batch_size
+    compute = load_compute(ROOT).model_copy(update={"tf32": False})  # features are those of float32
+    tune_process(compute.threads)
+
+    from pipeline.data.arrays import read_split
+    from pipeline.training.features import load_extractor, write_reference
+
+    device = choose_device(compute)
+    extractor = load_extractor(ROOT / "extractors" / name, device, batch_size)
+    train = read_split(ROOT / "data" / "ddpm" / name / "train.safetensors")
+    write_reference(ROOT / "references" / name, train, dataset.train_images, extractor)
+    write_provenance(f"reference/{name}", compute, device=device)
+
+
+if __name__ == "__main__":
+    run_stage(main)
