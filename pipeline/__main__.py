@@ -94,6 +94,17 @@ def plan(args: argparse.Namespace) -> None:
     import_module("pipeline.plan.text").print_plan(ROOT, args.json)
 
 
+def export(args: argparse.Namespace) -> None:
+    """Write a trained diffusion model as a folder that diffusers reads."""
+    exchange = import_module("pipeline.plan.exchange")  # by name, as in `plan`
+    exchange.print_export(ROOT, args.dataset, args.arm, args.seed, args.step, args.out)
+
+
+def adopt(args: argparse.Namespace) -> None:
+    """Check a folder of diffusers'; print what to write so that an arm takes its weights."""
+    import_module("pipeline.plan.exchange").print_import(ROOT, args.folder, args.name, args.dataset)
+
+
 def main() -> None:
     """Parse the command line and run its command."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
@@ -114,6 +125,18 @@ def main() -> None:
     planner = commands.add_parser("plan", help=plan.__doc__)
     planner.add_argument("--json", action="store_true")
     planner.set_defaults(run=plan)
+    exporter = commands.add_parser("export", help=export.__doc__)
+    exporter.add_argument("dataset")
+    exporter.add_argument("arm")
+    exporter.add_argument("seed", type=int)
+    exporter.add_argument("out", type=Path, help="a new folder")
+    exporter.add_argument("--step", type=int, help="of a snapshot; the last averaged weights if not given")
+    exporter.set_defaults(run=export)
+    importer = commands.add_parser("import", help=adopt.__doc__)
+    importer.add_argument("folder", type=Path, help="as diffusers' DDPMPipeline saves it, with safetensors")
+    importer.add_argument("name", help="of the entry of `imports` in specs/ddpm.yaml, and of the arm's `weights`")
+    importer.add_argument("--dataset", default="cifar10", help="whose baseline the arm differs from")
+    importer.set_defaults(run=adopt)
     args = parser.parse_args()
     args.run(args)
 
