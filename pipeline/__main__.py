@@ -134,7 +134,7 @@ def main() -> None:
     exporter.set_defaults(run=export)
     importer = commands.add_parser("import", help=adopt.__doc__)
     importer.add_argument("folder", type=Path, help="as diffusers' DDPMPipeline saves it, with safetensors")
-    importer.add_argument("name", help="of the entry of `imports` in specs/ddpm.yaml, and of the arm's `weights`")
+    importer.add_argument("name", help="the first digits of the weights' checksum are appended")
     importer.add_argument("--dataset", default="cifar10", help="whose baseline the arm differs from")
     importer.set_defaults(run=adopt)
     args = parser.parse_args()

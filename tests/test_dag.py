@@ -199,6 +199,51 @@ def test_an_arm_of_two_tables_is_one_stage():
     assert all("arm: baseline" in table for table in tables)
 
 
+def test_a_model_that_was_exported_and_imported_again_samples_the_same_images(work: Workspace):
+    """As an arm of its own, without a training: through diffusers' format and back."""
+    out = work.run("python", "-m", "pipeline", "export", "digits", "baseline", "0", "exported").stdout
+    assert "ema-0000006.safetensors -> exported" in out
+    printed = work.run("python", "-m", "pipeline", "import", "exported", "mine", "--dataset", "digits").stdout
+    entry, arm = printed.split("# params.yaml: digits.ddpm.arms\n- ")
+    arm = arm.splitlines()[0].strip('"')
+    assert arm.startswith("up_attention=each,weights=mine-")
+    spec = work.root / "specs" / "ddpm.yaml"
+    spec.write_text(spec.read_text().replace("imports: {}\n", entry))
+    params = work.read("params.yaml")
+    params["digits"]["ddpm"]["arms"].append(arm)
+    work.write("params.yaml", params)
+    name = f"digits-{arm}-0"
+    ran = work.executed(f"evaluate_ddpm_digits@{name}")
+    assert ran == {f"{stage}@{name}" for stage in ("train_ddpm_digits", "sample_digits", "evaluate_ddpm_digits")} | {
+        "check"
+    }
+    folder = work.root / "samples" / "ddpm" / "digits"
+    for file in ("set-0.safetensors", "set-1.safetensors"):
+        assert (folder / arm / "0" / file).read_bytes() == (folder / "baseline" / "0" / file).read_bytes()
+    records = work.root / "records" / "ddpm" / "digits"
+    mine, original = (json.loads((records / name / "0.json").read_text()) for name in (arm, "baseline"))
+    assert mine["fid"] == original["fid"]
+    assert (mine["training_steps"], mine["initial"]) == (0, None)
+    assert mine["protocol"]["weights"] == arm.split("weights=")[1]
+    work.run("git", "checkout", "-q", ".")
+    work.run("git", "clean", "-fdq")
+    work.run("dvc", "checkout", "-q")
+
+
+def test_a_diverging_diffusion_model_is_shown_and_does_not_stop_the_others(work: Workspace):
+    ddpm = work.read("specs/ddpm.yaml")
+    ddpm["datasets"]["digits"]["training"] |= {"learning_rate": 1.0e30, "warmup": 0}
+    work.write("specs/ddpm.yaml", ddpm)
+    work.run("dvc", "repro")
+    for arm in ("baseline", "position=mlp"):
+        record = json.loads((work.root / "records/ddpm/digits" / arm / "0.json").read_text())
+        assert record["status"] == "failed"
+        assert "the training diverged" in record["reason"]
+    assert "failed: `baseline`, seed 0, after" in (work.root / "reports" / "table3.md").read_text()
+    work.run("git", "checkout", "-q", ".")
+    work.run("dvc", "checkout", "-q")
+
+
 def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_path: Path):
     """The paper's datasets take the same path: a local archive in the true format, a network cut down."""
     from test_data import cifar_archive

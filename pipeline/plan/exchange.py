@@ -58,6 +58,7 @@ def print_import(root: Path, path: Path, name: str, dataset: str) -> None:
     resolve_ddpm_baseline(spec, dataset)
     size, sampling = spec.datasets[dataset].training.image_size, spec.datasets[dataset].sampling
     folder = read_folder(path, size)
+    name = f"{name}-{folder.sha256[:12]}"  # so that an arm says which weights it has
     arm, network = derive_arm(folder, name, spec, dataset)
     shown = path.resolve()
     if shown.is_relative_to(root.resolve()):

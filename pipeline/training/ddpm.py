@@ -43,6 +43,23 @@ def name_snapshot(step: int) -> str:
     return f"ema-{step:07d}.safetensors"
 
 
+@torch.no_grad()
+def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
+    """Level-awareness of averaged weights on noisy images of the middle level.
+
+    Args:
+        images: uint8 [N, C, H, W] on the device; the first ones are used.
+    """
+    x = scale_images(images[:_AWARENESS_IMAGES]) * 2 - 1
+    level = run.diffusion.levels // 2
+    noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
+    schedule = make_schedule(run.diffusion, str(x.device))
+    network = make_unet(run, x.shape[1]).to(x.device)
+    network.load_state_dict(averages)
+    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
+    return measure_level_awareness(network.eval(), noisy, level)
+
+
 class DdpmTrainer:
     """One U-Net, its optimiser and the training images on the device; `step` is one optimiser step.
 
@@ -131,18 +148,9 @@ class DdpmTrainer:
             state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}
         return state
 
-    @torch.no_grad()
     def measure_awareness(self) -> LevelAwareness:
-        """Of the averaged weights, on training images at the middle level."""
-        images = scale_images(self.images[:_AWARENESS_IMAGES]) * 2 - 1
-        level = self.schedule.levels // 2
-        noise = torch.randn(images.shape, generator=make_generator("cpu", self.run.seed, "awareness"))
-        levels = torch.full((len(images),), level, device=self.device)
-        network = make_unet(self.run, images.shape[1]).to(self.device)
-        network.load_state_dict(self.average.averages)
-        return measure_level_awareness(
-            network.eval(), add_noise(self.schedule, images, levels, noise.to(self.device)), level
-        )
+        """Of the averaged weights."""
+        return measure_averages(self.run, self.average.averages, self.images)
 
 
 class _Signals:
@@ -247,6 +255,18 @@ def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, files
         path.unlink()
     epoch = (progress.step - 1) // trainer.steps_per_epoch + 1
     write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
+
+
+def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, device: str, out: Path) -> None:
+    """Write what `train_ddpm` does for weights from elsewhere: one snapshot after 0 steps, no history."""
+    network = make_unet(run, train.images.shape[1])
+    network.load_state_dict(averages)
+    out.mkdir(parents=True, exist_ok=True)
+    trained = measure_averages(run, averages, torch.from_numpy(train.images[:_AWARENESS_IMAGES]).to(device))
+    write_json(out / "level_awareness.json", {"trained": asdict(trained)})
+    write_weights(out / name_snapshot(0), averages)
+    write_history(out / "history.tsv", ["step", "loss"], [])
+    write_run(out / "run.json", run, count_params(network))
 
 
 def train_ddpm(
