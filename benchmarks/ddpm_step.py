@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--case", choices=list(CASES), action="append")
     parser.add_argument("--what", choices=["training", "sampling"], action="append")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], action="append")
+    parser.add_argument("--compile", action="store_true", help="torch.compile of our side")
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device's matrix units, to show the fraction reached")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -60,11 +61,11 @@ def main() -> None:
         batch = batches[args.device == "cuda"]
         run = resolve_ddpm_run(spec, dataset, "up_attention=each", 0)
         run = run.model_copy(update={"training": run.training.model_copy(update={"batch_size": batch})})
-        sampling = spec.datasets[dataset].sampling.model_copy(update={"steps": sampling_steps})
+        sampling = spec.datasets[dataset].sampling.model_copy(update={"steps": sampling_steps, "labels": "integer"})
         if what not in (args.what or [what]):
             continue
         for precision in [one for one in precisions if one in (args.precision or precisions)]:
-            result = compare(Case(run, sampling, channels, what), precision, args.steps, args.device)
+            result = compare(Case(run, sampling, channels, what), precision, args.steps, args.device, args.compile)
             name = f"{dataset}, {what}, batch {batch}, {precision}"
             results[name] = result
             low, high = result["ratio_quartiles"]

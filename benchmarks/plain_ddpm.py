@@ -21,7 +21,9 @@ from torch.nn import functional
 from pipeline.data.arrays import Split
 from pipeline.data.batches import scale_images
 from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.sample import sample_ancestral
+from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.sample import sample_images
+from pipeline.diffusion.schedule import make_schedule
 from pipeline.networks.diffusers_config import write_config
 from pipeline.networks.diffusers_weights import to_diffusers
 from pipeline.plan.cost import count_flops
@@ -33,7 +35,7 @@ from pipeline.training.exports import write_scheduler
 _NEAR_ZERO = 1e-4
 
 
-def make_trainer(run: DdpmRun, channels: int, precision: str, device: str) -> DdpmTrainer:
+def make_trainer(run: DdpmRun, channels: int, precision: str, device: str, compiled: bool = False) -> DdpmTrainer:
     """Our side, on random images; a batch is all of them."""
     shape = (run.training.batch_size, channels, run.training.image_size, run.training.image_size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -41,10 +43,8 @@ def make_trainer(run: DdpmRun, channels: int, precision: str, device: str) -> Dd
         device="cuda" if device == "cuda" else "cpu",
         precision="bfloat16" if precision == "bfloat16" else "float32",
         tf32=False,
-        compile=False,
+        compile=compiled,
         threads=torch.get_num_threads(),
-        gpus=1,
-        checkpoint_minutes=0,
     )
     trainer = DdpmTrainer(run, Split(images, np.zeros(len(images), dtype=np.int64), 1), compute, device)
     generator = torch.Generator(device).manual_seed(3)
@@ -55,19 +55,30 @@ def make_trainer(run: DdpmRun, channels: int, precision: str, device: str) -> Dd
     return trainer
 
 
-def sample_ours(trainer: DdpmTrainer, sampling: Sampling, noise: Tensor) -> Tensor:
-    """Our sampler from the trainer's network; images in [-1, 1], roughly."""
+def sample_ours(trainer: DdpmTrainer, sampling: Sampling, noise: Tensor, same: bool = False) -> Tensor:
+    """Our sampler from the trainer's network; images in [-1, 1], roughly.
+
+    Args:
+        same: whether the noise of each step is the peer's, to compare the images, or drawn as our sampler draws it.
+    """
+    numbers = torch.arange(len(noise), device=noise.device)
     generator = torch.Generator(noise.device).manual_seed(1)
+
+    def draw(index: int) -> Tensor:
+        if index == 0:
+            return noise
+        if same:
+            return torch.randn(noise.shape, generator=generator, device=noise.device)
+        return draw_noise(1, numbers, index, tuple(noise.shape[1:]))
+
     with trainer.autocast:
-        return sample_ancestral(
-            trainer.network, trainer.schedule, noise, sampling.steps, "integer", sampling.variance, generator
-        )
+        return sample_images(trainer.network, make_schedule(trainer.run.diffusion), sampling, draw)
 
 
-def find_our_loss(trainer: DdpmTrainer, x: Tensor) -> Tensor:
-    """The loss of our training on images x in [-1, 1], at the levels and noise of seed 2."""
+def find_our_loss(trainer: DdpmTrainer, x: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    """The loss of our training on images x in [-1, 1]."""
     with trainer.autocast:
-        return noise_loss(trainer.network, trainer.schedule, x, torch.Generator(x.device).manual_seed(2))
+        return noise_loss(trainer.network, trainer.schedule, x, level, noise)
 
 
 class PlainTrainer:
@@ -141,7 +152,7 @@ def compare_losses(ours: DdpmTrainer, plain: PlainTrainer) -> dict[str, float]:
     ours.network.eval()
     plain.unet.eval()
     with torch.no_grad():
-        losses = {"plain": plain.find_loss(x, level, noise).item(), "ours": find_our_loss(ours, x).item()}
+        losses = {"plain": plain.find_loss(x, level, noise).item(), "ours": find_our_loss(ours, x, level, noise).item()}
     ours.network.train()
     plain.unet.train()
     return losses
@@ -168,9 +179,9 @@ class Clock:
         self.seconds[name].append(time.perf_counter() - start)
 
 
-def compare(case: Case, precision: str, pairs: int, device: str, warm_up: int = 1) -> dict:
+def compare(case: Case, precision: str, pairs: int, device: str, compiled: bool = False, warm_up: int = 1) -> dict:
     """Both sides alternating: median milliseconds, their ratio pair by pair, rates, and how far the sides agree."""
-    ours = make_trainer(case.run, case.image_channels, precision, device)
+    ours = make_trainer(case.run, case.image_channels, precision, device, compiled)
     plain = PlainTrainer(ours, case.sampling)
     batch, size = case.run.training.batch_size, case.run.training.image_size
     losses = compare_losses(ours, plain)
@@ -186,7 +197,7 @@ def compare(case: Case, precision: str, pairs: int, device: str, warm_up: int = 
         plain.unet.eval()
         sides = {"plain": lambda: plain.sample(noise), "ours": lambda: sample_ours(ours, case.sampling, noise)}
         images = plain.sample(noise)
-        difference = ((images - sample_ours(ours, case.sampling, noise)).norm() / images.norm()).item()
+        difference = ((images - sample_ours(ours, case.sampling, noise, same=True)).norm() / images.norm()).item()
     for _ in range(warm_up):
         for work in sides.values():
             work()

@@ -7,7 +7,7 @@ from torch import Tensor
 from pipeline.diffusion.schedule import Schedule, add_noise
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""Predicts the noise: (x [B, C, H, W], level [B], float) -> [B, C, H, W]."""
+"""Predicts the noise: (x [B, C, H, W], level [B] or, for all, [1], float) -> [B, C, H, W]."""
 
 
 def noise_loss(denoiser: Denoiser, schedule: Schedule, x: Tensor, level: Tensor, noise: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def sample_images(
     visited = choose_levels(schedule.levels, sampling.steps)
     alphas_bar = [schedule.alphas_bar[level].item() for level in visited] + [1.0]
     for index, level in enumerate(visited):
-        label = torch.full((len(x),), label_level(level, schedule.levels, sampling.labels), device=x.device)
+        label = torch.full((1,), label_level(level, schedule.levels, sampling.labels), device=x.device)
         noise = denoiser(x, label).float()
         x, spread = predict_next(x, noise, alphas_bar[index], alphas_bar[index + 1], sampling)
         if spread > 0 and index < len(visited) - 1:

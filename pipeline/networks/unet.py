@@ -110,6 +110,11 @@ def shrink(maps: Tensor, size: int) -> Tensor:
     return maps.view(len(maps), 1, size, factor, size, factor).mean((3, 5))
 
 
+def _activate(x: Tensor) -> Tensor:
+    """SiLU; in place where no gradient needs x."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ResidualBlock(nn.Module):
     """Norm-Act-Conv, + v_t (+ p_t), Norm-Act-Dropout-Conv, + shortcut. [B, C, H, W] at one resolution."""
 
@@ -134,11 +139,20 @@ class ResidualBlock(nn.Module):
         out: Tensor = v if p is None else v + p
         return out
 
-    def forward(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
-        z = self.conv1(functional.silu(self.norm1(x))) + self.embed(signals, shared)
-        z = self.conv2(self.dropout(functional.silu(self.norm2(z))))
-        out: Tensor = z + (x if self.shortcut is None else self.shortcut(x))
+    def _convolve(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
+        """The first convolution with v_t + p_t; one level for all images, as in sampling, is a bias for nothing."""
+        added = self.embed(signals, shared)
+        if added.shape[0] == added.shape[-1] == 1:
+            assert self.conv1.bias is not None
+            return functional.conv2d(x, self.conv1.weight, self.conv1.bias + added.flatten(), padding=1)
+        out: Tensor = self.conv1(x) + added
         return out
+
+    def forward(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
+        z = self._convolve(_activate(self.norm1(x)), signals, shared)
+        z = self.conv2(self.dropout(_activate(self.norm2(z))))
+        skip: Tensor = x if self.shortcut is None else self.shortcut(x)
+        return z + skip if torch.is_grad_enabled() else z.add_(skip)
 
 
 class Attention(nn.Module):
@@ -153,10 +167,16 @@ class Attention(nn.Module):
         self.project = layers.pointwise(channels, channels, scale=_ZERO)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.norm(x)
-        query, key, value = (part(h).flatten(2).transpose(1, 2)[:, None] for part in (self.query, self.key, self.value))
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        out: Tensor = x + self.project(attended[:, 0].transpose(1, 2).reshape(x.shape))
+        parts = (self.query, self.key, self.value)
+        weight, bias = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias"))
+        query, key, value = functional.conv2d(self.norm(x), weight, bias).flatten(2).chunk(3, 1)  # [B, C, HW] each
+        if x.is_cuda:
+            query, key, value = (part.transpose(1, 2)[:, None] for part in (query, key, value))
+            attended = functional.scaled_dot_product_attention(query, key, value)[:, 0].transpose(1, 2)
+        else:  # on a CPU the two products are faster than the fused attention
+            shares = torch.bmm(query.transpose(1, 2) * query.shape[1] ** -0.5, key).softmax(-1)
+            attended = torch.bmm(value, shares.transpose(1, 2).to(value.dtype))
+        out: Tensor = x + self.project(attended.reshape(x.shape))
         return out
 
 
@@ -180,14 +200,26 @@ class Upsample(nn.Module):
         self.conv = layers.conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        doubled = x[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2).reshape(batch, channels, 2 * height, 2 * width)
-        out: Tensor = self.conv(doubled)
+        # Each of an output's 2x2 pixels sees 2x2 pixels of x: four small kernels do 4/9 of the multiplications.
+        rows = []
+        for down, kernel in enumerate(_fold(self.conv.weight, 2)):
+            columns = []
+            for right, part in enumerate(_fold(kernel, 3)):
+                padded = functional.pad(x, (1 - right, right, 1 - down, down))
+                columns.append(functional.conv2d(padded, part, self.conv.bias))
+            rows.append(torch.stack(columns, -1).flatten(-2))
+        out: Tensor = torch.stack(rows, 3).flatten(2, 3)
         return out
 
 
+def _fold(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Three taps over doubled pixels as two over the pixels: of the first of a pair, and of the second."""
+    before, at, after = kernel.unbind(dim)
+    return torch.stack([before, at + after], dim), torch.stack([before + at, after], dim)
+
+
 class UNet(nn.Module):
-    """Predicts the noise in x [B, C, H, W] at level [B]; a denoiser for `pipeline.diffusion`.
+    """Predicts the noise in x [B, C, H, W] at level [B], or [1] for all; a denoiser for `pipeline.diffusion`.
 
     Args:
         levels: how many there are.
