@@ -26,7 +26,7 @@ def main() -> None:
     compute, resources = load_compute(ROOT), load_resources(ROOT)
     tune_process(compute.threads)
 
-    from pipeline.data.arrays import read_arrays, read_split
+    from pipeline.data.arrays import read_arrays
     from pipeline.data.download import hash_file
     from pipeline.data.preview import write_empty_preview, write_preview
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
@@ -43,7 +43,6 @@ def main() -> None:
         write_empty_preview(preview)
         return
     run, _ = read_run(folder / "run.json", DdpmRun)
-    channels = read_split(ROOT / "data" / "ddpm" / run.dataset / "train.safetensors").images.shape[1]
     with Workers("stages.sample", resources, device) as worker:
         digests = {path.name: hash_file(path, "sha256") for path in sorted(folder.glob("ema-*"))}
         fingerprint = fingerprint_work(compute, run=run, sampling=sampling, weights=digests, workers=worker.count)
@@ -51,7 +50,7 @@ def main() -> None:
             Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, resources.checkpoint_minutes)
             for rank in range(worker.count)
         ]
-        sample_ddpm(run, folder, sampling, channels, compute, device, out, checkpoints, worker)
+        sample_ddpm(run, folder, sampling, compute, device, out, checkpoints, worker)
     if worker.leads:
         write_preview(preview, read_arrays(out / "set-0.safetensors")["images"])
         write_provenance(f"sample/{name}", compute, device=device, workers=worker.count)

@@ -47,7 +47,7 @@ def sampling(**fields: object) -> Sampling:
 def sample(folder: Path, out: Path, plan: Sampling) -> None:
     run, _ = read_run(folder / "run.json", DdpmRun)
     checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes=0)
-    sample_ddpm(run, folder, plan, 1, COMPUTE, "cpu", out, [checkpoint], Worker())
+    sample_ddpm(run, folder, plan, COMPUTE, "cpu", out, [checkpoint], Worker())
 
 
 def losses(run: DdpmRun, split: Split, steps: int, compute: Compute = COMPUTE) -> list[float]:
@@ -254,7 +254,7 @@ def test_level_awareness_vanishes_where_a_group_is_a_channel(groups, position, p
     for change, share in zip(awareness.block_change, awareness.block_share, strict=True):
         assert low <= max(change) <= high
         assert share <= high
-    assert network.list_blocks()[0].conv1._forward_hooks == {}
+    assert network.list_blocks()[0]._forward_pre_hooks == {}
 
 
 # ---- Resuming ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.networks.unet import UNet
 
@@ -30,14 +31,14 @@ def _divide(part: Tensor, whole: Tensor) -> float | None:
 def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwareness:
     """Dependence of each block's second norm, the one after its site, on the level that the block is told.
 
-    The network runs once on x [B, C, H, W], noisy images of the level given. Each block's first convolution's output is
-    kept, and what the block adds to it is then computed for level 0 and for others; n is the norm's output.
+    The network runs once on x [B, C, H, W], noisy images of the level given. Each block's input is kept, and what the
+    block adds to its first convolution is then computed for level 0 and for others; n is the norm's output.
     change: ||n(level) - n(0)|| / ||n(0)||. share: the variance of n over these levels at fixed image, channel and
     pixel, averaged, over its whole variance.
     """
     kept: list[Tensor] = []
     blocks = network.list_blocks()
-    hooks = [block.conv1.register_forward_hook(lambda _, __, z: kept.append(z)) for block in blocks]
+    hooks = [block.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for block in blocks]
     try:
         network(x, torch.full((len(x),), float(level), dtype=x.dtype, device=x.device))
     finally:
@@ -47,7 +48,8 @@ def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwaren
     signals = [network.make_signals(torch.tensor([float(value)], dtype=x.dtype, device=x.device)) for value in levels]
     maps = [network.make_shared_maps(signal) for signal in signals]
     changes, shares = [], []
-    for block, z in zip(blocks, kept, strict=True):
+    for block, h in zip(blocks, kept, strict=True):
+        z = block.conv1(functional.silu(block.norm1(h)))
         told = zip(signals, maps, strict=True)
         n = torch.stack([block.norm2(z + block.embed(signal, shared.get(block.size))) for signal, shared in told])
         changes.append([_divide((value - n[0]).norm(), n[0].norm()) for value in n[1:]])

@@ -152,7 +152,8 @@ class ResidualBlock(nn.Module):
         z = self._convolve(_activate(self.norm1(x)), signals, shared)
         z = self.conv2(self.dropout(_activate(self.norm2(z))))
         skip: Tensor = x if self.shortcut is None else self.shortcut(x)
-        return z + skip if torch.is_grad_enabled() else z.add_(skip)
+        out: Tensor = z + skip if torch.is_grad_enabled() else z.add_(skip)
+        return out
 
 
 class Attention(nn.Module):

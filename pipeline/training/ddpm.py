@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -154,17 +155,19 @@ class DdpmTrainer:
 
 
 class _Signals:
-    """Notes that the process was asked to end (SIGTERM, Ctrl-C), for a loop that saves its state first."""
+    """A context that notes when the process is asked to end (SIGTERM, Ctrl-C), so that a loop can save its state."""
 
     def __init__(self) -> None:
         self.number = 0
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.number = number
 
-    def restore(self) -> None:
-        """Let signals do what they did before."""
+    def __enter__(self) -> "_Signals":
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -180,6 +183,7 @@ class _Progress:
         self.interval = -(-trainer.run.training.steps // _HISTORY_ROWS)
 
     def save(self, trainer: DdpmTrainer, checkpoint: Checkpoint) -> None:
+        """Write the whole state."""
         content = {"step": self.step, "history": self.history, "initial": self.initial}
         checkpoint.save({**trainer.list_state(), "loss_sum": self.loss_sum}, content)
 
@@ -213,17 +217,13 @@ class _Progress:
         return mean
 
 
-def _loop(trainer: DdpmTrainer, progress: _Progress, checkpoint: Checkpoint | None) -> None:
-    """Train to the last step; snapshots go to the checkpoint's files.
-
-    Args:
-        checkpoint: None in a worker that does not lead.
+def _train(trainer: DdpmTrainer, progress: _Progress) -> Iterator[bool]:
+    """Take the steps that are left; yields after each, whether it was the last.
 
     Raises:
         DivergedError: the loss is not finite.
-        SystemExit: the process was asked to end; the state is saved.
     """
-    training, signals = trainer.run.training, _Signals() if checkpoint is not None else None
+    training = trainer.run.training
     bar = show_progress(training.steps, f"ddpm {trainer.run.arm}", "step", progress.step)
     order = trainer.order(progress.step // trainer.steps_per_epoch)
     for step in range(progress.step, training.steps):
@@ -236,17 +236,25 @@ def _loop(trainer: DdpmTrainer, progress: _Progress, checkpoint: Checkpoint | No
         bar.update()
         if mean is not None:
             bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-        if checkpoint is None or signals is None:
-            continue
-        if last or progress.step % training.snapshot_every == 0:
-            write_weights(checkpoint.files / name_snapshot(progress.step), trainer.average.averages)
-        if signals.number or (checkpoint.is_due() and not last):
-            progress.save(trainer, checkpoint)
-        if signals.number:
-            sys.exit(128 + signals.number)
+        yield last
     bar.close()
-    if signals is not None:
-        signals.restore()
+
+
+def _train_and_save(trainer: DdpmTrainer, progress: _Progress, checkpoint: Checkpoint) -> None:
+    """Train to the last step; snapshots go to the checkpoint's files.
+
+    Raises:
+        DivergedError: the loss is not finite.
+        SystemExit: the process was asked to end; the state is saved.
+    """
+    with _Signals() as signals:
+        for last in _train(trainer, progress):
+            if last or progress.step % trainer.run.training.snapshot_every == 0:
+                write_weights(checkpoint.files / name_snapshot(progress.step), trainer.average.averages)
+            if signals.number or (checkpoint.is_due() and not last):
+                progress.save(trainer, checkpoint)
+            if signals.number:
+                sys.exit(128 + signals.number)
 
 
 def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, files: Path) -> None:
@@ -293,16 +301,20 @@ def train_ddpm(
     """
     trainer = DdpmTrainer(run, train, compute, device, worker)
     progress = _Progress(trainer)
+    failure = None
     if not worker.leads:
         progress.load(trainer, None)
-        _loop(trainer, progress, None)
-        return None
-    failure = None
+        try:
+            for _ in _train(trainer, progress):
+                pass
+        except DivergedError as error:  # which the leader has as well, and writes down
+            failure = str(error)
+        return failure
     with checkpoint:
         progress.load(trainer, checkpoint)
         files = checkpoint.files
         try:
-            _loop(trainer, progress, checkpoint)
+            _train_and_save(trainer, progress, checkpoint)
             awareness = {"initial": progress.initial, "trained": asdict(trainer.measure_awareness())}
             write_json(files / "level_awareness.json", awareness)
             write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pipeline.data.arrays import read_arrays, write_arrays
@@ -35,6 +36,20 @@ def find_snapshots(folder: Path) -> dict[int, Path]:
     """Averaged weights of a training, by step, ascending."""
     found = {int(path.stem.removeprefix("ema-")): path for path in folder.glob("ema-*.safetensors")}
     return dict(sorted(found.items()))
+
+
+def count_channels(folder: Path) -> int:
+    """Channels of the images that a trained model makes.
+
+    Raises:
+        ValueError: its weights are damaged.
+    """
+    path = next(iter(find_snapshots(folder).values()))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("conv_in.weight").get_shape()[1])
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
 def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
@@ -107,7 +122,6 @@ def sample_ddpm(
     run: DdpmRun,
     folder: Path,
     sampling: Sampling,
-    channels: int,
     compute: Compute,
     device: str,
     out: Path,
@@ -118,14 +132,13 @@ def sample_ddpm(
 
     Args:
         folder: what `train_ddpm` wrote.
-        channels: of the images.
         checkpoints: one for each worker, not yet entered.
 
     Raises:
         ValueError: weights are damaged or of another network, or another process samples this run.
     """
     sets = list_sets(folder, sampling)
-    sampler = DdpmSampler(run, sampling, channels, compute, device)
+    sampler = DdpmSampler(run, sampling, count_channels(folder), compute, device)
     own = checkpoints[worker.rank]
     with own:
         _sample_share(sampler, sets, own, worker)
