@@ -2,13 +2,14 @@
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make test        set up, lint, check types, run the tests
 # make bench-node  set up, time a NODE training step against the plain construction
+# make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
 PYTHON ?= python3
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan setup test lint lock clean bench-node
+.PHONY: all repro plan setup test lint lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -44,6 +45,12 @@ test: lint
 bench-node: $(SETUP)
 	python -m benchmarks.node_step --case C=64 --threads 2
 	python -m benchmarks.node_step --case digits --threads 1 --steps 30
+
+bench-ddpm: $(SETUP)
+	python -m benchmarks.ddpm_step --case cifar10 --what training --threads 2 --steps 6
+	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12
+	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12 --compile
+	python -m benchmarks.fid --images 256 --threads 2
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
