@@ -412,14 +412,14 @@ def make_awareness(share=0.25) -> LevelAwareness:
 
 def make_model(**network) -> TrainedModel:
     run = resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", "baseline", 0)
-    return TrainedModel(
-        run=run.model_copy(update={"network": run.network.model_copy(update=network)}), num_params=7
-    )  # fmt: skip
+    training = run.training.model_copy(update={"steps": 500})
+    run = run.model_copy(update={"network": run.network.model_copy(update=network), "training": training})
+    return TrainedModel(run=run, num_params=7)
 
 
 def make_samples(sets=3, snapshots=(100, 250), steps=500, images=60) -> SampleSets:
     sampling = load_ddpm_spec(ROOT).datasets["digits"].sampling
-    sampling = sampling.model_copy(update={"sets": sets, "images": images})
+    sampling = sampling.model_copy(update={"sets": sets, "images": images, "steps": 50})
     return SampleSets(steps=steps, snapshots=list(snapshots), sampling=sampling)
 
 
