@@ -224,20 +224,19 @@ def _train(trainer: DdpmTrainer, progress: _Progress) -> Iterator[bool]:
         DivergedError: the loss is not finite.
     """
     training = trainer.run.training
-    bar = show_progress(training.steps, f"ddpm {trainer.run.arm}", "step", progress.step)
     order = trainer.order(progress.step // trainer.steps_per_epoch)
-    for step in range(progress.step, training.steps):
-        epoch, index = divmod(step, trainer.steps_per_epoch)
-        if index == 0:
-            order = trainer.order(epoch)
-        batch = order[index * training.batch_size : (index + 1) * training.batch_size]
-        last = step + 1 == training.steps
-        mean = progress.count(trainer.step(step, batch), last)
-        bar.update()
-        if mean is not None:
-            bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-        yield last
-    bar.close()
+    with show_progress(training.steps, f"ddpm {trainer.run.arm}", "step", progress.step) as bar:
+        for step in range(progress.step, training.steps):
+            epoch, index = divmod(step, trainer.steps_per_epoch)
+            if index == 0:
+                order = trainer.order(epoch)
+            batch = order[index * training.batch_size : (index + 1) * training.batch_size]
+            last = step + 1 == training.steps
+            mean = progress.count(trainer.step(step, batch), last)
+            bar.update()
+            if mean is not None:
+                bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
+            yield last
 
 
 def _train_and_save(trainer: DdpmTrainer, progress: _Progress, checkpoint: Checkpoint) -> None:

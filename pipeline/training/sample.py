@@ -102,20 +102,19 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
     finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
     if (found := checkpoint.load()) is not None:
         finished, images = found[1]["finished"], [found[0]["images"]]
-    steps = sampler.sampling.steps
-    batches = -(-(own.stop - own.start) // size)
-    bar = show_progress(len(sets) * batches * steps, f"sample {sampler.run.arm}", "step", finished * batches * steps)
-    for sample_set in sets[finished:]:
-        load_weights(sample_set.weights, sampler.network)
-        while (start := own.start + sum(map(len, images))) < own.stop:
-            numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
-            images.append(sampler.sample(numbers, partial(bar.update)))
-            if checkpoint.is_due():
-                checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
-        write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
-        finished, images = finished + 1, images[:1]
-        images[0] = images[0][:0]
-    bar.close()
+    steps, batches = sampler.sampling.steps, -(-(own.stop - own.start) // size)
+    title, total = f"sample {sampler.run.arm}", len(sets) * batches * steps
+    with show_progress(total, title, "step", finished * batches * steps) as bar:
+        for sample_set in sets[finished:]:
+            load_weights(sample_set.weights, sampler.network)
+            while (start := own.start + sum(map(len, images))) < own.stop:
+                numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
+                images.append(sampler.sample(numbers, partial(bar.update)))
+                if checkpoint.is_due():
+                    checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
+            write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
+            finished, images = finished + 1, images[:1]
+            images[0] = images[0][:0]
 
 
 def sample_ddpm(
