@@ -3,13 +3,18 @@
 # make test        set up, lint, check types, run the tests
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
+# make image       build the container's image, say its size and what that took
+# make image-test  test the image with a Docker engine
+# make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
 PYTHON ?= python3
+DOCKER ?= docker
+IMAGE ?= timestep-embedding-benchmark
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan setup test lint lock clean bench-node bench-ddpm
+.PHONY: all repro plan setup test lint image image-test audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -38,9 +43,28 @@ lint: $(SETUP)
 	ruff check .
 	ruff format --check .
 	mypy
+	hadolint docker/Dockerfile
 
 test: lint
 	pytest
+
+# Arguments of the build that may be set in the environment: another base image, mirrors of the package index.
+BUILD_ARGS = $(foreach name,BASE_IMAGE PIP_INDEX_URL UV_DEFAULT_INDEX,$(if $($(name)),--build-arg $(name)))
+
+image: VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+image: REVISION = $(shell git describe --always --dirty --abbrev=12)
+image:
+	@start=$$(date +%s) && \
+	$(DOCKER) build --file docker/Dockerfile --tag $(IMAGE) $(BUILD_ARGS) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$(or $(REVISION),unknown) . && \
+	$(DOCKER) image inspect --format '{{.Size}}' $(IMAGE) | \
+		awk -v seconds=$$(($$(date +%s) - start)) '{ printf "$(IMAGE): %.1f GB, built in %d s\n", $$1 / 1e9, seconds }'
+
+image-test: $(SETUP)
+	.ci/engine pytest tests/test_image.py
+
+audit: $(SETUP)
+	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 bench-node: $(SETUP)
 	python -m benchmarks.node_step --case C=64 --threads 2

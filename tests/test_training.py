@@ -18,6 +18,7 @@ from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.schema.record import Failure, NodeRecord
 from pipeline.training.node import NodeTrainer, train_node
 from pipeline.training.outputs import read_run
+from pipeline.training.progress import show_progress
 from pipeline.training.seeding import derive_seed, make_generator
 from stages.evaluate_node import evaluate
 
@@ -183,3 +184,12 @@ def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes:
     assert record.images == 2
     assert record.nfe_train is not None
     assert record.nfe_train >= 14
+
+
+def test_progress_in_a_log_is_lines(capsys: pytest.CaptureFixture[str]):
+    """A reader of a log, such as `docker logs`, sees nothing of a line that has not ended."""
+    with show_progress(4, "title", "step", done=1) as bar:
+        begun = capsys.readouterr().err
+        bar.update(3)
+    assert re.fullmatch(r"title:  25%.* 1/4 .*\n", begun)
+    assert re.fullmatch(r"title: 100%.* 4/4 .*\n", capsys.readouterr().err)

@@ -1,0 +1,525 @@
+"""The image, built and run by a real Docker engine; skipped where there is none, unless PIPELINE_ENGINE=required."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException
+from docker.models.containers import Container
+from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
+
+REQUIRED = os.environ.get("PIPELINE_ENGINE") == "required"
+OWNER = (12345, 54321) if os.getuid() == 0 else (os.getuid(), os.getgid())
+"""The calling user; without an entry in the image's /etc/passwd, whoever it is."""
+HARDENED: dict[str, Any] = {
+    "network_mode": "none",
+    "read_only": True,
+    "tmpfs": {"/tmp": ""},  # noqa: S108
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+    "mem_limit": "2g",
+}
+NO_GPU = "no GPU in this container: running on the CPU"
+
+pytestmark = pytest.mark.timeout(1800)  # the first build downloads 3 GB
+
+
+def skip(reason: str) -> None:
+    assert not REQUIRED, reason
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a container that has ended."""
+
+    status: int
+    output: str
+
+    @property
+    def executed(self) -> list[str]:
+        """The stages whose command ran."""
+        return re.findall(r"^Running stage '(.*)'", self.output, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[docker.DockerClient]:
+    try:
+        client = docker.from_env()
+        client.ping()
+    except DockerException:
+        skip("no Docker engine")
+    base = (
+        os.environ.get("BASE_IMAGE")
+        or re.findall("^ARG BASE_IMAGE=(.*)", (ROOT / "docker/Dockerfile").read_text(), re.M)[0]
+    )
+    try:
+        client.images.list(base) or client.images.pull(base)
+    except DockerException as error:
+        skip(f"no base image: {error}")
+    yield client
+    client.close()
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image and what it was made of."""
+
+    name: str
+    source: Workspace
+    output: str
+    attributes: dict[str, Any]
+
+
+def build(engine: docker.DockerClient, source: Workspace, name: str) -> Built:
+    output = source.run("make", "image", f"IMAGE={name}").stdout
+    return Built(name, source, output, engine.images.get(name).attrs)
+
+
+@pytest.fixture(scope="module")
+def clean_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built from a clean checkout."""
+    source = copy_project(tmp_path_factory.mktemp("clean"))
+    commit_all(source)
+    return build(engine, source, "pipeline-test-clean")
+
+
+@pytest.fixture(scope="module")
+def built(engine: docker.DockerClient, clean_image: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built after an edit of the source, which makes the panel one that takes a minute."""
+    source = make_reduced(tmp_path_factory.mktemp("reduced"))
+    (source.root / "private.key").write_text("secret")
+    return build(engine, source, "pipeline-test")
+
+
+def mount(path: Path, target: str = "/workspace", mode: str = "rw") -> dict[str, dict[str, str]]:
+    return {str(path): {"bind": target, "mode": mode}}
+
+
+class Runner:
+    """`docker run IMAGE ARGUMENTS` with options."""
+
+    def __init__(self, engine: docker.DockerClient, image: str) -> None:
+        self.engine, self.image = engine, image
+        self.started: list[Container] = []
+
+    def start(self, *arguments: str, **options: Any) -> Container:
+        container = self.engine.containers.run(self.image, list(arguments), detach=True, **options)
+        self.started.append(container)
+        return container
+
+    def wait(self, container: Container) -> Outcome:
+        status = container.wait()["StatusCode"]
+        return Outcome(status, container.logs().decode())
+
+    def __call__(self, *arguments: str, status: int = 0, **options: Any) -> Outcome:
+        container = self.start(*arguments, **options)
+        outcome = self.wait(container)
+        container.remove()
+        self.started.remove(container)
+        assert outcome.status == status, outcome.output
+        return outcome
+
+    def on(self, workspace: Workspace, *arguments: str, status: int = 0, **options: Any) -> Outcome:
+        """On a mounted checkout, as its owner."""
+        options = {"volumes": mount(workspace.root), "user": f"{OWNER[0]}:{OWNER[1]}", **options}
+        return self(*arguments, status=status, **options)
+
+
+@pytest.fixture(scope="module")
+def run(engine: docker.DockerClient, built: Built) -> Iterator[Runner]:
+    runner = Runner(engine, built.name)
+    yield runner
+    for container in runner.started:
+        container.remove(force=True)
+
+
+def give(workspace: Workspace) -> None:
+    """Let the calling user own the files."""
+    if os.getuid() == 0:
+        for path in (workspace.root, *workspace.root.rglob("*")):
+            os.chown(path, *OWNER, follow_symlinks=False)
+
+
+def clone(built: Built, target: Path) -> Workspace:
+    """A checkout of what the image was built from, owned by the calling user, without a name in git's settings."""
+    shutil.copytree(built.source.root, target, symlinks=True)
+    workspace = Workspace(target)
+    for key in ("user.name", "user.email"):
+        workspace.run("git", "config", "--unset", key)
+    workspace.run("rm", "private.key")
+    give(workspace)
+    return workspace
+
+
+def on_host(workspace: Workspace, *command: str) -> str:
+    """A command of the host's; root, who runs it here, must not leave anything of its own."""
+    output = workspace.run(
+        *command, GIT_CONFIG_COUNT="1", GIT_CONFIG_KEY_0="safe.directory", GIT_CONFIG_VALUE_0="*"
+    ).stdout
+    give(workspace)
+    return output
+
+
+@pytest.fixture(scope="module")
+def checkout(run: Runner, built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Outcome]:
+    """A checkout in which a container has done everything, as hardened as can be, and what it said."""
+    workspace = clone(built, tmp_path_factory.mktemp("checkout") / "project")
+    return workspace, run.on(workspace, **HARDENED)
+
+
+# ---- The image -------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_edit_rebuilds_nothing_of_the_packages(
+    clean_image: Built, built: Built, capsys: pytest.CaptureFixture[str]
+):
+    before, after = (image.attributes["RootFS"]["Layers"] for image in (clean_image, built))
+    shared = [layer for layer, other in zip(before, after, strict=True) if layer == other]
+    assert len(before) - len(shared) == 2  # the copy of the project and its repository
+    assert built.attributes["Size"] > 1e9  # torch is in what is shared
+    with capsys.disabled():
+        print(f"\nclean build: {clean_image.output.splitlines()[-1]}\nafter an edit: {built.output.splitlines()[-1]}")
+
+
+def test_the_image_says_what_it_is(clean_image: Built):
+    config = clean_image.attributes["Config"]
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
+    assert labels["revision"] == clean_image.source.run("git", "describe", "--always", "--abbrev=12").stdout.strip()
+    assert labels["version"] == "0.1.0"
+    assert config["User"] == "1000:1000"
+    assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(config["Env"])
+
+
+def test_the_image_has_what_git_tracks_and_nothing_else(run: Runner, built: Built):
+    found = run("bash", "-c", "find . -path ./.git -prune -o -type f -print; git describe --dirty; git status --short")
+    *files, revision = found.output.splitlines()
+    tracked = built.source.run("git", "ls-files").stdout.split()
+    expected = {f"./{name}" for name in tracked if not name.startswith((".ci/", ".dockerignore"))}
+    assert set(files) == expected
+    assert revision == built.attributes["Config"]["Labels"]["org.opencontainers.image.revision"]
+
+
+def test_torch_compile_finds_its_compiler(run: Runner):
+    code = "import torch; print(torch.compile(lambda x: x.sin() + 1)(torch.zeros(3)).tolist())"
+    options = {**HARDENED, "tmpfs": {"/tmp": "exec"}, "user": "12345"}  # noqa: S108
+    assert "[1.0, 1.0, 1.0]" in run("python", "-c", code, **options).output
+
+
+# ---- The panel -------------------------------------------------------------------------------------------------------
+
+
+def test_the_bare_image_gives_the_tables(run: Runner):
+    outcome = run(network_mode="none")
+    assert outcome.output.count(NO_GPU) == 1
+    assert "results stay in this container" in outcome.output
+    assert "train_ddpm_digits@digits-position=mlp-0" in outcome.executed
+    for title in ("## Table 1", "## Table 3", "## The paper's claims"):
+        assert title in outcome.output
+    assert re.search(r"\| Baseline \(GN\) +\| `baseline` +\| +1 \| +\d+\.\d+", outcome.output)
+
+
+def test_a_mounted_checkout_gets_the_results_and_its_owner_owns_them(checkout: tuple[Workspace, Outcome]):
+    workspace, outcome = checkout
+    assert "results stay" not in outcome.output
+    assert "## Table 1" in outcome.output
+    assert (workspace.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
+    assert (workspace.root / ".dvc/tmp/site-cache").is_dir()  # DVC's database of hashes outlives the container
+    for path in workspace.root.rglob("*"):
+        assert (path.lstat().st_uid, path.lstat().st_gid) == OWNER, path
+
+
+def test_a_second_container_has_nothing_to_do(checkout: tuple[Workspace, Outcome], run: Runner):
+    assert run.on(checkout[0], "repro", **HARDENED).executed == []
+
+
+def test_the_host_finds_everything_up_to_date(checkout: tuple[Workspace, Outcome]):
+    assert "up to date" in on_host(checkout[0], "dvc", "status")
+
+
+def test_the_host_gets_the_same_bytes(checkout: tuple[Workspace, Outcome]):
+    """Models, records and tables: dvc.lock has the hash of every one of them."""
+    workspace, _ = checkout
+    before = (workspace.root / "dvc.lock").read_bytes()
+    executed = on_host(workspace, "dvc", "repro", "--force", "--single-item", "train_node_digits@digits-baseline-0",
+                       "train_ddpm_digits@digits-baseline-0", "sample_digits@digits-baseline-0", "evaluate_node@digits",
+                       "evaluate_ddpm_digits@digits-baseline-0").count("Running stage")  # fmt: skip
+    assert executed == 5
+    assert (workspace.root / "dvc.lock").read_bytes() == before
+
+
+def test_host_and_container_hit_the_same_cache(checkout: tuple[Workspace, Outcome], run: Runner):
+    workspace, _ = checkout
+    shutil.rmtree(workspace.root / "runs")
+    assert "runs" in on_host(workspace, "dvc", "checkout")
+    lock = (workspace.root / "dvc.lock").read_bytes()
+    panel = (workspace.root / "params.yaml").read_bytes()
+    params = workspace.read("params.yaml")
+    params["digits"]["node"]["arms"].append("groups=2")
+    workspace.write("params.yaml", params)
+    stage = "train_node_digits@digits-groups=2-0"
+    assert f"Running stage '{stage}'" in on_host(workspace, "dvc", "repro", stage)
+    shutil.rmtree(workspace.root / "runs/node/digits/groups=2")
+    (workspace.root / "dvc.lock").write_bytes(lock)
+    outcome = run.on(workspace, "repro", stage)
+    assert stage not in outcome.executed
+    assert (workspace.root / "runs/node/digits/groups=2/0").is_dir()
+    (workspace.root / "dvc.lock").write_bytes(lock)
+    (workspace.root / "params.yaml").write_bytes(panel)
+    shutil.rmtree(workspace.root / "runs/node/digits/groups=2")
+
+
+def test_other_commands(checkout: tuple[Workspace, Outcome], run: Runner):
+    workspace, _ = checkout
+    assert "4 models up to date" in run.on(workspace, "plan", **HARDENED).output
+    assert "params.yaml and specs/ are valid: 4 models" in run.on(workspace, "check").output
+    assert run.on(workspace, "repro", "render@table1").executed == []
+    assert "num_params" in run.on(workspace, "show", "node", "cifar10", "norm=batch").output
+    assert f"uid={OWNER[0]}" in run.on(workspace, "bash", "-c", "id").output
+    assert "3.67" in run.on(workspace, "dvc", "--version").output
+    outcome = run.on(workspace, "exp", "run", "--name", "two", "-S", "digits.node.seeds=[0,1]", "train_node_digits")
+    trained = {f"train_node_digits@digits-{arm}-1" for arm in ("baseline", "norm=batch")}
+    assert set(outcome.executed) == {"check", *trained}
+    assert "two" in run.on(workspace, "exp", "list").output
+
+
+# ---- Interruptions ---------------------------------------------------------------------------------------------------
+
+LONG = "train_ddpm_digits@digits-baseline-0"
+LONG_STEPS = 500
+
+
+@pytest.fixture
+def long_training(built: Built, tmp_path: Path) -> Workspace:
+    """A checkout whose diffusion model takes twenty seconds."""
+    workspace = clone(built, tmp_path / "project")
+    ddpm = workspace.read("specs/ddpm.yaml")
+    ddpm["datasets"]["digits"]["training"] |= {"steps": LONG_STEPS, "snapshot_every": LONG_STEPS}
+    ddpm["datasets"]["digits"]["sampling"]["first_snapshot"] = LONG_STEPS
+    workspace.write("specs/ddpm.yaml", ddpm)
+    give(workspace)
+    return workspace
+
+
+def wait_for_training(container: Container) -> None:
+    for _ in range(600):
+        if f"Running stage '{LONG}'".encode() in container.logs():
+            time.sleep(8)  # five to start
+            return
+        time.sleep(0.1)
+    raise AssertionError(container.logs().decode())
+
+
+def assert_it_goes_on(run: Runner, workspace: Workspace) -> None:
+    outcome = run.on(workspace, "repro", LONG)
+    assert outcome.executed == [LONG]
+    assert int(re.findall(rf"(\d+)/{LONG_STEPS}", outcome.output)[0]) > 0
+    assert (workspace.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
+
+
+def test_docker_stop_loses_nothing_and_two_containers_do_not_mix(run: Runner, long_training: Workspace):
+    options = {"volumes": mount(long_training.root), "user": f"{OWNER[0]}:{OWNER[1]}"}
+    container = run.start("repro", LONG, **options)
+    wait_for_training(container)
+    second = run.on(long_training, "repro", LONG, status=1)
+    assert "error: another container computes in /workspace" in second.output
+    begun = time.monotonic()
+    container.stop(timeout=60)
+    assert time.monotonic() - begun < 30
+    outcome = run.wait(container)
+    assert outcome.status == 143, outcome.output
+    assert outcome.output.splitlines()[-1].startswith("stopped: what is finished is kept")
+    assert outcome.executed == ["check", "fetch_ddpm@digits", LONG]
+    assert_it_goes_on(run, long_training)
+
+
+def test_ctrl_c_at_a_terminal_loses_nothing(run: Runner, long_training: Workspace):
+    options = {"volumes": mount(long_training.root), "user": f"{OWNER[0]}:{OWNER[1]}", "tty": True, "stdin_open": True}
+    container = run.start("repro", LONG, **options)
+    terminal = container.attach_socket(params={"stdin": 1, "stream": 1})
+    wait_for_training(container)
+    terminal._sock.sendall(b"\x03")
+    outcome = run.wait(container)
+    assert outcome.status == 130, outcome.output
+    assert "stopped: what is finished is kept" in outcome.output
+    assert_it_goes_on(run, long_training)
+
+
+def test_a_killed_container_does_not_block_the_next(run: Runner, built: Built, tmp_path: Path):
+    workspace = clone(built, tmp_path / "project")
+    busy = {"write": {"/workspace/checked": {"pid": 1, "cmd": "/opt/venv/bin/dvc repro other"}}, "read": {}}
+    path = workspace.root / ".dvc/tmp/rwlock"
+    path.parent.mkdir()
+    path.write_text(json.dumps(busy))
+    give(workspace)
+    without_us = run.on(workspace, "bash", "-c", "dvc repro check", status=255)
+    assert "it is being blocked by" in without_us.output
+    assert run.on(workspace, "repro", "check").executed == ["check"]
+    (workspace.root / "checked").unlink()
+    path.write_text('{"write": {"/workspa')
+    assert run.on(workspace, "repro", "check").status == 0
+
+
+# ---- Mistakes, each a line that says what to do ----------------------------------------------------------------------
+
+
+def refused(run: Runner, *arguments: str, **options: Any) -> str:
+    *before, last = run(*arguments, status=1, **options).output.splitlines()
+    assert not [line for line in before if not line.startswith(NO_GPU)], before
+    assert last.startswith("error: ")
+    return last
+
+
+def test_a_mistyped_command(run: Runner):
+    assert "rpro: no such command; allowed are check, " in refused(run, "rpro")
+
+
+def test_a_folder_that_is_no_checkout(run: Runner, tmp_path: Path):
+    tmp_path.chmod(0o755)
+    assert "/workspace/dvc.yaml: no such file" in refused(run, volumes=mount(tmp_path))
+    tmp_path.chmod(0o700)
+    expected = f"/workspace belongs to user {os.getuid()}, and user 7 may not read it: run with --user"
+    assert expected in refused(run, user="7:7", volumes=mount(tmp_path))
+
+
+def test_nowhere_to_write(run: Runner):
+    assert "/tmp: Read-only file system" in refused(run, "check", read_only=True)  # noqa: S108
+    assert "/workspace is read-only" in refused(run, **HARDENED)
+
+
+def test_a_container_of_another_user_than_the_checkout(run: Runner, built: Built, tmp_path: Path):
+    workspace = clone(built, tmp_path / "project")
+    workspace.root.chmod(0o755)
+    expected = f"/workspace belongs to user {OWNER[0]}, and user 7 may not write there: run with --user"
+    assert expected in refused(run, user="7:7", volumes=mount(workspace.root))
+    assert run("check", "--quiet", user="7:7", volumes=mount(workspace.root)).output == ""  # reading is free
+    expected = f"/workspace belongs to user {OWNER[0]} and would get files of root: run with --user"
+    assert expected in refused(run, user="0:0", volumes=mount(workspace.root))
+
+
+def test_files_that_a_container_of_root_left(run: Runner, built: Built, tmp_path: Path):
+    workspace = clone(built, tmp_path / "project")
+    run(
+        "bash",
+        "-c",
+        "mkdir -p .dvc/tmp && install -m 600 /dev/null .dvc/tmp/lock",
+        user="0",
+        volumes=mount(workspace.root),
+    )
+    found = refused(run, "repro", volumes=mount(workspace.root), user=f"{OWNER[0]}:{OWNER[1]}")
+    assert "/workspace/.dvc/tmp belongs to user 0" in found
+    assert "sudo chown -R" in found
+    run("rm", "-r", ".dvc/tmp", user="0", volumes=mount(workspace.root))
+
+
+def test_a_worktree_needs_its_repository(run: Runner, built: Built, tmp_path: Path):
+    main = clone(built, tmp_path / "main")
+    on_host(main, "git", "worktree", "add", "-q", str(tmp_path / "tree"))
+    tree = Workspace(tmp_path / "tree")
+    give(tree)
+    repository = main.root / ".git"
+    assert f'add -v "{repository}:{repository}"' in refused(run, "repro", volumes=mount(tree.root), user=f"{OWNER[0]}")
+    both = {**mount(tree.root), **mount(repository, str(repository))}
+    assert run.on(tree, "repro", "check", volumes=both).executed == ["check"]
+
+
+# ---- Volumes, memory, GPUs -------------------------------------------------------------------------------------------
+
+
+def test_a_cache_elsewhere(run: Runner, built: Built, tmp_path: Path):
+    workspace, cache = clone(built, tmp_path / "project"), Workspace(tmp_path / "cache")
+    cache.root.mkdir()
+    give(cache)
+    run.on(workspace, "repro", "fetch_node@digits", volumes={**mount(workspace.root), **mount(cache.root, "/cache")})
+    assert (cache.root / "files/md5").is_dir()
+    assert not (workspace.root / ".dvc/cache/files").exists()
+    # As docker/compose.yaml mounts it where nothing is said: the checkout again.
+    run.on(
+        workspace, "repro", "fetch_ddpm@digits", volumes=[f"{workspace.root}:/workspace", f"{workspace.root}:/cache"]
+    )
+    assert (workspace.root / ".dvc/cache/files").is_dir()
+
+
+def test_a_gpu_that_torch_cannot_use_is_not_passed_over(run: Runner):
+    found = refused(run, "repro", volumes=mount(Path("/dev/null"), "/dev/nvidiactl"))
+    assert "torch cannot use this container's GPU (RuntimeError: " in found
+
+
+def test_several_gpus_need_shared_memory(run: Runner, tmp_path: Path):
+    """torch is one that sees two GPUs: the machine of the test has none."""
+    (tmp_path / "torch.py").write_text(
+        "class cuda: init = lambda: None; device_count = lambda: 2; get_device_name = lambda: 'two'\n"
+    )
+    tmp_path.chmod(0o755)
+    volumes = {**mount(Path("/dev/null"), "/dev/nvidiactl"), **mount(tmp_path, "/fake")}
+    options = {"volumes": volumes, "environment": {"PYTHONPATH": "/fake"}}
+    warning = "warning: several GPUs, and less than 1 GB in /dev/shm: add --shm-size=8g"
+    assert warning in run("repro", "check", **options).output
+    spacious = run("repro", "check", shm_size="2g", **options).output
+    assert warning not in spacious
+    assert "2 x two" in spacious
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_used(engine: docker.DockerClient, run: Runner, built: Built, tmp_path: Path):
+    if "nvidia" not in engine.info().get("Runtimes", {}):
+        pytest.skip("no GPU: the engine has no NVIDIA runtime")
+    workspace = clone(built, tmp_path / "project")
+    params = workspace.read("params.yaml")
+    params["compute"]["device"] = "cuda"
+    workspace.write("params.yaml", params)
+    give(workspace)
+    gpus = [docker.types.DeviceRequest(count=-1, capabilities=[["gpu"]])]
+    outcome = run.on(workspace, "repro", "train_node_digits", LONG, device_requests=gpus, shm_size="2g")
+    assert NO_GPU not in outcome.output
+    assert LONG in outcome.executed
+
+
+# ---- docker/compose.yaml ---------------------------------------------------------------------------------------------
+
+
+def find_compose() -> list[str]:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        try:
+            subprocess.run([*command, "version"], capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return command
+    skip("no docker compose")
+    return []
+
+
+def test_compose(run: Runner, built: Built, tmp_path: Path):
+    compose = [*find_compose(), "-f", "docker/compose.yaml"]
+    workspace = clone(built, tmp_path / "project")
+    settings = {"PIPELINE_IMAGE": built.name, "PIPELINE_USER": f"{OWNER[0]}:{OWNER[1]}", "PIPELINE_PORT": "18000"}
+    try:
+        said = workspace.run(*compose, "run", "--rm", "repro-cpu", "repro", "fetch_node@digits", **settings).stdout
+        assert "Running stage 'fetch_node@digits'" in said
+        assert (workspace.root / "data/node/digits").stat().st_uid == OWNER[0]
+        said = workspace.run(*compose, "run", "--rm", "tests", "pytest", "-q", "tests/test_ode.py", **settings).stdout
+        assert re.search(r"\d+ passed", said)
+        workspace.run("mkdir", "-p", "reports")
+        (workspace.root / "reports" / "README.md").write_text("the report")
+        workspace.run(*compose, "up", "-d", "report", **settings)
+        for _ in range(100):
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:18000/README.md", timeout=5) as answer:
+                    assert answer.read() == b"the report"
+                    break
+            except OSError:
+                time.sleep(0.1)
+        else:
+            raise AssertionError("the report is not served")
+    finally:
+        workspace.run(*compose, "down", **settings, ok=False)
