@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO, NoReturn
+from typing import IO
 
 import psutil
 
@@ -43,9 +43,8 @@ DVC = (
 )
 TABLES = ("table1", "table3", "verdicts")
 SHELLS = ("sh", "dash", "bash")
-AS_OWNER = '--user "$(id -u):$(id -g)"'
 NCCL_BYTES = 1 << 30
-"""Shared memory below which NCCL has failed its users; its documentation advises 1 GB and more for containers."""
+"""Shared memory that the documentation of NCCL gives a container (--shm-size=1g)."""
 
 
 class MistakeError(Exception):
@@ -97,6 +96,12 @@ def check_repository(git: Path) -> None:
     )
 
 
+def as_owner(root: Path) -> str:
+    """The option of `docker run` that makes its user the owner; with a rootless engine that is 0."""
+    found = root.stat()
+    return f"run with --user {found.st_uid}:{found.st_gid}"
+
+
 def check_owner(root: Path) -> None:
     """Refuse a workspace where this user could not write, or would leave files that its owner cannot change.
 
@@ -105,11 +110,11 @@ def check_owner(root: Path) -> None:
     """
     uid, owner = os.getuid(), root.stat().st_uid
     if uid == 0 and owner != 0:
-        raise MistakeError(f"{root} belongs to user {owner} and would get files of root: run with {AS_OWNER}")
+        raise MistakeError(f"{root} belongs to user {owner} and would get files of root: {as_owner(root)}")
     if os.statvfs(root).f_flag & os.ST_RDONLY:
         raise MistakeError(f'{root} is read-only: mount a checkout of the project there, -v "$PWD":{root}')
     if not os.access(root, os.W_OK):
-        raise MistakeError(f"{root} belongs to user {owner}, and user {uid} may not write there: run with {AS_OWNER}")
+        raise MistakeError(f"{root} belongs to user {owner}, and user {uid} may not write there: {as_owner(root)}")
     for folder in (root, root / ".dvc", root / ".dvc" / "tmp"):
         for path in folder.iterdir() if folder.is_dir() else ():
             found = path.lstat().st_uid
@@ -128,7 +133,7 @@ def check_workspace(root: Path, writes: bool) -> None:
     """
     if not os.access(root, os.R_OK | os.X_OK):
         raise MistakeError(
-            f"{root} belongs to user {root.stat().st_uid}, and user {os.getuid()} may not read it: run with {AS_OWNER}"
+            f"{root} belongs to user {root.stat().st_uid}, and user {os.getuid()} may not read it: {as_owner(root)}"
         )
     if not (root / "dvc.yaml").is_file():
         raise MistakeError(
@@ -242,7 +247,7 @@ def supervise(command: list[str], env: dict[str, str]) -> int:
                 dvc.send_signal(signal.SIGINT)
                 del asked[1:]
         time.sleep(0.1)
-    if asked:
+    if asked and dvc.returncode:
         say("stopped: what is finished is kept; run it again to go on")
         return 128 + asked[0]
     return int(dvc.returncode)
@@ -258,7 +263,7 @@ def choose_command(arguments: list[str]) -> list[str]:
         return ["dvc", "repro"]
     if arguments[0] in PIPELINE:
         return [sys.executable, "-m", "pipeline", *arguments]
-    if arguments[0] in DVC or arguments[0].startswith("-"):
+    if arguments[0] in DVC:
         return ["dvc", *arguments]
     if shutil.which(arguments[0]) is None:
         allowed = ", ".join((*PIPELINE, *DVC))
@@ -268,25 +273,28 @@ def choose_command(arguments: list[str]) -> list[str]:
     return arguments
 
 
-def execute(command: list[str], env: dict[str, str]) -> NoReturn:
-    """Become the command."""
-    os.execvpe(command[0], command, env)  # noqa: S606
-
-
 def main(arguments: list[str]) -> int:
-    """Look at the container, then run what it was asked for."""
+    """Look at the container, then run what it was asked for.
+
+    Returns:
+        the exit status.
+    """
+    verb = arguments[0] if arguments else "repro"
+    if verb in ("-h", "--help"):
+        print(__doc__)
+        return 0
     env = dict(os.environ)
     name_user(env)
     if CACHE.is_dir() and not CACHE.samefile(WORKSPACE):
         env["DVC_SYSTEM_CONFIG_DIR"] = CACHE_ELSEWHERE
     command = choose_command(arguments)
     computes = command[:2] == ["dvc", "repro"] or command[:3] == ["dvc", "exp", "run"]
-    if command[0] == "dvc" or command[1:3] == ["-m", "pipeline"]:
-        check_workspace(WORKSPACE, writes=arguments[:1] not in ([name] for name in READING))
-    if computes or "plan" in command[:4]:
+    if command[0] == "dvc" or verb in PIPELINE:
+        check_workspace(WORKSPACE, writes=verb not in READING)
+    if computes or verb == "plan":
         say(describe_device())
     if not computes:
-        execute(command, env)
+        os.execvpe(command[0], command, env)  # noqa: S606
     if not WORKSPACE.is_mount():
         say("no checkout is mounted at /workspace: results stay in this container")
     with take_workspace(WORKSPACE):

@@ -31,7 +31,7 @@ HARDENED: dict[str, Any] = {
 }
 NO_GPU = "no GPU in this container: running on the CPU"
 
-pytestmark = pytest.mark.timeout(1800)  # the first build downloads 3 GB
+pytestmark = pytest.mark.timeout(1800)  # the first build downloads gigabytes
 
 
 def skip(reason: str) -> None:
@@ -81,25 +81,26 @@ class Built:
     attributes: dict[str, Any]
 
 
-def build(engine: docker.DockerClient, source: Workspace, name: str) -> Built:
+def build(engine: docker.DockerClient, source: Workspace, name: str) -> Iterator[Built]:
     output = source.run("make", "image", f"IMAGE={name}").stdout
-    return Built(name, source, output, engine.images.get(name).attrs)
+    yield Built(name, source, output, engine.images.get(name).attrs)
+    engine.images.remove(name, force=True)
 
 
 @pytest.fixture(scope="module")
-def clean_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def clean_image(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """Built from a clean checkout."""
     source = copy_project(tmp_path_factory.mktemp("clean"))
     commit_all(source)
-    return build(engine, source, "pipeline-test-clean")
+    yield from build(engine, source, "pipeline-test-clean")
 
 
 @pytest.fixture(scope="module")
-def built(engine: docker.DockerClient, clean_image: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(engine: docker.DockerClient, clean_image: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """Built after an edit of the source, which makes the panel one that takes a minute."""
     source = make_reduced(tmp_path_factory.mktemp("reduced"))
     (source.root / "private.key").write_text("secret")
-    return build(engine, source, "pipeline-test")
+    yield from build(engine, source, "pipeline-test")
 
 
 def mount(path: Path, target: str = "/workspace", mode: str = "rw") -> dict[str, dict[str, str]]:
@@ -285,6 +286,7 @@ def test_other_commands(checkout: tuple[Workspace, Outcome], run: Runner):
     assert "params.yaml and specs/ are valid: 4 models" in run.on(workspace, "check").output
     assert run.on(workspace, "repro", "render@table1").executed == []
     assert "num_params" in run.on(workspace, "show", "node", "cifar10", "norm=batch").output
+    assert "What the image runs" in run("--help").output
     assert f"uid={OWNER[0]}" in run.on(workspace, "bash", "-c", "id").output
     assert "3.67" in run.on(workspace, "dvc", "--version").output
     outcome = run.on(workspace, "exp", "run", "--name", "two", "-S", "digits.node.seeds=[0,1]", "train_node_digits")
@@ -400,10 +402,11 @@ def test_nowhere_to_write(run: Runner):
 def test_a_container_of_another_user_than_the_checkout(run: Runner, built: Built, tmp_path: Path):
     workspace = clone(built, tmp_path / "project")
     workspace.root.chmod(0o755)
-    expected = f"/workspace belongs to user {OWNER[0]}, and user 7 may not write there: run with --user"
+    owner = f"run with --user {OWNER[0]}:{OWNER[1]}"
+    expected = f"/workspace belongs to user {OWNER[0]}, and user 7 may not write there: {owner}"
     assert expected in refused(run, user="7:7", volumes=mount(workspace.root))
     assert run("check", "--quiet", user="7:7", volumes=mount(workspace.root)).output == ""  # reading is free
-    expected = f"/workspace belongs to user {OWNER[0]} and would get files of root: run with --user"
+    expected = f"/workspace belongs to user {OWNER[0]} and would get files of root: {owner}"
     assert expected in refused(run, user="0:0", volumes=mount(workspace.root))
 
 
