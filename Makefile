@@ -1,5 +1,6 @@
 # make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
+# make show        set up, print all tables in the terminal, and what is missing
 # make test        set up, lint, check types, run the tests
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
@@ -14,7 +15,7 @@ IMAGE ?= timestep-embedding-benchmark
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan setup test lint image image-test audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup test lint image image-test audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -26,6 +27,9 @@ repro: $(SETUP)
 
 plan: $(SETUP)
 	@python -m pipeline plan
+
+show: $(SETUP)
+	@python -m pipeline tables
 
 setup: $(SETUP)
 

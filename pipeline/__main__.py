@@ -94,6 +94,11 @@ def plan(args: argparse.Namespace) -> None:
     import_module("pipeline.plan.text").print_plan(ROOT, args.json)
 
 
+def tables(args: argparse.Namespace) -> None:
+    """Print tables of the records there are, ours beside the paper's, and what is missing."""
+    import_module("pipeline.report.terminal").print_tables(ROOT, args.table)  # by name, as in `plan`
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a trained diffusion model as a folder that diffusers reads."""
     exchange = import_module("pipeline.plan.exchange")  # by name, as in `plan`
@@ -125,6 +130,9 @@ def main() -> None:
     planner = commands.add_parser("plan", help=plan.__doc__)
     planner.add_argument("--json", action="store_true")
     planner.set_defaults(run=plan)
+    printer = commands.add_parser("tables", help=tables.__doc__)
+    printer.add_argument("table", nargs="*", help="as in specs/tables/; all of them if none is named")
+    printer.set_defaults(run=tables)
     exporter = commands.add_parser("export", help=export.__doc__)
     exporter.add_argument("dataset")
     exporter.add_argument("arm")

@@ -1,11 +1,14 @@
-"""render TABLE: records and specs/tables/TABLE.yaml -> reports/TABLE.md."""
+"""render TABLE: records and specs/tables/TABLE.yaml -> reports/TABLE.md, .tex and .csv."""
 
 import argparse
 from pathlib import Path
 
 from pipeline.process import run_stage
+from pipeline.report.latex import write_latex
+from pipeline.report.markdown import render_grid
 from pipeline.report.panel import read_panel
-from pipeline.report.tables import render_table
+from pipeline.report.sheet import write_csv
+from pipeline.report.tables import lay_out
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project, load_project
 
@@ -38,10 +41,12 @@ def main() -> None:
         raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
     table = project.tables[name]
     panels = [read_panel(ROOT, project, table.study, dataset) for dataset in project.panel.active(table.study)]
-    text = render_table(table, panels, lambda dataset: describe_baseline(project, table.study, dataset))
-    path = ROOT / "reports" / f"{name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    grid = lay_out(table, panels, lambda dataset: describe_baseline(project, table.study, dataset))
+    reports = ROOT / "reports"
+    reports.mkdir(exist_ok=True)
+    (reports / f"{name}.md").write_text(render_grid(grid), encoding="utf-8")
+    (reports / f"{name}.tex").write_text(write_latex(grid, name), encoding="utf-8")
+    (reports / f"{name}.csv").write_text(write_csv(grid), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """Statistics, tables and page from records made by hand."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 
-from pipeline.report.markdown import align_table, escape_cell
+from pipeline.report.markdown import align_table, escape_cell, render_grid
 from pipeline.report.page import Preview, render_page
+from pipeline.report.panel import Panel
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
-from pipeline.report.tables import render_table
+from pipeline.report.tables import lay_out
 from pipeline.report.theory import render_theory
 from pipeline.schema.base import SpecError
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.table import load_table, shown_arms
+from pipeline.schema.table import Table, load_table, shown_arms
 from pipeline.schema.theory import Cell, Theory, read_theory
 
 
@@ -68,6 +71,10 @@ def test_the_needed_n_is_at_most_the_cap():
 
 def describe(dataset: str) -> list[str]:
     return [f"about {dataset}"]
+
+
+def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:
+    return render_grid(lay_out(table, panels, describe))
 
 
 def test_a_table_shows_mean_spread_n_and_the_paired_difference():

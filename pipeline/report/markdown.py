@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 
+from pipeline.report.grid import Grid
 from pipeline.report.statistics import Summary
 
 
@@ -38,3 +39,16 @@ def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
 
     rule = ["-" * (width - 1) + (":" if index >= left else "-") for index, width in enumerate(widths)]
     return "\n".join([line(header), line(rule), *map(line, rows)])
+
+
+def render_grid(grid: Grid) -> str:
+    """A table in Markdown: one a dataset, each with its protocol below."""
+    parts = [f"## {grid.title}", "", grid.caption]
+    for block in grid.blocks:
+        header = ["Setting", "Arm", "n", *(heading.text for heading in block.headings)]
+        rows = [
+            [escape_cell(row.label), f"`{row.arm}`", row.n, *(cell.text for cell in row.cells)] for row in block.rows
+        ]
+        parts += ["", f"### {block.title}", "", align_table(header, rows), ""]
+        parts += [f"- {line}." for line in (*map(escape_cell, block.incidents), *block.notes)]
+    return "\n".join([*parts, "", *grid.remarks]) + "\n"

@@ -1,14 +1,17 @@
-"""Records to Markdown tables."""
+"""Records to tables as cells."""
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pipeline.report.markdown import align_table, escape_cell, format_summary
+from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
+from pipeline.report.markdown import format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, say_absent
 from pipeline.report.protocol import describe_ddpm, describe_node
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.schema.base import BASELINE
 from pipeline.schema.record import DdpmRecord, NodeRecord
 from pipeline.schema.table import Column, Row, Table, reference_arm
+
+_NOTHING = Cell("—")
 
 
 def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:
@@ -21,56 +24,65 @@ def _paper_columns(table: Table, dataset: str) -> list[Column]:
     return [column for column in table.columns if any(column.key in values for values in arms)]
 
 
-def _paper_cells(table: Table, dataset: str, arm: str) -> list[str]:
+def _paper_cells(table: Table, dataset: str, arm: str) -> list[Cell]:
     values, cells = _paper_values(table, dataset), []
     for column in _paper_columns(table, dataset):
         value = values.get(arm, {}).get(column.key)
         reference = values.get(reference_arm(table), {}).get(column.key)
-        cells.append("—" if value is None else f"{value:.{column.digits}f}")
+        cells.append(_NOTHING if value is None else Cell(f"{value:.{column.digits}f}", printed=value))
         if column.difference:
             if value is None or reference is None or arm == reference_arm(table):
-                cells.append("—")
+                cells.append(_NOTHING)
             else:
-                cells.append(f"{value - reference:+.{column.digits}f}")
+                difference = round(value - reference, column.digits)
+                cells.append(Cell(f"{difference:+.{column.digits}f}", printed=difference))
     return cells
 
 
-def _header(table: Table, dataset: str) -> list[str]:
-    header = ["Setting", "Arm", "n"]
+def _headings(table: Table, dataset: str) -> list[Heading]:
+    headings = []
     for column in table.columns:
-        header += [column.label, "Diff"] if column.difference else [column.label]
+        headings.append(Heading(column.label, column.key))
+        if column.difference:
+            headings.append(Heading("Diff", f"{column.key}_diff"))
     for column in _paper_columns(table, dataset):
-        header += [f"paper: {column.label}", "paper: Diff"] if column.difference else [f"paper: {column.label}"]
-    return header
+        headings.append(Heading(f"paper: {column.label}", f"paper_{column.key}", of_paper=True))
+        if column.difference:
+            headings.append(Heading("paper: Diff", f"paper_{column.key}_diff", of_paper=True))
+    return headings
 
 
-def _row(table: Table, panel: Panel, row: Row) -> list[str]:
-    cells = [escape_cell(row.label), f"`{row.arm}`", count_runs(panel, row.arm)]
+def _row(table: Table, panel: Panel, row: Row) -> GridRow:
+    status = "completed" if panel.completed(row.arm) else say_absent(panel, row.arm)
+    cells = []
     for column in table.columns:
-        cells.append(_value(panel, row.arm, column, first=column is table.columns[0]))
+        cells.append(_value(panel, row.arm, column))
         if column.difference:
             cells.append(_difference(table, panel, row.arm, column))
-    return cells + _paper_cells(table, panel.dataset, row.arm)
+    if status != "completed":
+        cells[0] = Cell(status)
+    cells += _paper_cells(table, panel.dataset, row.arm)
+    return GridRow(row.label, row.arm, count_runs(panel, row.arm), status, cells)
 
 
-def _value(panel: Panel, arm: str, column: Column, first: bool) -> str:
-    if first and not panel.completed(arm):
-        return say_absent(panel, arm)
+def _value(panel: Panel, arm: str, column: Column) -> Cell:
     return _format_counted(summarise(panel.values(arm, column.key)), column, panel, arm)
 
 
-def _difference(table: Table, panel: Panel, arm: str, column: Column) -> str:
+def _difference(table: Table, panel: Panel, arm: str, column: Column) -> Cell:
     if arm == reference_arm(table):
-        return "—"
+        return _NOTHING
     reference = panel.values(reference_arm(table), column.key)
     summary = summarise_difference(panel.values(arm, column.key), reference)
     return _format_counted(summary, column, panel, arm, sign="+")
 
 
-def _format_counted(summary: Summary | None, column: Column, panel: Panel, arm: str, sign: str = "-") -> str:
+def _format_counted(summary: Summary | None, column: Column, panel: Panel, arm: str, sign: str = "-") -> Cell:
     """A summary, with its n where that is not the row's: a value is null, or the reference lacks a seed."""
     text = format_summary(summary, column.digits, sign)
-    return text if summary is None or summary.n == len(panel.completed(arm)) else f"{text} (n = {summary.n})"
+    if summary is not None and summary.n != len(panel.completed(arm)):
+        text = f"{text} (n = {summary.n})"
+    return Cell(text, summary)
 
 
 def _rows(table: Table, panel: Panel) -> list[Row]:
@@ -90,41 +102,45 @@ def _fill_columns(table: Table, panel: Panel, rows: Sequence[Row]) -> list[Colum
     return [column for column in table.columns if has_value(column) or not completed]
 
 
-def _notes(panel: Panel, arms: Sequence[str], describe: Callable[[str], list[str]]) -> list[str]:
+def _notes(panel: Panel, arms: Sequence[str]) -> list[str]:
     records = [record for arm in arms for _, record in sorted(panel.completed(arm).items())]
     node = [record for record in records if isinstance(record, NodeRecord)]
     ddpm = [record for record in records if isinstance(record, DdpmRecord)]
-    notes = []
-    if panel.scale == "embedded":
-        notes.append(EMBEDDED)
+    notes = [EMBEDDED] if panel.scale == "embedded" else []
     if node:
         notes += describe_node(node)
     if ddpm:
         notes += describe_ddpm(ddpm, panel.scale == "embedded")
-    return [*map(escape_cell, list_failed(panel, arms)), *notes, *describe(panel.dataset)]
+    return notes
 
 
-def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:
-    """One Markdown table a dataset, each with its protocol below.
+def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> Block:
+    rows = _rows(table, panel)
+    shown = table.model_copy(update={"columns": _fill_columns(table, panel, rows)})
+    arms = [row.arm for row in rows]
+    return Block(
+        dataset=panel.dataset,
+        title=panel.title,
+        scale=panel.scale,
+        headings=_headings(shown, panel.dataset),
+        rows=[_row(shown, panel, row) for row in rows],
+        incidents=list_failed(panel, arms),
+        notes=[*_notes(panel, arms), *describe(panel.dataset)],
+    )
+
+
+def lay_out(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> Grid:
+    """A table's cells, one block a dataset, each with its protocol.
 
     Args:
         describe: dataset to lines about the network and the budgets of its runs.
     """
-    parts = [f"## {table.title}", "", table.caption]
-    for panel in panels:
-        rows = _rows(table, panel)
-        shown = table.model_copy(update={"columns": _fill_columns(table, panel, rows)})
-        parts += ["", f"### {panel.title}", ""]
-        parts.append(align_table(_header(shown, panel.dataset), [_row(shown, panel, row) for row in rows]))
-        parts.append("")
-        parts += [f"- {note}." for note in _notes(panel, [row.arm for row in rows], describe)]
-    if not panels:
-        parts += ["", f"No dataset: `studies.{table.study}` in params.yaml is empty."]
+    remarks = [] if panels else [f"No dataset: `studies.{table.study}` in params.yaml is empty.", ""]
     spread = "Values: mean ± standard deviation over n seeds (n − 1 in the denominator)"
     if any(column.difference for column in table.columns):
         spread += "; Diff: to the first row, paired by seed"
-    parts += ["", spread + "."]
+    remarks.append(spread + ".")
     if table.paper is not None and any(panel.dataset in table.paper.values for panel in panels):
         n = "an unstated number of seeds" if table.paper.n is None else f"{table.paper.n} seeds"
-        parts.append(f"Paper: {table.paper.source}; {n}, spread not given.")
-    return "\n".join(parts) + "\n"
+        remarks.append(f"Paper: {table.paper.source}; {n}, spread not given.")
+    return Grid(table.title, table.caption, [_block(table, panel, describe) for panel in panels], remarks)
