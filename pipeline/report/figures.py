@@ -37,10 +37,11 @@ def _rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[list[C
         values = panel.values(point.arm, figure.y.key)
         if (summary := summarise(values)) is None:
             continue
-        place = {"x": point.x, "series": str(point.series), "default": point.default}
+        place = {"arm": point.arm, "x": point.x, "series": str(point.series), "default": point.default}
         spread = summary.std or 0.0
-        means.append({**place, "mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread})
-        seeds += [{**place, "value": value} for value in values.values()]
+        band = {"mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread}
+        means.append({**place, **band, "n": summary.n})
+        seeds += [{**place, "seed": seed, "value": value} for seed, value in values.items()]
     return means, seeds
 
 
@@ -114,7 +115,7 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
     return layers
 
 
-def _chart(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
+def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
     """One dataset's part of the picture."""
     means, seeds = _rows(figure, panel, points)
     embedded = panel.scale == "embedded"
@@ -131,13 +132,23 @@ def draw_figure(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Se
     Args:
         points: the arms of each dataset's sweep.
     """
-    charts = [_chart(figure, panel, points[panel.dataset]) for panel in panels]
+    charts = [draw_panel(figure, panel, points[panel.dataset]) for panel in panels]
     return {"hconcat": charts, "spacing": 40, "resolve": {"scale": {"color": "independent", "shape": "independent"}}}
 
 
 def render_svg(chart: Chart) -> str:
     """A chart as SVG: the same bytes for the same chart, and nothing in it that is fetched from elsewhere."""
     return vl_convert.vegalite_to_svg(chart, vl_version=VEGA_LITE, config=_CONFIG)
+
+
+def bundle_library() -> str:
+    """Vega, Vega-Lite and vega-embed in one script, whose short names stay its own."""
+    bundle = vl_convert.javascript_bundle(
+        "window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;", vl_version=VEGA_LITE
+    )
+    assert "</script" not in bundle
+    assert "<!--" not in bundle
+    return f'(() => {{\n"use strict";\n{bundle}\n}})();'
 
 
 def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:

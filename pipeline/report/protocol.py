@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from operator import attrgetter
 
+from pipeline.schema.panel import StudyName
+from pipeline.schema.project import Project
 from pipeline.schema.record import DdpmRecord, NodeRecord, Record, SnapshotScores
 
 
@@ -69,3 +71,20 @@ def describe_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> list[str]:
             "comparable with nothing else"
         )
     return lines
+
+
+def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
+    """How a dataset's baseline differs from the paper's, and its training; fields and values as in specs/."""
+    run = project.resolve(study, dataset, "baseline", 0).model_dump()
+    bases = {"network": project.node.base.model_dump()} if study == "node" else project.ddpm.base.model_dump()
+    lines = []
+    for name, base in bases.items():
+        differing = {key: value for key, value in run[name].items() if value != base[key]}
+        what = f", with {_list_fields(differing)}" if differing else ", unchanged"
+        lines.append(f"baseline's {name}: the base of specs/{study}.yaml, which is the paper's{what}")
+    return [*lines, f"training: {_list_fields(run['training'])}"]
+
+
+def _list_fields(values: dict[str, object]) -> str:
+    """Fields and values on one line."""
+    return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -46,7 +46,8 @@ def _count(outcome: Outcome) -> str:
     return f"{len(outcome.effects)} sets" if outcome.unit == "sets" else str(len(outcome.effects))
 
 
-def _outcome_row(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
+def show_outcome(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
+    """The cells of a comparison: claim, comparison, verdict, effect, interval, n, and the paper's effect."""
     summary, digits = summarise(outcome.effects), outcome.part.digits
     interval = find_interval(summary) if summary else None
     cells = [
@@ -94,7 +95,7 @@ def _render_details(page: Page) -> list[str]:
     outcomes = [(name, outcome) for name, judged in page.judged.items() for outcome in judged.outcomes]
     with_paper = any(outcome.paper is not None for _, outcome in outcomes)
     header = ["Claim", "Comparison", "Verdict", "Effect", "95 % interval", "n"] + ["paper: effect"] * with_paper
-    rows = [_outcome_row(name, outcome, with_paper) for name, outcome in outcomes]
+    rows = [show_outcome(name, outcome, with_paper) for name, outcome in outcomes]
     parts = ["", f"### {page.panel.title}", "", align_table(header, rows, left=3), ""]
     if page.panel.scale == "embedded":
         parts.append(f"- {EMBEDDED}. A verdict here is about these {page.panel.title} only, not about the paper.")
@@ -123,7 +124,8 @@ def _count_most(claim: Claim, pages: Sequence[Page]) -> list[str]:
     return lines
 
 
-def _show_verdict(judged: Judged) -> str:
+def show_verdict(judged: Judged) -> str:
+    """A verdict, marked where it rests on one seed."""
     return f"{judged.verdict} (one seed)" if judged.of_one_seed else judged.verdict
 
 
@@ -134,7 +136,7 @@ def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
     header += [f"{page.panel.title}{scale}" for page, scale in zip(pages, scales, strict=True)]
     rows = [
         [claim.id, escape_cell(claim.statement), escape_cell(claim.source)]
-        + [_show_verdict(page.judged[claim.id]) if claim.id in page.judged else "—" for page in pages]
+        + [show_verdict(page.judged[claim.id]) if claim.id in page.judged else "—" for page in pages]
         for claim in claims
     ]
     parts = ["## The paper's claims", "", align_table(header, rows, left=len(header)), ""]

@@ -1,0 +1,184 @@
+"""Charts of the web page: Vega-Lite specifications with tooltips, and legends that hide a series."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from pipeline.report.figures import PALETTE, draw_panel
+from pipeline.report.panel import Panel
+from pipeline.report.sweeps import Point
+from pipeline.schema.figure import Figure
+from pipeline.schema.record import DdpmRecord, NodeRecord
+
+Chart = dict[str, Any]
+"""A Vega-Lite specification."""
+_WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
+_HIDE: Chart = {"name": "hidden", "select": {"type": "point", "fields": ["series"], "toggle": "true"}, "bind": "legend"}
+_TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
+_ROW = 22
+"""Pixels of an arm's row."""
+
+
+def _tooltip(*fields: tuple[str, str]) -> list[Chart]:
+    return [{"field": field, "title": title} for field, title in fields]
+
+
+def _fade(opacity: float) -> Chart:
+    """An opacity, and none for a series that was clicked away."""
+    return {"condition": {"param": "hidden", "empty": False, "value": 0}, "value": opacity}
+
+
+def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
+    """A figure of the paper on one dataset."""
+    chart = {**deepcopy(draw_panel(figure, panel, points)), **_WIDE}
+    del chart["title"]  # the page has it
+    has_legend = figure.series is not None
+    for layer in chart["layer"]:
+        if "encoding" not in layer:
+            continue
+        rows = layer["data"]["values"]
+        own = (("value", figure.y.label), ("seed", "seed")) if rows and "seed" in rows[0] else (
+            ("mean", figure.y.label), ("n", "n"))  # fmt: skip
+        layer["encoding"]["tooltip"] = _tooltip(("arm", "arm"), *own, ("x", figure.x.label))
+        if has_legend and "series" in layer["encoding"]["color"].get("field", ""):
+            layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
+    if has_legend and panel.records and len(chart["layer"]) > 2:
+        chart["layer"][2]["params"] = [_HIDE]
+    return chart
+
+
+def _changes(panel: Panel) -> Iterator[Chart]:
+    """How much a run's network depends on time or level, before and after training; one row a run and moment."""
+    for arm in panel.arms:
+        for seed, record in panel.completed(arm).items():
+            for moment, value in (("before training", record.change_initial), ("after training", record.change)):
+                if value is not None:
+                    yield {"arm": arm, "seed": seed, "series": moment, "value": value}
+
+
+def draw_awareness(panel: Panel) -> Chart | None:
+    """Relative change of the network when time, or the level, changes: one row an arm; None without a value."""
+    rows = list(_changes(panel))
+    if not rows:
+        return None
+    encoding = {
+        "y": {"field": "arm", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+        "x": {
+            "field": "value",
+            "type": "quantitative",
+            "title": "relative change",
+            "scale": {"type": "symlog", "constant": 0.01, "domainMin": 0, "nice": False, "padding": 8},
+            "axis": {"values": _TICKS, "format": "~g"},
+        },
+        "color": {
+            "field": "series",
+            "type": "nominal",
+            "title": None,
+            "scale": {"domain": ["before training", "after training"], "range": [PALETTE[4], PALETTE[0]]},
+            "legend": {"orient": "top", "direction": "vertical"},
+        },
+        "shape": {
+            "field": "series",
+            "type": "nominal",
+            "scale": {"domain": ["before training", "after training"], "range": ["square", "circle"]},
+        },
+        "opacity": _fade(0.85),
+        "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("series", "moment"), ("value", "relative change")),
+    }
+    return {
+        **_WIDE,
+        "height": _ROW * len({row["arm"] for row in rows}),
+        "data": {"values": rows},
+        "params": [_HIDE],
+        "mark": {"type": "point", "filled": True, "size": 70},
+        "encoding": encoding,
+    }
+
+
+def _sites(record: NodeRecord | DdpmRecord) -> dict[str, list[float | None]]:
+    """The change at each site or block when time or the level goes all its way, before and after training."""
+    found: dict[str, list[float | None]] = {}
+    for moment, awareness in (("before training", record.initial), ("after training", record.trained)):
+        if awareness is not None:
+            changes = awareness.site_change if hasattr(awareness, "site_change") else awareness.block_change
+            found[moment] = [values[-1] for values in changes]
+    return found
+
+
+def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> Chart | None:
+    """The same layer by layer, seed by seed averaged by Vega; None without a value.
+
+    Args:
+        names: of an arm's sites or blocks, in the order of its records.
+        title: of the axis of sites.
+    """
+    rows = [
+        {"arm": arm, "seed": seed, "site": site, "moment": moment, "value": value}
+        for arm in panel.arms
+        for seed, record in panel.completed(arm).items()
+        for moment, values in _sites(record).items()
+        for site, value in zip(names[arm], values, strict=True)
+        if value is not None
+    ]
+    if not rows:
+        return None
+    most = max(len(sites) for sites in names.values())
+    cell = {
+        "mark": "rect",
+        "width": {"step": max(_ROW, 130 // most)},
+        "height": {"step": _ROW},
+        "encoding": {
+            "x": {"field": "site", "type": "nominal", "title": title, "sort": None},
+            "y": {"field": "arm", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
+            "color": {
+                "aggregate": "mean",
+                "field": "value",
+                "type": "quantitative",
+                "title": "relative change",
+                "scale": {"scheme": "viridis", "type": "symlog", "constant": 0.01, "domainMin": 0},
+                "legend": {"orient": "bottom", "values": _TICKS, "format": "~g", "gradientLength": 200},
+            },
+            "tooltip": [
+                *_tooltip(("arm", "arm"), ("site", title), ("moment", "moment")),
+                {"aggregate": "mean", "field": "value", "title": "relative change, mean over seeds"},
+                {"aggregate": "count", "title": "n"},
+            ],
+        },
+    }
+    column = {"field": "moment", "title": None, "sort": ["before training", "after training"]}
+    return {"data": {"values": rows}, "facet": {"column": column}, "spec": cell}
+
+
+def draw_snapshots(panel: Panel) -> Chart | None:
+    """FID over training steps, one line an arm and seed; None without a value."""
+    rows = [
+        {"series": arm, "arm": arm, "seed": seed, "step": snapshot.step, "value": snapshot.scores.fid}
+        for arm in panel.arms
+        for seed, record in panel.completed(arm).items()
+        if isinstance(record, DdpmRecord)
+        for snapshot in record.snapshots
+    ]
+    if not rows:
+        return None
+    return {
+        **_WIDE,
+        "height": 260,
+        "data": {"values": rows},
+        "params": [_HIDE],
+        "mark": {"type": "line", "point": {"size": 60}},
+        "encoding": {
+            "x": {"field": "step", "type": "quantitative", "title": "training step"},
+            "y": {"field": "value", "type": "quantitative", "title": "FID", "scale": {"zero": False}},
+            "color": {
+                "field": "series",
+                "type": "nominal",
+                "title": None,
+                "sort": None,
+                "scale": {"range": PALETTE},
+                "legend": {"orient": "bottom", "columns": 1, "labelLimit": 400},
+            },
+            "detail": {"field": "seed"},
+            "opacity": _fade(1),
+            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", "step"), ("value", "FID")),
+        },
+    }

@@ -1,0 +1,200 @@
+"""The report as one web page that needs nothing else: tables, charts, samples, the configuration of every run."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from pipeline.report.charts import Chart
+from pipeline.report.claims import Page, Verdict
+from pipeline.report.figures import bundle_library, render_svg
+from pipeline.report.grid import Grid
+from pipeline.report.verdicts import show_outcome, show_verdict
+from pipeline.schema.claim import Claim
+from pipeline.schema.project import Run
+from pipeline.schema.record import Failure, Record
+
+_STATIC_WIDTH = 560
+"""Pixels of a chart that fills its place where there is a script."""
+_WEB = Path(__file__).parent / "web"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An interactive chart, with what stands in its place where there is no script."""
+
+    id: str
+    title: str
+    """Its name for those who cannot see it, and its heading."""
+    chart: Chart
+    static: str
+    """SVG."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: text, a table, charts; any may be missing."""
+
+    id: str
+    title: str
+    """Up to a colon it is the name in the table of contents."""
+    text: str = ""
+    """Markdown."""
+    grid: Grid | None = None
+    drawings: Sequence[Drawing] = ()
+    notes: Sequence[str] = ()
+    """Markdown."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images of one model."""
+
+    dataset: str
+    arm: str
+    seed: int
+    png: bytes
+    note: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that the page shows."""
+
+    claims: Sequence[Claim]
+    pages: Sequence[Page]
+    sections: Sequence[Section]
+    samples: Sequence[Sample]
+    runs: Sequence[tuple[Run, Record | Failure | None]]
+
+
+class _Renderer(RendererHTML):
+    """Tables that scroll by themselves, can be reached by keyboard, and say what their headers head."""
+
+    def table_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return '<div class="scroll" role="region" aria-label="Table" tabindex="0"><table>'
+
+    def table_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return "</table></div>"
+
+    def th_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        tokens[index].attrSet("scope", "col")
+        return self.renderToken(tokens, index, options, env)
+
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
+
+
+def convert(markdown: str) -> Markup:
+    """Markdown to HTML; HTML within it is text."""
+    return Markup(_MARKDOWN.render(markdown))  # noqa: S704 - it escapes
+
+
+def convert_line(markdown: str) -> Markup:
+    """A line of Markdown, without a paragraph around it."""
+    return Markup(_MARKDOWN.renderInline(markdown))  # noqa: S704
+
+
+def render_static(chart: Chart) -> str:
+    """A chart of the page as SVG, for where there is no script, and for print."""
+    fixed = {key: value for key, value in chart.items() if key != "autosize"}
+    if fixed.get("width") == "container":
+        fixed["width"] = _STATIC_WIDTH
+    return render_svg(fixed)
+
+
+def _embed(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _list_comparisons(page: Page, claim: Claim) -> list[dict[str, str]]:
+    names = ("comparison", "verdict", "effect", "interval", "n", "paper")
+    outcomes = page.judged[claim.id].outcomes
+    return [dict(zip(names, show_outcome("", outcome, with_paper=True)[1:], strict=True)) for outcome in outcomes]
+
+
+def _judge(contents: Contents) -> list[dict[str, Any]]:
+    """The claims with a verdict and its comparisons for each dataset."""
+    found = []
+    for claim in contents.claims:
+        datasets = [
+            {
+                "title": page.panel.title,
+                "verdict": page.judged[claim.id].verdict,
+                "shown": show_verdict(page.judged[claim.id]),
+                "comparisons": _list_comparisons(page, claim),
+            }
+            for page in contents.pages
+            if claim.id in page.judged
+        ]
+        found.append({"id": claim.id, "statement": claim.statement, "source": claim.source, "datasets": datasets})
+    return found
+
+
+def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
+    verdicts = [judged.verdict for page in pages for judged in page.judged.values()]
+    return {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "undecided")}
+
+
+def _describe_run(run: Run, record: Record | Failure | None) -> dict[str, Any]:
+    status = "missing" if record is None else record.status
+    shown = ""
+    if isinstance(record, Failure):
+        shown = f"epoch {record.epoch}: {record.reason}"
+    elif record is not None:
+        shown = f"{record.accuracy:.2f} %" if hasattr(record, "accuracy") else f"FID {record.fid:.3f}"
+    return {
+        "study": run.study,
+        "dataset": run.dataset,
+        "arm": run.arm,
+        "seed": run.seed,
+        "status": status,
+        "shown": shown,
+        "configuration": json.dumps(run.model_dump(), indent=1),
+    }
+
+
+def _hash_records(contents: Contents) -> str:
+    """One digest over all records: pages that show the same numbers have the same."""
+    digest = hashlib.sha256()
+    for run, record in contents.runs:
+        digest.update(f"{run.study} {run.dataset} {run.arm} {run.seed} ".encode())
+        digest.update(b"" if record is None else record.model_dump_json().encode())
+    return digest.hexdigest()
+
+
+def render_webpage(contents: Contents) -> str:
+    """The page: the same bytes for the same contents."""
+    environment = Environment(
+        loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"markdown": convert, "line": convert_line}
+    drawings = {drawing.id: drawing.chart for section in contents.sections for drawing in section.drawings}
+    return environment.get_template("page.html").render(
+        style=Markup((_WEB / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own files
+        library=Markup(bundle_library()),  # noqa: S704
+        script=Markup((_WEB / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+        claims=_judge(contents),
+        counts=_count_verdicts(contents.pages),
+        panels=[page.panel for page in contents.pages],
+        embedded=any(page.panel.scale == "embedded" for page in contents.pages),
+        sections=contents.sections,
+        drawings=drawings,
+        samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
+        pictures={
+            drawing.id: _embed(drawing.static.encode(), "image/svg+xml")
+            for section in contents.sections
+            for drawing in section.drawings
+        },
+        runs=[_describe_run(run, record) for run, record in contents.runs],
+        digest=_hash_records(contents),
+    )

@@ -1,0 +1,19 @@
+"""publish: records, sample grids, the Markdown of theory and level-awareness -> reports/index.html."""
+
+from pathlib import Path
+
+from pipeline.process import run_stage
+from pipeline.report.sections import gather
+from pipeline.report.webpage import render_webpage
+from pipeline.schema.project import load_project
+
+ROOT = Path()
+
+
+def main() -> None:
+    page = render_webpage(gather(ROOT, load_project(ROOT)))
+    (ROOT / "reports" / "index.html").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,144 @@
+"""The web page from contents made by hand: text stays text, nothing is hidden, the same bytes."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from panels import ddpm_record, failure, make_panel, node_record
+from problems import ROOT
+from workspace import make_reduced
+
+from pipeline.report.charts import draw_awareness, draw_snapshots, draw_sweep
+from pipeline.report.claims import judge_claims
+from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
+from pipeline.report.sections import gather
+from pipeline.report.sweeps import find_points
+from pipeline.report.webpage import Contents, Drawing, Sample, Section, convert, render_static, render_webpage
+from pipeline.schema.project import Project, load_project
+from pipeline.schema.record import write_record
+
+HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
+
+
+@pytest.fixture(scope="module")
+def project() -> Project:
+    return load_project(ROOT)
+
+
+class _Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def links(self) -> Iterator[str]:
+        for _, attributes in self.tags:
+            yield from (value for key, value in attributes.items() if key in ("src", "href") and value is not None)
+
+
+def make_contents(project: Project, hostile: str = "a label") -> Contents:
+    records = {
+        "baseline": {0: node_record(90.0), 1: node_record(92.0)},
+        "norm=batch": {0: node_record(91.0), 1: failure()},
+    }
+    panel = make_panel(records)
+    row = GridRow(hostile, "norm=batch", "1", "completed", [Cell(hostile)])
+    block = Block("digits", hostile, "embedded", [Heading(hostile, "accuracy")], [row], [hostile], [hostile])
+    chart = draw_awareness(panel)
+    assert chart is not None
+    chart["data"]["values"][0]["arm"] = hostile
+    drawing = Drawing("chart-one", hostile, chart, render_static(chart))
+    section = Section("one", hostile, hostile, Grid(hostile, hostile, [block], [hostile]), [drawing], [hostile])
+    runs = [
+        (project.resolve("node", "digits", "baseline", 0), node_record(90.0)),
+        (project.resolve("node", "digits", "baseline", 1), failure().model_copy(update={"reason": hostile})),
+        (project.resolve("node", "digits", "norm=batch", 0), None),
+    ]
+    sample = Sample("digits", hostile, 0, b"png", "")
+    return Contents(project.claims, [judge_claims(project, "digits", {"node": panel})], [section], [sample], runs)
+
+
+def test_whatever_a_label_has_in_it_is_text(project: Project):
+    page = _Page(render_webpage(make_contents(project, HOSTILE)))
+    assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    assert page.text.count("</script><img src=x onerror=alert(1)>") >= 8
+    assert "日本" in page.text
+
+
+def test_markdown_brings_no_html_and_no_script():
+    assert "<b>" not in convert("<b>bold</b>")
+    assert "href" not in convert("[link](javascript:alert(1))")
+
+
+def test_nothing_is_fetched_and_nothing_may_be(project: Project):
+    html = render_webpage(make_contents(project))
+    for link in _Page(html).links():
+        assert re.match(r"#|data:image/|[a-z_0-9]+\.(md|html)$|README\.md$", link), link
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'" in html
+    assert "unsafe-eval" not in html
+
+
+def test_missing_and_failed_runs_are_listed(project: Project):
+    text = " ".join(_Page(render_webpage(make_contents(project))).text.split())
+    assert "3 runs are asked for by params.yaml: 1 completed, 1 failed, 1 missing" in text
+    assert "node digits norm=batch seed 0: missing" in text
+    assert "node digits baseline seed 1: failed, epoch 2: a label" in text
+    assert "The embedded default, not the paper’s scale." in text
+
+
+def test_the_same_contents_give_the_same_bytes(project: Project):
+    assert render_webpage(make_contents(project)) == render_webpage(make_contents(project))
+
+
+def test_a_run_shows_its_resolved_configuration(project: Project):
+    text = _Page(render_webpage(make_contents(project))).text
+    run = project.resolve("node", "digits", "norm=batch", 0)
+    assert re.search(rf'"learning_rate": {run.training.learning_rate}\b', text)
+    assert '"norm": "batch"' in text
+
+
+def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Project):
+    arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16"]
+    panel = make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
+    figure = project.figures["figure7"]
+    chart = draw_sweep(figure, panel, find_points(project, "digits", panel.arms, figure.x.field, figure.series))
+    seeds = next(layer for layer in chart["layer"] if "seed" in layer["data"]["values"][0])
+    assert [entry["field"] for entry in seeds["encoding"]["tooltip"]] == ["arm", "value", "seed", "x"]
+    assert seeds["data"]["values"][0]["arm"] == "groups=1,channels=16"
+    bound = [layer for layer in chart["layer"] if "params" in layer]
+    assert [layer["params"][0]["bind"] for layer in bound] == ["legend"]
+
+
+def test_charts_show_every_completed_run_and_none_else():
+    panel = make_panel({"baseline": {0: ddpm_record(5.0, 6.0), 1: failure()}, "position=mlp": {}})
+    snapshots = draw_snapshots(panel)
+    assert snapshots is not None
+    assert [(row["arm"], row["seed"], row["step"], row["value"]) for row in snapshots["data"]["values"]] == [
+        ("baseline", 0, 250, 2.0), ("baseline", 0, 500, 5.0),
+    ]  # fmt: skip
+    assert draw_snapshots(make_panel({"baseline": {}})) is None
+    assert draw_awareness(make_panel({"baseline": {0: failure()}})) is None
+
+
+def test_a_partial_state_says_what_is_missing(tmp_path: Path):
+    workspace = make_reduced(tmp_path / "project")
+    (workspace.root / "reports").mkdir()
+    for name in ("theory", "level_awareness"):
+        (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
+    write_record(workspace.root / "records/node/digits/baseline/0.json", node_record(90.0))
+    text = _Page(render_webpage(gather(workspace.root, load_project(workspace.root)))).text
+    assert "What is missing" in text
+    assert re.search(r"node, .*: missing: norm=batch, seed 0", text)
+    assert re.search(r"ddpm, .*: missing: position=mlp, seed 0", text)
