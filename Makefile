@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
-	@echo "The full report: reports/README.md"
+	@echo "The full report: reports/index.html, and reports/README.md"
 
 repro: $(SETUP)
 	python -m pipeline check --quiet

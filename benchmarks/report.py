@@ -1,0 +1,62 @@
+"""How long the web page takes to render for panels of 30, 100, 300 and 1000 runs, in one process with one thread.
+
+    python -m benchmarks.report
+
+Each panel is this project's digits with more seeds; the records of the seeds that were not run are those that were.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from pipeline.report.sections import gather
+from pipeline.report.webpage import render_webpage
+from pipeline.schema.project import load_project
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def make_panel(root: Path, runs: int) -> None:
+    """A project in which the digits' arms have so many seeds that there are at least so many runs."""
+    for name in ("specs", "records", "reports"):
+        shutil.copytree(ROOT / name, root / name)
+    params = YAML().load(ROOT / "params.yaml")
+    studies = {study: params["digits"][study] for study in ("node", "ddpm")}
+    seeds = -(-runs // sum(len(grid["arms"]) for grid in studies.values()))
+    for study, grid in studies.items():
+        known = list(grid["seeds"])
+        grid["seeds"] = list(range(seeds))
+        for arm in grid["arms"]:
+            folder = root / "records" / study / "digits" / str(arm)
+            for seed in range(seeds):
+                if not (folder / f"{seed}.json").exists():
+                    shutil.copyfile(folder / f"{known[seed % len(known)]}.json", folder / f"{seed}.json")
+    YAML().dump(params, root / "params.yaml")
+
+
+def main() -> None:
+    """Print one line a panel."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[30, 100, 300, 1000])
+    for runs in parser.parse_args().runs:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            make_panel(root, runs)
+            begun = time.perf_counter()
+            project = load_project(root)
+            contents = gather(root, project)
+            gathered = time.perf_counter()
+            page = render_webpage(contents)
+            ended = time.perf_counter()
+        print(
+            f"{len(contents.runs):5} runs: {ended - begun:5.2f} s ({gathered - begun:.2f} s records and pictures, "
+            f"{ended - gathered:.2f} s page), {len(page) / 1e6:.1f} MB"
+        )
+
+
+if __name__ == "__main__":
+    main()
