@@ -82,7 +82,7 @@ class Built:
 
 
 def build(engine: docker.DockerClient, source: Workspace, name: str) -> Iterator[Built]:
-    output = source.run("make", "image", f"IMAGE={name}").stdout
+    output = source.run("make", "--no-print-directory", "image", f"IMAGE={name}").stdout
     yield Built(name, source, output, engine.images.get(name).attrs)
     engine.images.remove(name, force=True)
 
