@@ -6,6 +6,7 @@
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
+# make page-test   test the page of the results in a browser
 # make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
@@ -15,7 +16,7 @@ IMAGE ?= timestep-embedding-benchmark
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup test lint image image-test audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup test lint image image-test page-test audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -66,6 +67,9 @@ image:
 
 image-test: $(SETUP)
 	.ci/engine pytest tests/test_image.py
+
+page-test: $(SETUP)
+	.ci/browser pytest tests/test_page.py
 
 audit: $(SETUP)
 	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
