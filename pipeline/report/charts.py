@@ -1,6 +1,6 @@
 """Charts of the web page: Vega-Lite specifications with tooltips, and legends that hide a series."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -13,7 +13,6 @@ from pipeline.schema.record import DdpmRecord, NodeRecord
 Chart = dict[str, Any]
 """A Vega-Lite specification."""
 _WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-_HIDE: Chart = {"name": "hidden", "select": {"type": "point", "fields": ["series"], "toggle": "true"}, "bind": "legend"}
 _TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
 _ROW = 22
 """Pixels of an arm's row."""
@@ -23,9 +22,16 @@ def _tooltip(*fields: tuple[str, str]) -> list[Chart]:
     return [{"field": field, "title": title} for field, title in fields]
 
 
+def _hide(series: Iterable[str]) -> list[Chart]:
+    """A click on a legend's entry takes its series away, and the next one brings it back: all are shown at first."""
+    select = {"type": "point", "fields": ["series"], "toggle": "true", "clear": False}
+    shown = [{"series": name} for name in dict.fromkeys(series)]
+    return [{"name": "shown", "select": select, "bind": "legend", "value": shown}]
+
+
 def _fade(opacity: float) -> Chart:
     """An opacity, and none for a series that was clicked away."""
-    return {"condition": {"param": "hidden", "empty": False, "value": 0}, "value": opacity}
+    return {"condition": {"param": "shown", "empty": False, "value": opacity}, "value": 0}
 
 
 def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
@@ -43,7 +49,7 @@ def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
         if has_legend and "series" in layer["encoding"]["color"].get("field", ""):
             layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
     if has_legend and panel.records and len(chart["layer"]) > 2:
-        chart["layer"][2]["params"] = [_HIDE]
+        chart["layer"][2]["params"] = _hide(str(point.series) for point in points)
     return chart
 
 
@@ -89,7 +95,7 @@ def draw_awareness(panel: Panel) -> Chart | None:
         **_WIDE,
         "height": _ROW * len({row["arm"] for row in rows}),
         "data": {"values": rows},
-        "params": [_HIDE],
+        "params": _hide(str(row["series"]) for row in rows),
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": encoding,
     }
@@ -164,7 +170,7 @@ def draw_snapshots(panel: Panel) -> Chart | None:
         **_WIDE,
         "height": 260,
         "data": {"values": rows},
-        "params": [_HIDE],
+        "params": _hide(str(row["series"]) for row in rows),
         "mark": {"type": "line", "point": {"size": 60}},
         "encoding": {
             "x": {"field": "step", "type": "quantitative", "title": "training step"},
