@@ -104,8 +104,8 @@ class Page:
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def take_picture(self, element: Locator | None = None) -> np.ndarray:
-        """Pixels of an element, or of the whole page: height, width, red green blue."""
-        data = self.view.screenshot(full_page=True) if element is None else element.screenshot()
+        """Pixels of an element, or of what the window shows: height, width, red green blue."""
+        data = (self.view if element is None else element).screenshot()
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
     def list_violations(self) -> list[Violation]:
