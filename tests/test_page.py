@@ -147,11 +147,12 @@ def test_a_click_in_the_legend_hides_a_series(browser: Browser):
                 page.rest()
                 after = page.take_picture(chart)
                 assert before.shape == after.shape
-                assert np.count_nonzero((before != after).any(axis=-1)) > 20
+                hidden = np.count_nonzero((before != after).any(axis=-1))
+                assert hidden > 20
                 entry.click()
                 page.rest()
                 again = page.take_picture(chart)
-                assert np.count_nonzero((before != again).any(axis=-1)) < 100  # shown again, but for an edge or two
+                assert np.count_nonzero((before != again).any(axis=-1)) < hidden / 3  # shown again, but for edges
                 picked += 1
         assert picked > 4
         assert page.said == []
