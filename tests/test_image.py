@@ -211,6 +211,14 @@ def test_the_image_has_what_git_tracks_and_nothing_else(run: Runner, built: Buil
     assert revision == built.attributes["Config"]["Labels"]["org.opencontainers.image.revision"]
 
 
+def test_every_command_of_the_pipeline_is_passed_on(run: Runner):
+    usage = run("python", "-m", "pipeline", "--help").output
+    commands = re.search(r"\{([a-z,]+)\}", usage)
+    assert commands is not None
+    for command in commands[1].split(","):
+        assert f"usage: python -m pipeline {command}" in run(command, "--help").output
+
+
 def test_torch_compile_finds_its_compiler(run: Runner):
     code = "import torch; print(torch.compile(lambda x: x.sin() + 1)(torch.zeros(3)).tolist())"
     options = {**HARDENED, "tmpfs": {"/tmp": "exec"}, "user": "12345"}  # noqa: S108
