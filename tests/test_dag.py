@@ -13,7 +13,7 @@ from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
 RENDERS = {
     f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
 }
-VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "render_awareness"}
+VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "render_awareness", "publish"}
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parent.parent
+_HOME = tempfile.TemporaryDirectory()
+"""DVC's own files about the project under test, which may lie where nothing can be written beside it."""
 
 
 class Workspace:
@@ -21,7 +24,7 @@ class Workspace:
     def run(self, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the workspace; with `ok`, fail loudly unless it exits with 0."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        home = self.root.parent / "home"
+        home = Path(_HOME.name) if self.root == ROOT else self.root.parent / "home"
         environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
         environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
         result = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
