@@ -1,7 +1,7 @@
 """What the image runs: `dvc repro` unless told otherwise, after a look at where it runs.
 
-The first argument decides: a command of `python -m pipeline` (check, show, fields, tables, plan, export, import), of
-DVC (repro, exp, status, ...), or a program (bash, pytest, dvc). Without arguments: `repro`, then the tables.
+The first argument decides: a command of `python -m pipeline` (check, show, tables, plan, ...), of DVC (repro, exp,
+status, ...), or a program (bash, pytest, dvc). Without arguments: `repro`, then the tables.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ WORKSPACE = Path("/workspace")
 CACHE = Path("/cache")
 CACHE_ELSEWHERE = "/opt/pipeline/cache-elsewhere"
 """A folder with a configuration of DVC that keeps its cache in /cache (docker/Dockerfile)."""
-READING = ("check", "show", "fields", "tables")
+READING = ("check", "show", "fields", "tables", "compare")
 PIPELINE = (*READING, "plan", "export", "import")
 DVC = (
     "repro",

@@ -99,6 +99,11 @@ def tables(args: argparse.Namespace) -> None:
     import_module("pipeline.report.terminal").print_tables(ROOT, args.table)  # by name, as in `plan`
 
 
+def compare(args: argparse.Namespace) -> None:
+    """Two revisions or experiments, or one and the workspace, cell by cell: what changed beyond chance."""
+    import_module("pipeline.report.compare").print_comparison(ROOT, args.before, args.after, args.all)
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a trained diffusion model as a folder that diffusers reads."""
     exchange = import_module("pipeline.plan.exchange")  # by name, as in `plan`
@@ -133,6 +138,11 @@ def main() -> None:
     printer = commands.add_parser("tables", help=tables.__doc__)
     printer.add_argument("table", nargs="*", help="as in specs/tables/; all of them if none is named")
     printer.set_defaults(run=tables)
+    comparer = commands.add_parser("compare", help=compare.__doc__)
+    comparer.add_argument("before", help="a revision of git or an experiment of DVC")
+    comparer.add_argument("after", nargs="?", help="the same; the workspace if not given")
+    comparer.add_argument("--all", action="store_true", help="show the cells that are the same as well")
+    comparer.set_defaults(run=compare)
     exporter = commands.add_parser("export", help=export.__doc__)
     exporter.add_argument("dataset")
     exporter.add_argument("arm")

@@ -118,7 +118,7 @@ def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> 
         names: of an arm's sites or blocks, in the order of its records.
         title: of the axis of sites.
     """
-    rows = [
+    rows: list[Chart] = [
         {"arm": arm, "seed": seed, "site": site, "moment": moment, "value": value}
         for arm in panel.arms
         for seed, record in panel.completed(arm).items()
@@ -128,13 +128,15 @@ def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> 
     ]
     if not rows:
         return None
-    most = max(len(sites) for sites in names.values())
+    most, highest = max(len(sites) for sites in names.values()), max(row["value"] for row in rows)
+    ticks = [tick for tick in _TICKS if tick <= highest]
+    angle = 0 if all(len(site) < 3 for sites in names.values() for site in sites) else -90
     cell = {
         "mark": "rect",
         "width": {"step": max(_ROW, 130 // most)},
         "height": {"step": _ROW},
         "encoding": {
-            "x": {"field": "site", "type": "nominal", "title": title, "sort": None},
+            "x": {"field": "site", "type": "nominal", "title": title, "sort": None, "axis": {"labelAngle": angle}},
             "y": {"field": "arm", "type": "nominal", "title": None, "sort": None, "axis": {"labelLimit": 300}},
             "color": {
                 "aggregate": "mean",
@@ -142,7 +144,7 @@ def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> 
                 "type": "quantitative",
                 "title": "relative change",
                 "scale": {"scheme": "viridis", "type": "symlog", "constant": 0.01, "domainMin": 0},
-                "legend": {"orient": "bottom", "values": _TICKS, "format": "~g", "gradientLength": 200},
+                "legend": {"orient": "bottom", "values": ticks, "format": "~g", "gradientLength": 200},
             },
             "tooltip": [
                 *_tooltip(("arm", "arm"), ("site", title), ("moment", "moment")),

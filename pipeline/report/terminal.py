@@ -20,6 +20,11 @@ _WIDTH = 160
 _STYLES = {True: "green", False: "red", None: "yellow"}
 
 
+def open_console() -> Console:
+    """Where to print: as wide as the terminal, or wide enough for a table."""
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
+
+
 def agrees(summary: Summary, printed: float) -> bool | None:
     """Whether the 95 % interval of our mean has the paper's value in it; None where one seed gives no interval."""
     if (interval := find_interval(summary)) is None:
@@ -65,7 +70,7 @@ def print_tables(root: Path, names: Sequence[str], console: Console | None = Non
         ValueError: there is no such table.
     """
     project = load_project(root)
-    console = console or Console(width=None if sys.stdout.isatty() else _WIDTH)
+    console = console or open_console()
     for name in names or project.tables:
         if name not in project.tables:
             raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
