@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -209,14 +210,13 @@ def take_workspace(root: Path) -> IO[str]:
 
 def find_stages(process: psutil.Process) -> Iterator[psutil.Process]:
     """The commands of stages below a process of DVC, without the shells that wait for them."""
-    for child in process.children():
-        try:
-            if child.name() in SHELLS:
-                yield from find_stages(child)
-            elif "DVC_STAGE" in child.environ():
-                yield child
-        except psutil.Error:  # it has just ended
-            continue
+    with suppress(psutil.Error):  # it has just ended
+        for child in process.children():
+            with suppress(psutil.Error):
+                if child.name() in SHELLS:
+                    yield from find_stages(child)
+                elif "DVC_STAGE" in child.environ():
+                    yield child
 
 
 def supervise(command: list[str], env: dict[str, str]) -> int:
@@ -241,7 +241,8 @@ def supervise(command: list[str], env: dict[str, str]) -> int:
         if asked:
             stages = set(find_stages(dvc)) - told
             for stage in stages:
-                stage.terminate()
+                with suppress(psutil.NoSuchProcess):
+                    stage.terminate()
             told |= stages
             if len(asked) > 1:
                 dvc.send_signal(signal.SIGINT)
@@ -250,7 +251,7 @@ def supervise(command: list[str], env: dict[str, str]) -> int:
     if asked and dvc.returncode:
         say("stopped: what is finished is kept; run it again to go on")
         return 128 + asked[0]
-    return int(dvc.returncode)
+    return 128 - dvc.returncode if dvc.returncode < 0 else int(dvc.returncode)
 
 
 def choose_command(arguments: list[str]) -> list[str]:
@@ -300,8 +301,9 @@ def main(arguments: list[str]) -> int:
     with take_workspace(WORKSPACE):
         status = supervise(command, env)
     if not arguments and status == 0:
-        for table in TABLES:
-            print((WORKSPACE / "reports" / f"{table}.md").read_text(encoding="utf-8"))
+        for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
+            if path.is_file():
+                print(path.read_text(encoding="utf-8"))
     return status
 
 
