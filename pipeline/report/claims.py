@@ -4,15 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from pipeline.report.contrasts import Contrast, Side, Sweep, find_contrasts
-from pipeline.report.panel import NOT_RUN, Panel
+from pipeline.report.panel import NOT_RUN, Panel, read_panel
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
 from pipeline.schema.base import BASELINE
 from pipeline.schema.claim import Claim, Comparison, Equal, Extreme
-from pipeline.schema.panel import StudyName
+from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project
 from pipeline.schema.record import DdpmRecord, Protocol
 from pipeline.schema.table import Table
@@ -221,3 +222,14 @@ def judge_claims(project: Project, dataset: str, panels: Mapping[StudyName, Pane
     for study, panel in panels.items():
         replicates += judge_replicates([claim for claim in project.claims if claim.study == study], panel)
     return Page(panels, judged, replicates)
+
+
+def judge_records(root: Path, project: Project) -> list[Page]:
+    """All claims on each dataset on which a study runs, by the records there are."""
+    pages = []
+    for dataset in project.panel.datasets:
+        studies = [study for study in STUDIES if dataset in project.panel.active(study)]
+        if studies:
+            panels = {study: read_panel(root, project, study, dataset) for study in studies}
+            pages.append(judge_claims(project, dataset, panels))
+    return pages

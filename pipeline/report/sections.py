@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.report.awareness import name_blocks
 from pipeline.report.charts import Chart, draw_awareness, draw_sites, draw_snapshots, draw_sweep
-from pipeline.report.claims import judge_claims
+from pipeline.report.claims import judge_records
 from pipeline.report.panel import Panel, list_missing, read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.sweeps import find_points
@@ -128,12 +128,6 @@ def _find_samples(root: Path, project: Project) -> Iterator[Sample]:
 
 def gather(root: Path, project: Project) -> Contents:
     """All that the page shows."""
-    pages = []
-    for dataset in project.panel.datasets:
-        studies = [study for study in STUDIES if dataset in project.panel.active(study)]
-        if studies:
-            panels = {study: read_panel(root, project, study, dataset) for study in studies}
-            pages.append(judge_claims(project, dataset, panels))
     sections = [
         *_missing(root, project),
         *(
@@ -147,4 +141,4 @@ def gather(root: Path, project: Project) -> Contents:
         *(_table(root, project, name) for name in REST),
     ]
     runs = [(run, read_record(root, run.study, run.dataset, run.arm, run.seed)) for run in project.runs()]
-    return Contents(project.claims, pages, sections, list(_find_samples(root, project)), runs)
+    return Contents(project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs)
