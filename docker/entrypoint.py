@@ -87,7 +87,7 @@ def check_repository(git: Path) -> None:
     """
     if not git.is_file():
         return
-    folder = (git.parent / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()).resolve()
+    folder = (git.parent / git.read_text(encoding="utf-8", errors="replace").removeprefix("gitdir:").strip()).resolve()
     if folder.is_dir():
         return
     repository = folder.parent.parent if folder.parent.name == "worktrees" else folder
