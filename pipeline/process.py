@@ -1,6 +1,7 @@
 """The process around a stage: allocator and OpenMP settings, one-line errors, provenance. Imports no torch."""
 
 import ctypes
+import hashlib
 import json
 import os
 import platform
@@ -103,15 +104,32 @@ def _package_versions(*packages: str) -> dict[str, str | None]:
     return versions
 
 
-def write_provenance(name: str, compute: Compute, **facts: Any) -> None:
-    """Write what depends on the clock and the host to provenance/NAME.json, which no stage reads."""
+def hash_output(path: Path) -> str:
+    """DVC's hash of a file or folder: what dvc.lock has as `md5` of an output."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    files = sorted((part.relative_to(path).as_posix(), part) for part in path.rglob("*") if part.is_file())
+    listed = [{"md5": hash_output(part), "relpath": name} for name, part in files]
+    text = json.dumps(listed, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def write_provenance(name: str, output: Path, compute: Compute, **facts: Any) -> None:
+    """Write what depends on the clock and the host to provenance/NAME.json; the stage `record` keeps some of it.
+
+    Args:
+        output: what the stage made.
+    """
     torch = sys.modules.get("torch")
     record = {
+        "output": hash_output(output),
         "seconds": round(time.time() - _STARTED, 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git": _git_revision(),
         "host": platform.node(),
         "machine": platform.platform(),
+        "processor": platform.machine(),
         "python": platform.python_version(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "compute": compute.model_dump(),

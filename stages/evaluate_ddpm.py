@@ -1,4 +1,4 @@
-"""evaluate_ddpm DATASET ARM SEED: FID, KID and IS of the samples -> records/ddpm/DATASET/ARM/SEED.json."""
+"""evaluate_ddpm DATASET ARM SEED: FID, KID and IS of the samples -> evaluations/ddpm/DATASET/ARM/SEED.json."""
 
 import argparse
 from importlib.metadata import version
@@ -10,14 +10,14 @@ from pipeline.process import choose_device, run_stage, tune_process, write_prove
 from pipeline.schema.compute import load_compute
 from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.document import read_document
-from pipeline.schema.record import DdpmRecord, Failure, Scores, record_path, write_record
+from pipeline.schema.record import Failure, Scores, evaluation_path, write_record
 from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 
 ROOT = Path()
 
 
-def evaluate(dataset: str, name: str, samples: SampleSets) -> DdpmRecord:
-    """Score every sample set of a run in one process."""
+def evaluate(dataset: str, name: str, samples: SampleSets, out: Path) -> None:
+    """Score every sample set of a run in one process, and write its record to `out`."""
     runs, folder = ROOT / "runs" / name, ROOT / "samples" / name
     model = read_document(runs / "run.json", TrainedModel)
     awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
@@ -41,8 +41,8 @@ def evaluate(dataset: str, name: str, samples: SampleSets) -> DdpmRecord:
     earlier = [score(locate_snapshot(folder, step)) for step in samples.snapshots]
     versions = {package: version(package) for package in ("torch", "torch-fidelity", "numpy")}
     protocol = make_protocol(model, samples, reference, evaluation, versions)
-    write_provenance(f"evaluate/{name}", compute, device=device)
-    return make_ddpm_record(model, awareness, samples, sets, earlier, protocol)
+    write_record(out, make_ddpm_record(model, awareness, samples, sets, earlier, protocol))
+    write_provenance(f"evaluate/{name}", out, compute, device=device)
 
 
 def main() -> None:
@@ -53,8 +53,11 @@ def main() -> None:
     args = parser.parse_args()
     name = f"ddpm/{args.dataset}/{args.arm}/{args.seed}"
     samples = read_samples(ROOT / "samples" / name)
-    record = samples if isinstance(samples, Failure) else evaluate(args.dataset, name, samples)
-    write_record(record_path(ROOT, "ddpm", args.dataset, args.arm, args.seed), record)
+    out = evaluation_path(ROOT, "ddpm", args.dataset, args.arm, args.seed)
+    if isinstance(samples, Failure):
+        write_record(out, samples)
+    else:
+        evaluate(args.dataset, name, samples, out)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,18 @@
-"""evaluate_node DATASET: test predictions of every run that params.yaml lists -> records/node/DATASET/. No torch."""
+"""evaluate_node DATASET: predictions of every run that params.yaml lists -> evaluations/node/DATASET/. No torch."""
 
 import argparse
-import csv
 from pathlib import Path
 
 from pipeline.data.arrays import read_arrays
-from pipeline.metrics.node_record import Row, TimeAwarenessPair, make_node_record
+from pipeline.metrics.node_record import TimeAwarenessPair, make_node_record
 from pipeline.process import run_stage
+from pipeline.schema.curve import read_history
 from pipeline.schema.data import load_data_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.panel import load_panel
-from pipeline.schema.record import Failure, NodeRecord, record_path, write_record
+from pipeline.schema.record import Failure, NodeRecord, evaluation_path, write_record
 
 ROOT = Path()
-
-
-def read_history(path: Path) -> list[Row]:
-    """Rows of a history; an empty cell is None."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
 
 
 def evaluate(folder: Path) -> NodeRecord | Failure:
@@ -40,7 +33,7 @@ def main() -> None:
     for arm in grid.arms:
         for seed in grid.seeds:
             record = evaluate(ROOT / "runs" / "node" / dataset / arm / str(seed))
-            write_record(record_path(ROOT, "node", dataset, arm, seed), record)
+            write_record(evaluation_path(ROOT, "node", dataset, arm, seed), record)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> Extr
     device = choose_device(compute)
     train, test = (read_split(ROOT / "data" / "ddpm" / dataset / f"{name}.safetensors") for name in ("train", "test"))
     accuracy = train_extractor(spec, train, test, device, out)
-    write_provenance(f"extractor/{dataset}", compute, device=device)
+    write_provenance(f"extractor/{dataset}", ROOT / "extractors" / dataset, compute, device=device)
     print(f"feature classifier: {accuracy:.2f} % on the test split")
     return ExtractorFile(
         kind="classifier",

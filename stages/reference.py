@@ -27,7 +27,7 @@ def main() -> None:
     extractor = load_extractor(ROOT / "extractors" / name, device, batch_size)
     train = read_split(ROOT / "data" / "ddpm" / name / "train.safetensors")
     write_reference(ROOT / "references" / name, train, dataset.train_images, extractor)
-    write_provenance(f"reference/{name}", compute, device=device)
+    write_provenance(f"reference/{name}", ROOT / "references" / name, compute, device=device)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main() -> None:
         sample_ddpm(run, folder, sampling, compute, device, out, checkpoints, worker)
     if worker.leads:
         write_preview(preview, read_arrays(out / "set-0.safetensors")["images"])
-        write_provenance(f"sample/{name}", compute, device=device, workers=worker.count)
+        write_provenance(f"sample/{name}", out, compute, device=device, workers=worker.count)
 
 
 if __name__ == "__main__":

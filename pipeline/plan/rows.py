@@ -31,7 +31,7 @@ def _locate(run: Run) -> str:
 
 def locate_record(run: Run) -> str:
     """Where the evaluation of a DDPM run writes its record."""
-    return f"records/{_locate(run)}.json"
+    return f"evaluations/{_locate(run)}.json"
 
 
 def list_outputs(project: Project) -> Iterator[tuple[Stage, Run, str]]:

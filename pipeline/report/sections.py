@@ -1,16 +1,20 @@
 """What the web page shows, in the paper's order: gathered from records, sample grids and rendered Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.report.awareness import name_blocks
 from pipeline.report.charts import Chart, draw_awareness, draw_sites, draw_snapshots, draw_sweep
 from pipeline.report.claims import judge_records
+from pipeline.report.costs import Books, find_mixtures, read_books, render_costs, render_places
+from pipeline.report.curves import draw_curves
+from pipeline.report.curves import find_points as find_curve
 from pipeline.report.panel import Panel, list_missing, read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.sweeps import find_points
 from pipeline.report.tables import lay_out
 from pipeline.report.webpage import Contents, Drawing, Sample, Section, render_static
+from pipeline.schema.curve import CURVES
 from pipeline.schema.ddpm import resolve_ddpm_run
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project
@@ -99,6 +103,57 @@ def _snapshots(root: Path, project: Project) -> Section:
     return Section("snapshots", "FID over training (DDPM)", text=text, drawings=drawings)
 
 
+def _curves(root: Path, project: Project, names: Collection[str]) -> list[Drawing]:
+    """The curves of these names, study by study."""
+    drawings: list[Drawing] = []
+    for study in STUDIES:
+        for panel in _read_panels(root, project, study):
+            for curve in CURVES[study]:
+                if curve.name in names:
+                    chart = draw_curves(find_curve(root, study, panel, curve), curve)
+                    name, title = f"{curve.name}-{study}-{panel.dataset}", curve.title[0].upper() + curve.title[1:]
+                    drawings += _draw(name, f"{title}: {study.upper()}, {panel.title}", chart)
+    return drawings
+
+
+def _learning(root: Path, project: Project) -> Section:
+    """Loss and accuracy of every run while it was trained."""
+    text = (
+        "A line a seed; the baseline behind it in grey. At most 50 points a run are drawn; `curves/` has all, and "
+        "`dvc plots diff` compares them between revisions."
+    )
+    return Section("curves", "Learning curves of every run", text, None, _curves(root, project, ("accuracy", "loss")))
+
+
+def _nfe(root: Path, project: Project) -> Section:
+    """What the solver needed while the NODE was trained."""
+    text = "Function evaluations of a solve, mean over an epoch's batches; backward: of the adjoint solve."
+    drawings = _curves(root, project, ("nfe", "nfe_backward"))
+    return Section("nfe", "NFE over training (NODE)", text, None, drawings)
+
+
+def _costs(root: Path, project: Project, books: Books) -> Section:
+    """Minutes and places."""
+    parts = [
+        "Wall time of one run, mean over the seeds, other work on the machine included. An output that came from "
+        "DVC's cache and was never made here has none (—)."
+    ]
+    for study in STUDIES:
+        for panel in _read_panels(root, project, study):
+            parts += ["", f"### {study.upper()}, {panel.title}", "", render_costs(study, panel, books)]
+    return Section("costs", "Cost of each run", "\n".join(parts))
+
+
+def _provenance(books: Books) -> Section:
+    """What made the numbers."""
+    text = (
+        "What trained, sampled and evaluated, and the revision of the code at that time. The same settings in another "
+        "row may give other bytes. Each run below names DVC's hash of what it made: dvc.lock has the same."
+    )
+    parts = [text, "", render_places(books), "", *(f"- {line}." for line in find_mixtures(books))]
+    return Section("provenance", "Provenance", "\n".join(parts))
+
+
 def _read_text(root: Path, name: str) -> str:
     """A rendered section without its heading."""
     return (root / "reports" / f"{name}.md").read_text(encoding="utf-8").split("\n", 1)[1]
@@ -128,6 +183,7 @@ def _find_samples(root: Path, project: Project) -> Iterator[Sample]:
 
 def gather(root: Path, project: Project) -> Contents:
     """All that the page shows."""
+    books = read_books(root, project.runs())
     sections = [
         *_missing(root, project),
         *(
@@ -137,8 +193,14 @@ def gather(root: Path, project: Project) -> Contents:
         Section("theory", "Theory: how much an untrained ODE function depends on time", _read_text(root, "theory")),
         _time(root, project),
         _levels(root, project),
+        _learning(root, project),
+        _nfe(root, project),
         _snapshots(root, project),
         *(_table(root, project, name) for name in REST),
+        _costs(root, project, books),
+        _provenance(books),
     ]
     runs = [(run, read_record(root, run.study, run.dataset, run.arm, run.seed)) for run in project.runs()]
-    return Contents(project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs)
+    return Contents(
+        project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs, books
+    )

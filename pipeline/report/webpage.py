@@ -16,10 +16,12 @@ from markupsafe import Markup
 
 from pipeline.report.charts import Chart
 from pipeline.report.claims import Page, Verdict
+from pipeline.report.costs import Books
 from pipeline.report.figures import bundle_library, render_svg
 from pipeline.report.grid import Grid
 from pipeline.report.verdicts import show_outcome, show_verdict
 from pipeline.schema.claim import Claim
+from pipeline.schema.ledger import Entry
 from pipeline.schema.project import Run
 from pipeline.schema.record import Failure, Record
 
@@ -75,6 +77,8 @@ class Contents:
     sections: Sequence[Section]
     samples: Sequence[Sample]
     runs: Sequence[tuple[Run, Record | Failure | None]]
+    books: Books
+    """What made them."""
 
 
 class _Renderer(RendererHTML):
@@ -145,7 +149,7 @@ def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
     return {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "undecided")}
 
 
-def _describe_run(run: Run, record: Record | Failure | None) -> dict[str, Any]:
+def _describe_run(run: Run, record: Record | Failure | None, entries: Sequence[Entry]) -> dict[str, Any]:
     status = "missing" if record is None else record.status
     shown = ""
     if isinstance(record, Failure):
@@ -159,6 +163,7 @@ def _describe_run(run: Run, record: Record | Failure | None) -> dict[str, Any]:
         "seed": run.seed,
         "status": status,
         "shown": shown,
+        "made": [entry.model_dump(exclude={"arm", "seed"}, exclude_none=True) for entry in entries],
         "configuration": json.dumps(run.model_dump(), indent=1),
     }
 
@@ -195,6 +200,9 @@ def render_webpage(contents: Contents) -> str:
             for section in contents.sections
             for drawing in section.drawings
         },
-        runs=[_describe_run(run, record) for run, record in contents.runs],
+        runs=[
+            _describe_run(run, record, contents.books.get((run.study, run.dataset, run.arm, run.seed), ()))
+            for run, record in contents.runs
+        ],
         digest=_hash_records(contents),
     )

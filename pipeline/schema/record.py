@@ -1,4 +1,7 @@
-"""The record: what an evaluation writes about one run, at records/STUDY/DATASET/ARM/SEED.json."""
+"""The record: what an evaluation writes about one run.
+
+The evaluation's own file is evaluations/STUDY/DATASET/ARM/SEED.json, in DVC's cache; records/ has the same in git.
+"""
 
 import json
 from pathlib import Path
@@ -167,6 +170,11 @@ def numeric_keys(study: str) -> list[str]:
 def record_path(root: Path, study: str, dataset: str, arm: str, seed: int) -> Path:
     """Where the record of a run stands."""
     return root / "records" / study / dataset / arm / f"{seed}.json"
+
+
+def evaluation_path(root: Path, study: str, dataset: str, arm: str, seed: int) -> Path:
+    """Where the evaluation of a run writes its record."""
+    return root / "evaluations" / study / dataset / arm / f"{seed}.json"
 
 
 def write_record(path: Path, record: Record | Failure) -> None:

@@ -1,0 +1,29 @@
+"""The few numbers of an arm that DVC's own tools show: metrics/STUDY/DATASET/ARM.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from pipeline.schema.record import Failure, Record
+
+_SHOWN = {"node": ("accuracy", "nfe"), "ddpm": ("fid", "inception_score")}
+"""Keys of a record; the tables have them all."""
+
+
+def summarise_arm(study: str, records: Sequence[Record | Failure]) -> dict[str, float | int]:
+    """Means over the completed runs, without what none has a value of; `failed`, where there are, counts the others."""
+    completed = [record for record in records if not isinstance(record, Failure)]
+    means: dict[str, float | int] = {}
+    for key in _SHOWN[study]:
+        values = [value for record in completed if (value := getattr(record, key)) is not None]
+        if values:
+            means[key] = fmean(values)
+    failed = len(records) - len(completed)
+    return {**means, "failed": failed} if failed else means
+
+
+def write_metrics(path: Path, metrics: Mapping[str, float | int]) -> None:
+    """Write them as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,74 @@
+"""What the runs cost and where they were made, as the ledger has it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from pipeline.report.markdown import align_table, escape_cell
+from pipeline.report.panel import Panel
+from pipeline.schema.ledger import STEPS, Entry, ledger_path, read_ledger
+from pipeline.schema.project import Run
+
+Books = Mapping[tuple[str, str, str, int], Sequence[Entry]]
+"""Entries by study, dataset, arm and seed."""
+_UNKNOWN = "—"
+_PLACE = ("device", "workers", "threads", "precision", "torch", "git")
+
+
+def read_books(root: Path, runs: Iterable[Run]) -> Books:
+    """The ledger's entries of these runs."""
+    books: dict[tuple[str, str, str, int], list[Entry]] = {
+        (run.study, run.dataset, run.arm, run.seed): [] for run in runs
+    }
+    for study, dataset in dict.fromkeys((study, dataset) for study, dataset, _, _ in books):
+        for entry in read_ledger(ledger_path(root, study, dataset)):
+            if (key := (study, dataset, entry.arm, entry.seed)) in books:
+                books[key].append(entry)
+    return books
+
+
+def show_minutes(seconds: float) -> str:
+    """Minutes, to two digits at least."""
+    minutes = seconds / 60
+    return f"{minutes:.0f}" if minutes >= 100 else f"{minutes:.2g}"
+
+
+def _average(entries: Sequence[Entry]) -> str:
+    known = [entry.seconds for entry in entries if entry.seconds is not None]
+    return show_minutes(fmean(known)) if known else _UNKNOWN
+
+
+def render_costs(study: str, panel: Panel, books: Books) -> str:
+    """Minutes of each arm, a column a step, as a Markdown table."""
+    steps = STEPS[study]
+    rows = []
+    for arm in panel.arms:
+        entries = [entry for seed in panel.seeds for entry in books.get((study, panel.dataset, arm, seed), ())]
+        found = {step: [entry for entry in entries if entry.step == step] for step in steps}
+        devices = sorted({entry.device for entry in entries if entry.device is not None})
+        minutes = [_average(found[step]) for step in steps]
+        rows.append([f"`{arm}`", ", ".join(map(escape_cell, devices)) or _UNKNOWN, *minutes])
+    return align_table(["Arm", "Device", *(f"{step}, minutes" for step in steps)], rows)
+
+
+def render_places(books: Books) -> str:
+    """How many outputs were made with what, and which kinds of place a dataset's runs mix."""
+    groups: dict[tuple[str, ...], int] = {}
+    for entry in (entry for entries in books.values() for entry in entries):
+        place = tuple(_UNKNOWN if getattr(entry, key) is None else str(getattr(entry, key)) for key in _PLACE)
+        groups[place] = groups.get(place, 0) + 1
+    header = ["Device", "GPUs at work", "CPU threads", "Precision", "torch", "Code", "Outputs"]
+    rows = [[*map(escape_cell, place), str(count)] for place, count in sorted(groups.items())]
+    return align_table(header, rows, left=6)
+
+
+def find_mixtures(books: Books) -> list[str]:
+    """A line for each study and dataset whose numbers were made in places that may give different bytes."""
+    lines = []
+    for study, dataset in dict.fromkeys((study, dataset) for study, dataset, _, _ in books):
+        entries = [entry for key, found in books.items() if key[:2] == (study, dataset) for entry in found]
+        for key in ("device", "workers", "threads", "precision", "torch"):
+            values = sorted({str(value) for entry in entries if (value := getattr(entry, key)) is not None})
+            if len(values) > 1:
+                lines.append(f"**Mixed:** {study}, {dataset}: {key} {', '.join(map(escape_cell, values))}")
+    return lines

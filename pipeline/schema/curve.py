@@ -1,0 +1,116 @@
+"""Curves over training: curves/STUDY/DATASET/QUANTITY.tsv, a row a point, for `dvc plots`, an editor and the report.
+
+One file for all arms and seeds of a dataset, so that arms are seen together and two revisions in one plot.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.schema.base import SpecError
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over training."""
+
+    name: str
+    """File and column."""
+    over: Literal["epoch", "step"]
+    history: str | None
+    """The column of a run's history.tsv that it is; None: it is in the record."""
+    title: str
+
+
+CURVES: dict[str, tuple[Curve, ...]] = {
+    "node": (
+        Curve("accuracy", "epoch", "test_accuracy", "test accuracy, %"),
+        Curve("loss", "epoch", "train_loss", "training loss, nats"),
+        Curve("nfe", "epoch", "train_nfe", "NFE, forward, training batches"),
+        Curve("nfe_backward", "epoch", "backward_nfe", "NFE, backward, training batches"),
+    ),
+    "ddpm": (
+        Curve("loss", "step", "loss", "training loss"),
+        Curve("fid", "step", None, "FID, first sample set"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of one run."""
+
+    arm: str
+    seed: int
+    at: int
+    """The epoch or the step."""
+    value: float
+
+
+def curve_path(root: Path, study: str, dataset: str, curve: Curve) -> Path:
+    """Where a curve stands."""
+    return root / "curves" / study / dataset / f"{curve.name}.tsv"
+
+
+def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
+    """Write a curve as a whole; floats in their shortest exact form."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow([curve.over, curve.name, "arm", "seed"])
+        writer.writerows([point.at, point.value, point.arm, point.seed] for point in points)
+    partial.replace(path)
+
+
+def read_curve(path: Path, curve: Curve) -> list[Point]:
+    """Points in the file's order; none where there is no file.
+
+    Raises:
+        SpecError: it is not a curve of this version.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        return [Point(row["arm"], int(row["seed"]), int(row[curve.over]), float(row[curve.name])) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise SpecError(f"{path}: not a table of {curve.over}, {curve.name}, arm, seed: {error!r}") from None
+
+
+def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]) -> list[Point]:
+    """The points of a run, from the rows of its history; what is None has none."""
+    found = ((row[curve.over], row[curve.history]) for row in history if curve.history is not None)
+    return [Point(arm, seed, int(at), value) for at, value in found if at is not None and value is not None]
+
+
+def show_live(
+    root: Path, study: str, dataset: str, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]
+) -> None:
+    """Put a training's history so far into the curves, so that an editor draws it while it grows.
+
+    The stage `record` writes them anew when all runs are there.
+    """
+    for curve in CURVES[study]:
+        if curve.history is None:
+            continue
+        path = curve_path(root, study, dataset, curve)
+        others = [point for point in read_curve(path, curve) if (point.arm, point.seed) != (arm, seed)]
+        write_curve(path, curve, [*others, *list_points(curve, arm, seed, history)])
+
+
+def read_history(path: Path) -> list[dict[str, float | None]]:
+    """Rows of a run's history.tsv; an empty cell is None.
+
+    Raises:
+        SpecError: a cell is no number.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file, delimiter="\t")
+            return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise SpecError(f"{path}: not a table of numbers: {error}") from None

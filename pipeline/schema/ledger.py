@@ -1,0 +1,102 @@
+"""The ledger: ledger/STUDY/DATASET.tsv, what made each output of a run: where, with what, how long. In git.
+
+An output is known by DVC's hash of it, as dvc.lock has it. An entry is kept as long as the output is the same, so that
+making the same bytes again changes no file.
+"""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.schema.base import SpecError, Strict, validate
+
+Step = Literal["train", "sample", "evaluate"]
+STEPS: dict[str, tuple[Step, ...]] = {"node": ("train",), "ddpm": ("train", "sample", "evaluate")}
+
+
+class Entry(Strict):
+    """One output of one run. Where it was not made here, as when DVC's cache had it, nothing more is known of it."""
+
+    arm: str
+    seed: int
+    step: Step
+    output: str = Field(description="DVC's hash of what the step wrote")
+    seconds: float | None = Field(default=None, ge=0, description="wall time, of all its parts if it was interrupted")
+    device: str | None = Field(default=None, description="the GPU's name, or cpu with its architecture")
+    workers: int | None = Field(default=None, ge=1, description="GPUs at work")
+    threads: int | None = Field(default=None, ge=1, description="CPU threads")
+    precision: str | None = None
+    torch: str | None = Field(default=None, description="its version")
+    git: str | None = Field(default=None, description="revision of the code")
+    finished: str | None = Field(default=None, description="UTC")
+
+
+def ledger_path(root: Path, study: str, dataset: str) -> Path:
+    """Where a ledger stands."""
+    return root / "ledger" / study / f"{dataset}.tsv"
+
+
+def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
+    """Write a ledger; an empty cell is what is not known."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(Entry.model_fields), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(entry.model_dump() for entry in entries)
+
+
+def _parse(row: dict[str, str], file: str) -> Entry:
+    numbers = {"seed": int, "seconds": float, "workers": int, "threads": int}
+    try:
+        filled = {key: numbers.get(key, str)(value) for key, value in row.items() if value}
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{file}: {error}") from None
+    return validate(Entry, filled, file)
+
+
+def read_ledger(path: Path) -> list[Entry]:
+    """Entries in the file's order; none where there is no file.
+
+    Raises:
+        SpecError: it is not a ledger of this version.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [_parse(row, str(path)) for row in csv.DictReader(file, delimiter="\t")]
+    except FileNotFoundError:
+        return []
+    except csv.Error as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    """What a stage wrote about its last end; empty where it is missing or damaged, as nothing depends on it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def enter(arm: str, seed: int, step: Step, output: str, provenance: Path, known: Iterable[Entry]) -> Entry:
+    """The entry of an output: the one it has, or one from its provenance if that speaks of this very output.
+
+    Args:
+        provenance: the JSON file of the stage's last end here.
+    """
+    for entry in known:
+        if (entry.arm, entry.seed, entry.step, entry.output) == (arm, seed, step, output):
+            return entry
+    found = _read_provenance(provenance)
+    if found.get("output") != output:
+        return Entry(arm=arm, seed=seed, step=step, output=output)
+    return Entry(
+        arm=arm, seed=seed, step=step, output=output, seconds=found["seconds"],
+        device=found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
+        workers=found.get("workers", 1), threads=found["compute"]["threads"], precision=found["compute"]["precision"],
+        torch=found["packages"]["torch"], git=found["git"], finished=found["finished"],
+    )  # fmt: skip
