@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
 
+from pipeline.schema.curve import CURVES, curve_path
+from pipeline.schema.ledger import STEPS, ledger_path, read_ledger
+
 RENDERS = {
     f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
 }
@@ -58,9 +61,24 @@ def test_bytecode_and_documentation_dirty_nothing(work: Workspace):
 
 def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):
     before = lock(work)
-    for stage in ("train_node_digits@digits-baseline-0", "train_ddpm_digits@digits-position=mlp-0"):
+    stages = ["train_node_digits@digits-baseline-0", "train_ddpm_digits@digits-position=mlp-0"]
+    for stage in [*stages, "record_node@digits", "record_ddpm@digits"]:  # which keeps what it knew of the same bytes
         assert work.executed("--force", "--single-item", stage) == {stage}
     assert lock(work) == before
+    assert work.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_ledger_names_what_dvc_lock_has(work: Workspace):
+    locked = work.read("dvc.lock")["stages"]
+    for study, steps in STEPS.items():
+        entries = read_ledger(ledger_path(work.root, study, "digits"))
+        assert len(entries) == 2 * len(steps)
+        for entry in entries:
+            group = {"train": f"train_{study}", "sample": "sample", "evaluate": f"evaluate_{study}"}[entry.step]
+            assert entry.output == locked[f"{group}_digits@digits-{entry.arm}-{entry.seed}"]["outs"][0]["md5"]
+            assert entry.seconds is not None
+            assert entry.seconds > 0
+            assert str(entry.device).startswith("cpu")
 
 
 def test_a_change_of_the_report_renders_and_trains_nothing(work: Workspace):
@@ -128,10 +146,32 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     changed = work.run("dvc", "params", "diff").stdout
     assert "digits.node.seeds" in changed
     shown = work.run("dvc", "metrics", "show").stdout
-    assert "records/node/digits/baseline/0.json" in shown
-    assert "records/ddpm/digits/position=mlp/0.json" in shown
+    header, *rows = shown.splitlines()
+    assert header.split() == ["Path", "accuracy", "fid", "inception_score", "nfe"]
+    assert sorted(row.split()[0] for row in rows) == [
+        f"metrics/{name}.json"
+        for name in (
+            "ddpm/digits/baseline",
+            "ddpm/digits/position=mlp",
+            "node/digits/baseline",
+            "node/digits/norm=batch",
+        )
+    ]
     work.run("dvc", "repro")
-    assert "records/node/digits/baseline/5.json" in work.run("dvc", "metrics", "diff").stdout
+    changes = work.run("dvc", "metrics", "diff").stdout.splitlines()[1:]
+    assert {tuple(line.split()[:2]) for line in changes} <= {
+        (f"metrics/node/digits/{arm}.json", key) for arm in ("baseline", "norm=batch") for key in ("accuracy", "nfe")
+    }
+    assert changes  # the mean over seeds 0 and 5 became that of seed 0
+    drawn = json.loads(work.run("dvc", "plots", "diff", "--json").stdout)["data"]
+    assert {path for path in drawn if path.startswith("curves/")} == {
+        str(curve_path(Path(), study, "digits", curve)) for study, curves in CURVES.items() for curve in curves
+    }
+    values = drawn["curves/node/digits/accuracy.tsv"][0]["content"]["data"]["values"]
+    seeds = {revision: {row["seed"] for row in values if row["rev"] == revision} for revision in ("HEAD", "workspace")}
+    assert seeds == {"HEAD": {"0", "5"}, "workspace": {"0"}}
+    shown = work.run("dvc", "exp", "show", "--csv").stdout.splitlines()[0]
+    assert "metrics/ddpm/digits/baseline.json:fid" in shown
     assert "train_node_digits@digits-baseline-0" in work.run("dvc", "dag").stdout
     work.run("git", "checkout", "-q", ".")
     work.run("dvc", "checkout", "-q")
@@ -146,9 +186,9 @@ def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
     work.run("git", "clean", "-fdq")
     work.run("dvc", "checkout", "-q")
     # The experiment's models stay in runs/, below the folder that the evaluation depends on: it alone looks again.
-    assert work.executed() <= {"evaluate_node@digits"}
+    assert work.executed() <= {"evaluate_node@digits", "record_node@digits"}
     assert work.executed() == set()
-    assert work.run("git", "status", "--porcelain", "records", "reports").stdout == ""
+    assert work.run("git", "status", "--porcelain").stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -222,8 +262,8 @@ def test_a_model_that_was_exported_and_imported_again_samples_the_same_images(wo
     folder = work.root / "samples" / "ddpm" / "digits"
     for file in ("set-0.safetensors", "set-1.safetensors"):
         assert (folder / arm / "0" / file).read_bytes() == (folder / "baseline" / "0" / file).read_bytes()
-    records = work.root / "records" / "ddpm" / "digits"
-    mine, original = (json.loads((records / name / "0.json").read_text()) for name in (arm, "baseline"))
+    evaluations = work.root / "evaluations" / "ddpm" / "digits"
+    mine, original = (json.loads((evaluations / name / "0.json").read_text()) for name in (arm, "baseline"))
     assert mine["fid"] == original["fid"]
     assert (mine["training_steps"], mine["initial"]) == (0, None)
     assert mine["protocol"]["weights"] == arm.split("weights=")[1]

@@ -40,7 +40,7 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.record import Failure, LevelAwareness, Scores, read_record
+from pipeline.schema.record import Failure, LevelAwareness, Scores
 from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 from pipeline.training.features import Extractor, load_extractor, read_reference, write_reference
@@ -553,7 +553,7 @@ def test_the_stage_writes_the_record(tmp_path: Path):
     work = Workspace(tmp_path)
     command = [sys.executable, "-m", "stages.evaluate_ddpm", "digits", "baseline", "0"]
     work.run(*command, PYTHONPATH=str(ROOT))
-    record = read_record(tmp_path, "ddpm", "digits", "baseline", 0)
+    record = read_document(evaluation_path(tmp_path, "ddpm", "digits", "baseline", 0), DdpmRecord)
     assert (len(record.sets), [one.step for one in record.snapshots]) == (2, [250, 500])
     assert record.fid_best < record.snapshots[0].scores.fid
     assert record.sets[0].fid != record.sets[1].fid
@@ -561,7 +561,8 @@ def test_the_stage_writes_the_record(tmp_path: Path):
     # A failed run is a result, too.
     (tmp_path / "samples" / name / "failure.json").write_text('{"epoch": 1, "step": 4, "reason": "diverged"}')
     work.run(*command, PYTHONPATH=str(ROOT))
-    assert read_record(tmp_path, "ddpm", "digits", "baseline", 0) == Failure(epoch=1, step=4, reason="diverged")
+    failed = read_document(evaluation_path(tmp_path, "ddpm", "digits", "baseline", 0), Failure)
+    assert failed == Failure(epoch=1, step=4, reason="diverged")
 
 
 # ---- The record of a NODE --------------------------------------------------------------------------------------------

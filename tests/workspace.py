@@ -74,7 +74,7 @@ def commit_all(workspace: Workspace) -> None:
 def make_reduced(target: Path) -> Workspace:
     """A project whose digits take seconds: two NODE arms, two DDPM arms, one seed, few steps; nothing cached."""
     workspace = copy_project(target)
-    for name in ("dvc.lock", "records", "reports"):
+    for name in ("dvc.lock", "curves", "ledger", "metrics", "records", "reports"):
         path = target / name
         if path.is_dir():
             shutil.rmtree(path)

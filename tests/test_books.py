@@ -1,0 +1,167 @@
+"""What git keeps of the runs: curves over training, short metrics, and the ledger of what made them."""
+
+import json
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from panels import ddpm_record, failure, make_panel, node_record
+
+from pipeline.metrics.arm_metrics import summarise_arm
+from pipeline.process import hash_output
+from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
+from pipeline.report.curves import draw_curves, find_points, thin
+from pipeline.schema.base import SpecError
+from pipeline.schema.curve import CURVES, Point, curve_path, list_points, read_curve, show_live, write_curve
+from pipeline.schema.ledger import Entry, enter, ledger_path, read_ledger, write_ledger
+
+ACCURACY, LOSS, NFE, BACKWARD = CURVES["node"]
+HISTORY: list[dict[str, float | int | None]] = [
+    {"epoch": 1, "train_loss": 2.0, "test_accuracy": 50.0, "train_nfe": 20.0, "backward_nfe": None},
+    {"epoch": 2, "train_loss": 0.1 + 0.2, "test_accuracy": 60.0, "train_nfe": 26.0, "backward_nfe": 32.0},
+]
+PROVENANCE: dict[str, Any] = {
+    "output": "abc.dir", "seconds": 90.0, "device": "cpu", "gpu": None, "processor": "x86_64", "git": "0123",
+    "compute": {"threads": 1, "precision": "float32"}, "packages": {"torch": "2.15.0"},
+    "finished": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+
+
+def make_entry(arm: str = "baseline", seed: int = 0, **fields: Any) -> Entry:
+    return Entry.model_validate({"arm": arm, "seed": seed, "step": "train", "output": "abc.dir", **fields})
+
+
+# ---- Curves ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_is_read_as_it_was_written(tmp_path: Path):
+    points = list_points(LOSS, "groups=1,channels=16", 3, HISTORY)
+    assert [(point.at, point.value) for point in points] == [(1, 2.0), (2, 0.1 + 0.2)]
+    path = curve_path(tmp_path, "node", "digits", LOSS)
+    write_curve(path, LOSS, points)
+    assert path.read_text().splitlines()[0] == "epoch\tloss\tarm\tseed"
+    assert read_curve(path, LOSS) == points
+    assert read_curve(tmp_path / "missing.tsv", LOSS) == []
+    assert [point.at for point in list_points(BACKWARD, "baseline", 0, HISTORY)] == [2]  # no value, no point
+
+
+@pytest.mark.parametrize("text", ["epoch\tfid\tarm\tseed\n1\t2\ta\t0\n", "epoch\tloss\tarm\tseed\n1\tmuch\ta\t0\n"])
+def test_a_file_that_is_no_curve_is_named(tmp_path: Path, text: str):
+    path = tmp_path / "loss.tsv"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=r"loss\.tsv: not a table of epoch, loss, arm, seed"):
+        read_curve(path, LOSS)
+
+
+def test_a_training_shows_itself_and_leaves_the_others(tmp_path: Path):
+    write_curve(curve_path(tmp_path, "node", "digits", LOSS), LOSS, [Point("groups=1", 0, 1, 1.5)])
+    for rows in (HISTORY[:1], HISTORY):  # epoch by epoch, and again from the first
+        show_live(tmp_path, "node", "digits", "baseline", 0, rows)
+    assert read_curve(curve_path(tmp_path, "node", "digits", LOSS), LOSS) == [
+        Point("groups=1", 0, 1, 1.5), Point("baseline", 0, 1, 2.0), Point("baseline", 0, 2, 0.1 + 0.2),
+    ]  # fmt: skip
+    assert len(read_curve(curve_path(tmp_path, "node", "digits", NFE), NFE)) == 2
+    show_live(tmp_path, "ddpm", "digits", "baseline", 0, [{"step": 5, "loss": 0.5}])
+    assert sorted(path.name for path in (tmp_path / "curves/ddpm/digits").iterdir()) == ["loss.tsv"]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, 1), (50, 50), (51, 26), (1000, 50)])
+def test_a_long_curve_is_thinned_and_keeps_its_end(count: int, kept: int):
+    points = [Point("baseline", 0, step, 0.0) for step in range(1, count + 1)]
+    thinned = thin(points)
+    assert len(thinned) == kept
+    assert thinned[-1] == points[-1]
+    assert len({after.at - before.at for before, after in pairwise(thinned)}) <= 1
+
+
+def test_the_page_draws_the_runs_of_the_panel_in_its_order(tmp_path: Path):
+    panel = make_panel({"norm=batch": {0: node_record(90.0)}, "baseline": {0: node_record(91.0)}}, seeds=[0])
+    path = curve_path(tmp_path, "node", "digits", LOSS)
+    runs = [("baseline", 0), ("taken out", 0), ("norm=batch", 0), ("baseline", 7)]
+    write_curve(path, LOSS, [Point(arm, seed, 1, 1.0) for arm, seed in runs])
+    points = find_points(tmp_path, "node", panel, LOSS)
+    assert [(point.arm, point.seed) for point in points] == [("norm=batch", 0), ("baseline", 0)]
+    chart = draw_curves(points, LOSS)
+    assert chart is not None
+    assert chart["data"]["values"].splitlines()[1:] == ["norm=batch,0,1,1", "baseline,0,1,1"]
+    behind, own = chart["spec"]["layer"]
+    assert behind["data"]["values"].splitlines()[1:] == ["baseline,0,1,1"]
+    assert "data" not in own
+    assert draw_curves([], LOSS) is None
+
+
+# ---- Metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_arm_has_a_few_numbers_with_short_names():
+    records = [node_record(90.0, nfe=20.0), node_record(92.0, nfe=26.0), failure()]
+    assert summarise_arm("node", records) == {"accuracy": 91.0, "nfe": 23.0, "failed": 1}
+    assert summarise_arm("node", [node_record(90.0, nfe=None)]) == {"accuracy": 90.0}
+    assert summarise_arm("ddpm", [ddpm_record(3.0)]) == {"fid": 3.0, "inception_score": 9.7}
+    assert summarise_arm("ddpm", [failure()]) == {"failed": 1}
+
+
+# ---- Ledger ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_output_is_known_by_dvcs_hash_of_it(tmp_path: Path):
+    (tmp_path / "out" / "b").mkdir(parents=True)
+    (tmp_path / "out" / "b" / "é.txt").write_text("2")
+    (tmp_path / "out" / "a").write_text("1")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "add", "-q", "out", "params"]):
+        (tmp_path / "params").write_text("x")
+        subprocess.run(command, cwd=tmp_path, check=True)
+    for name in ("out", "params"):
+        assert f"md5: {hash_output(tmp_path / name)}\n" in (tmp_path / f"{name}.dvc").read_text()
+
+
+def test_an_entry_stays_while_its_output_does(tmp_path: Path):
+    provenance = tmp_path / "0.json"
+    provenance.write_text(json.dumps(PROVENANCE))
+    first = enter("baseline", 0, "train", "abc.dir", provenance, [])
+    assert (first.seconds, first.device, first.workers, first.torch) == (90.0, "cpu, x86_64", 1, "2.15.0")
+    provenance.write_text(json.dumps(PROVENANCE | {"seconds": 45.0}))
+    assert enter("baseline", 0, "train", "abc.dir", provenance, [first]) == first
+    # Other bytes are other work; what the provenance does not speak of is not known.
+    new = PROVENANCE | {"output": "new.dir", "device": "cuda", "gpu": "H200", "workers": 8}
+    provenance.write_text(json.dumps(new))
+    second = enter("baseline", 0, "train", "new.dir", provenance, [first])
+    assert (second.device, second.workers) == ("H200", 8)
+    unknown = enter("baseline", 0, "train", "abc.dir", provenance, [])
+    assert unknown == make_entry()
+    for damaged in ("{", "[]"):
+        provenance.write_text(damaged)
+        assert enter("baseline", 0, "train", "abc.dir", provenance, []) == unknown
+
+
+def test_a_ledger_is_read_as_it_was_written(tmp_path: Path):
+    path = ledger_path(tmp_path, "node", "digits")
+    entries = [make_entry(seconds=1.5, device="GPU\twith a tab", workers=2), make_entry("groups=1", 1)]
+    write_ledger(path, entries)
+    assert read_ledger(path) == entries
+    assert read_ledger(tmp_path / "missing.tsv") == []
+    path.write_text(path.read_text().replace("1.5", "soon"))
+    with pytest.raises(SpecError, match=r"digits\.tsv: could not convert string to float: 'soon'"):
+        read_ledger(path)
+
+
+def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
+    panel = make_panel({"baseline": {0: node_record(90.0), 1: node_record(91.0)}, "groups=1": {0: node_record(90.0)}})
+    books = {
+        ("node", "digits", "baseline", 0): [make_entry(seconds=30.0, device="cpu <b>")],
+        ("node", "digits", "baseline", 1): [make_entry(seed=1, seconds=90.0, device="H200")],
+        ("node", "digits", "groups=1", 0): [make_entry("groups=1")],
+    }
+    text = render_costs("node", panel, books)
+    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:4]] == ["`baseline`", "H200, cpu &lt;b&gt;", "1"]
+    assert [cell.strip() for cell in text.splitlines()[3].split("|")[1:4]] == ["`groups=1`", "—", "—"]
+    assert find_mixtures(books) == ["**Mixed:** node, digits: device H200, cpu &lt;b&gt;"]
+    assert "| H200 " in render_places(books)
+    assert find_mixtures({key: found for key, found in books.items() if key[3] == 0}) == []
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(3.0, "0.05"), (90, "1.5"), (60 * 12.4, "12"), (60 * 1234, "1234")])
+def test_minutes_have_two_digits_or_more(seconds: float, shown: str):
+    assert show_minutes(seconds) == shown
