@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def make_panel(root: Path, runs: int) -> None:
     """A project in which the digits' arms have so many seeds that there are at least so many runs."""
-    for name in ("specs", "records", "reports"):
+    for name in ("specs", "records", "reports", "curves", "ledger"):
         shutil.copytree(ROOT / name, root / name)
     params = YAML().load(ROOT / "params.yaml")
     studies = {study: params["digits"][study] for study in ("node", "ddpm")}

@@ -149,13 +149,9 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     header, *rows = shown.splitlines()
     assert header.split() == ["Path", "accuracy", "fid", "inception_score", "nfe"]
     assert sorted(row.split()[0] for row in rows) == [
-        f"metrics/{name}.json"
-        for name in (
-            "ddpm/digits/baseline",
-            "ddpm/digits/position=mlp",
-            "node/digits/baseline",
-            "node/digits/norm=batch",
-        )
+        f"metrics/{study}/digits/{arm}.json"
+        for study, arms in (("ddpm", ("baseline", "position=mlp")), ("node", ("baseline", "norm=batch")))
+        for arm in arms
     ]
     work.run("dvc", "repro")
     changes = work.run("dvc", "metrics", "diff").stdout.splitlines()[1:]

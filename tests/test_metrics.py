@@ -40,7 +40,8 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.record import Failure, LevelAwareness, Scores
+from pipeline.schema.document import read_document
+from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, Scores, evaluation_path
 from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 from pipeline.training.features import Extractor, load_extractor, read_reference, write_reference

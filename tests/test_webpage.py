@@ -66,7 +66,7 @@ def make_contents(project: Project, hostile: str = "a label") -> Contents:
         (project.resolve("node", "digits", "norm=batch", 0), None),
     ]
     sample = Sample("digits", hostile, 0, b"png", "")
-    return Contents(project.claims, [judge_claims(project, "digits", {"node": panel})], [section], [sample], runs)
+    return Contents(project.claims, [judge_claims(project, "digits", {"node": panel})], [section], [sample], runs, {})
 
 
 def test_whatever_a_label_has_in_it_is_text(project: Project):
