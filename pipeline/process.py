@@ -104,6 +104,16 @@ def _package_versions(*packages: str) -> dict[str, str | None]:
     return versions
 
 
+def _name_processor() -> str:
+    """The model as Linux names it: another one may give other bytes; elsewhere the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def hash_output(path: Path) -> str:
     """DVC's hash of a file or folder: what dvc.lock has as `md5` of an output."""
     if path.is_file():
@@ -129,7 +139,7 @@ def write_provenance(name: str, output: Path, compute: Compute, **facts: Any) ->
         "git": _git_revision(),
         "host": platform.node(),
         "machine": platform.platform(),
-        "processor": platform.machine(),
+        "processor": _name_processor(),
         "python": platform.python_version(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "compute": compute.model_dump(),

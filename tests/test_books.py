@@ -85,9 +85,10 @@ def test_the_page_draws_the_runs_of_the_panel_in_its_order(tmp_path: Path):
     assert [(point.arm, point.seed) for point in points] == [("norm=batch", 0), ("baseline", 0)]
     chart = draw_curves(points, LOSS)
     assert chart is not None
-    assert chart["data"]["values"].splitlines()[1:] == ["norm=batch,0,1,1", "baseline,0,1,1"]
+    rows = [{"arm": arm, "seed": 0, "at": [1], "value": [1.0]} for arm in ("norm=batch", "baseline")]
+    assert chart["data"]["values"] == rows
     behind, own = chart["spec"]["layer"]
-    assert behind["data"]["values"].splitlines()[1:] == ["baseline,0,1,1"]
+    assert behind["data"]["values"] == rows[1:]
     assert "data" not in own
     assert draw_curves([], LOSS) is None
 

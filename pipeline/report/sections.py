@@ -29,10 +29,14 @@ def _read_panels(root: Path, project: Project, study: StudyName) -> list[Panel]:
     return [read_panel(root, project, study, dataset) for dataset in project.panel.active(study)]
 
 
-def _draw(name: str, title: str, chart: Chart | None) -> Iterator[Drawing]:
-    """A drawing, if there is anything to draw."""
+def _draw(name: str, title: str, chart: Chart | None, still: Chart | None = None) -> Iterator[Drawing]:
+    """A drawing, if there is anything to draw.
+
+    Args:
+        still: what stands for the chart where there is no script, if it is not the chart itself.
+    """
     if chart is not None:
-        yield Drawing(f"chart-{name}", title, chart, render_static(chart))
+        yield Drawing(f"chart-{name}", title, chart, render_static(still or chart))
 
 
 def _table(root: Path, project: Project, name: str) -> Section:
@@ -110,9 +114,10 @@ def _curves(root: Path, project: Project, names: Collection[str]) -> list[Drawin
         for panel in _read_panels(root, project, study):
             for curve in CURVES[study]:
                 if curve.name in names:
-                    chart = draw_curves(find_curve(root, study, panel, curve), curve)
+                    points = find_curve(root, study, panel, curve)
+                    chart, still = draw_curves(points, curve), draw_curves(points, curve, hover=False)
                     name, title = f"{curve.name}-{study}-{panel.dataset}", curve.title[0].upper() + curve.title[1:]
-                    drawings += _draw(name, f"{title}: {study.upper()}, {panel.title}", chart)
+                    drawings += _draw(name, f"{title}: {study.upper()}, {panel.title}", chart, still)
     return drawings
 
 

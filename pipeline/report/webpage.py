@@ -113,7 +113,7 @@ def render_static(chart: Chart) -> str:
     fixed = {key: value for key, value in chart.items() if key != "autosize"}
     if fixed.get("width") == "container":
         fixed["width"] = _STATIC_WIDTH
-    return render_svg(fixed)
+    return render_svg({**fixed, "config": {"aria": False}})  # the picture's text says it
 
 
 def _embed(data: bytes, kind: str) -> str:
