@@ -6,6 +6,7 @@ Each panel is this project's digits with more seeds; the records of the seeds th
 """
 
 import argparse
+import csv
 import shutil
 import tempfile
 import time
@@ -18,6 +19,18 @@ from pipeline.report.webpage import render_webpage
 from pipeline.schema.project import load_project
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _repeat_rows(path: Path, known: list[int], seeds: int) -> None:
+    """Give every seed the rows of one that was run."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+        writer.writeheader()
+        for seed in range(seeds):
+            of_seed = [row for row in rows if int(row["seed"]) == known[seed % len(known)]]
+            writer.writerows(row | {"seed": str(seed)} for row in of_seed)
 
 
 def make_panel(root: Path, runs: int) -> None:
@@ -35,6 +48,8 @@ def make_panel(root: Path, runs: int) -> None:
             for seed in range(seeds):
                 if not (folder / f"{seed}.json").exists():
                     shutil.copyfile(folder / f"{known[seed % len(known)]}.json", folder / f"{seed}.json")
+        for path in [*(root / "curves" / study / "digits").glob("*.tsv"), root / "ledger" / study / "digits.tsv"]:
+            _repeat_rows(path, known, seeds)
     YAML().dump(params, root / "params.yaml")
 
 
