@@ -104,6 +104,11 @@ def compare(args: argparse.Namespace) -> None:
     import_module("pipeline.report.compare").print_comparison(ROOT, args.before, args.after, args.all)
 
 
+def frontpage(args: argparse.Namespace) -> None:
+    """Put the results of reports/ into README.md, where its marks are."""
+    import_module("pipeline.report.frontpage").write_results(ROOT)
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a trained diffusion model as a folder that diffusers reads."""
     exchange = import_module("pipeline.plan.exchange")  # by name, as in `plan`
@@ -143,6 +148,7 @@ def main() -> None:
     comparer.add_argument("after", nargs="?", help="the same; the workspace if not given")
     comparer.add_argument("--all", action="store_true", help="show the cells that are the same as well")
     comparer.set_defaults(run=compare)
+    commands.add_parser("frontpage", help=frontpage.__doc__).set_defaults(run=frontpage)
     exporter = commands.add_parser("export", help=export.__doc__)
     exporter.add_argument("dataset")
     exporter.add_argument("arm")

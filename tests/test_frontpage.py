@@ -1,0 +1,38 @@
+"""The results on README.md are those of the committed report."""
+
+from pathlib import Path
+
+import pytest
+from problems import ROOT
+
+from pipeline.report.frontpage import put_results, write_results
+
+
+def test_the_front_page_shows_the_committed_report():
+    shown = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert put_results(ROOT) == shown, "run: python -m pipeline frontpage"
+
+
+def test_the_results_are_put_between_the_marks(tmp_path: Path):
+    (tmp_path / "reports").mkdir()
+    for name in ("table1", "table3"):
+        table = "| Arm | n |\n| --- | --: |\n| a | 2 |\n\n- the embedded default: **not the paper's scale**.\n- note.\n"
+        text = f"## {name}: what it is\n\nA caption | of it.\n\n### digits\n\n{table}"
+        (tmp_path / "reports" / f"{name}.md").write_text(text)
+    readme = tmp_path / "README.md"
+    marks = "<!-- results: python -m pipeline frontpage -->\nold\n<!-- end of results -->"
+    readme.write_text(f"before\n{marks}\nafter\n")
+    write_results(tmp_path)
+    text = readme.read_text()
+    assert text.startswith("before\n<!--")
+    assert text.endswith("<!-- end of results -->\nafter\n")
+    assert (
+        "**[table1: what it is](reports/table1.md)**\n\nOn digits:\n\n| Arm | n |\n| --- | --: |\n| a | 2 |\n" in text
+    )
+    assert text.count("The embedded default: **not the paper's scale**.") == 2
+    assert not {"old", "A caption | of it.", "- note."} & set(text.splitlines())
+    write_results(tmp_path)
+    assert readme.read_text() == text
+    readme.write_text("no marks")
+    with pytest.raises(ValueError, match=r"README\.md: the lines"):
+        write_results(tmp_path)
