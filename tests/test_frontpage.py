@@ -26,10 +26,8 @@ def test_the_results_are_put_between_the_marks(tmp_path: Path):
     text = readme.read_text()
     assert text.startswith("before\n<!--")
     assert text.endswith("<!-- end of results -->\nafter\n")
-    assert (
     assert "**[table1: what it is](reports/table1.md)**\n\nOn digits:\n\n" in text
     assert text.count("| Arm | n |\n| --- | --: |\n| a | 2 |\n") == 2
-    )
     assert text.count("The embedded default: **not the paper's scale**.") == 2
     assert not {"old", "A caption | of it.", "- note."} & set(text.splitlines())
     write_results(tmp_path)
