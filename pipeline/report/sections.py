@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from pipeline.report.awareness import name_blocks
 from pipeline.report.charts import Chart, draw_awareness, draw_sites, draw_snapshots, draw_sweep
 from pipeline.report.claims import judge_records
@@ -193,14 +195,16 @@ def _missing(sources: _Sources) -> Iterator[Section]:
         yield Section("missing", "What is missing", text="\n".join(lines))
 
 
-def _find_samples(sources: _Sources) -> Iterator[Sample]:
-    """The sample grids that there are."""
+def _find_samples(sources: _Sources, kind: str) -> Iterator[Sample]:
+    """The pictures of a kind that there are; `levels` is a text in those that have some."""
     for run in sources.runs:
-        path = sources.root / "reports/previews/ddpm" / run.dataset / run.arm / f"{run.seed}.png"
+        path = sources.root / "reports" / kind / "ddpm" / run.dataset / run.arm / f"{run.seed}.png"
         if run.study == "ddpm" and path.is_file():
             embedded = sources.project.data.datasets[run.dataset].scale == "embedded"
             note = ", not the paper's scale" if embedded else ""
-            yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note)
+            with Image.open(path) as picture:
+                levels = picture.info.get("levels", "")
+            yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note, levels)
 
 
 def gather(root: Path, project: Project) -> Contents:
@@ -227,5 +231,6 @@ def gather(root: Path, project: Project) -> Contents:
         for seed, record in found.items()
     }
     runs = [(run, records.get((run.study, run.dataset, run.arm, run.seed))) for run in sources.runs]
-    samples = list(_find_samples(sources))
-    return Contents(project.claims, judge_records(root, project), sections, samples, runs, sources.books)
+    samples, trajectories = (list(_find_samples(sources, kind)) for kind in ("previews", "trajectories"))
+    verdicts = judge_records(root, project)
+    return Contents(project.claims, verdicts, sections, samples, runs, sources.books, trajectories)

@@ -66,6 +66,8 @@ class Sample:
     seed: int
     png: bytes
     note: str
+    levels: str = ""
+    """Of a trajectory's columns; empty where the training failed."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Contents:
     runs: Sequence[tuple[Run, Record | Failure | None]]
     books: Books
     """What made them."""
+    trajectories: Sequence[Sample] = ()
 
 
 class _Renderer(RendererHTML):
@@ -195,6 +198,7 @@ def render_webpage(contents: Contents) -> str:
         sections=contents.sections,
         drawings=drawings,
         samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
+        trajectories=[{"image": _embed(one.png, "image/png"), "of": one} for one in contents.trajectories],
         pictures={
             drawing.id: _embed(drawing.static.encode(), "image/svg+xml")
             for section in contents.sections
