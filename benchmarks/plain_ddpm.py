@@ -26,7 +26,7 @@ from pipeline.diffusion.sample import sample_images
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.networks.diffusers_config import write_config
 from pipeline.networks.diffusers_weights import to_diffusers
-from pipeline.plan.cost import count_flops
+from pipeline.networks.flops import count_flops
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
 from pipeline.training.ddpm import DdpmTrainer

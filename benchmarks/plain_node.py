@@ -14,9 +14,9 @@ import torchdiffeq
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.networks.flops import count_flops
 from pipeline.networks.node import NodeClassifier, OdeFunction
 from pipeline.ode.solve import backpropagate
-from pipeline.plan.cost import count_flops
 from pipeline.schema.node import NodeNetwork
 
 

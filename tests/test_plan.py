@@ -15,9 +15,10 @@ from problems import ROOT, node_network
 from workspace import Workspace, commit_all, make_reduced
 
 from pipeline.data.arrays import Split
+from pipeline.networks.flops import count_flops
 from pipeline.networks.node import ode_size
 from pipeline.plan import cost as pricing
-from pipeline.plan.cost import Bench, Cost, cost_sampling, count_flops
+from pipeline.plan.cost import Bench, Cost, cost_sampling
 from pipeline.plan.fate import Fate, find_fates
 from pipeline.plan.forecast import Forecast, Priced, count_images, price_rows
 from pipeline.plan.rows import list_outputs, make_rows

@@ -9,10 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.module_tracker import ModuleTracker
 
 from pipeline.data.arrays import Split
+from pipeline.networks.flops import count_flops
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import Dataset
 from pipeline.schema.ddpm import DdpmRun, Sampling
@@ -47,25 +46,6 @@ class Cost:
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.flops + other.flops, self.seconds + other.seconds, self.scaled or other.scaled)
-
-
-class _NoTracker(ModuleTracker):
-    """Counts for the whole, not by module: hooks on modules fail within the gradients of a solve."""
-
-    def __enter__(self) -> "_NoTracker":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def count_flops(work: Callable[[], object]) -> int:
-    """FLOPs of a call, forward and backward, also within autograd functions."""
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = _NoTracker()
-    with counter:
-        work()
-    return counter.get_total_flops()
 
 
 @dataclass(frozen=True)

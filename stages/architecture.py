@@ -1,0 +1,35 @@
+"""architecture: networks of params.yaml, and a site under each remedy -> records/architecture.json. Trains nothing."""
+
+from pathlib import Path
+
+from pipeline.process import run_stage, tune_process
+from pipeline.schema.architecture import PATH, Architecture
+from pipeline.schema.data import load_data_spec
+from pipeline.schema.ddpm import load_ddpm_spec
+from pipeline.schema.document import write_document
+from pipeline.schema.node import load_node_spec
+from pipeline.schema.panel import load_panel
+
+ROOT = Path()
+
+
+def main() -> None:
+    data, node, ddpm = load_data_spec(ROOT).datasets, load_node_spec(ROOT), load_ddpm_spec(ROOT)
+    panel = load_panel(ROOT, list(data))
+    tune_process(threads=1)  # whatever the machine: another number would change the last digits
+
+    from pipeline.networks.architecture import measure_ddpm_study, measure_node_study
+
+    of_node = [
+        measure_node_study(node, name, data[name].channels, data[name].classes, panel.datasets[name].node.arms)
+        for name in panel.active("node")
+    ]
+    of_ddpm = [
+        measure_ddpm_study(ddpm, name, data[name].channels, panel.datasets[name].ddpm.arms)
+        for name in panel.active("ddpm")
+    ]
+    write_document(ROOT / PATH, Architecture(networks=[*of_node, *of_ddpm]))
+
+
+if __name__ == "__main__":
+    run_stage(main)
