@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from panels import ddpm_record, failure, make_panel, node_record
+from trainings import ddpm_run, node_run
 
 from pipeline.metrics.arm_metrics import summarise_arm
 from pipeline.process import hash_output
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
 from pipeline.report.curves import draw_curves, find_points, thin
+from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
+from pipeline.schema.architecture import Part
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES, Point, curve_path, list_points, read_curve, show_live, write_curve
 from pipeline.schema.ledger import Entry, enter, ledger_path, read_ledger, write_ledger
@@ -155,9 +158,15 @@ def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
         ("node", "digits", "baseline", 1): [make_entry(seed=1, seconds=90.0, device="H200")],
         ("node", "digits", "groups=1", 0): [make_entry("groups=1")],
     }
-    text = render_costs("node", panel, books)
-    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:4]] == ["`baseline`", "H200, cpu &lt;b&gt;", "1"]
-    assert [cell.strip() for cell in text.splitlines()[3].split("|")[1:4]] == ["`groups=1`", "—", "—"]
+    flops: Flops = {("node", "digits", "baseline", seed, "train"): 1e12 + seed * 1e12 for seed in (0, 1)}
+    text = render_costs("node", panel, books, flops)
+    assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:5]] == [
+        "`baseline`",
+        "H200, cpu &lt;b&gt;",
+        "1.5",
+        "1",
+    ]
+    assert [cell.strip() for cell in text.splitlines()[3].split("|")[1:5]] == ["`groups=1`", "—", "—", "—"]
     assert find_mixtures(books) == ["**Mixed:** node, digits: device H200, cpu &lt;b&gt;"]
     assert "| H200 " in render_places(books)
     assert find_mixtures({key: found for key, found in books.items() if key[3] == 0}) == []
@@ -166,3 +175,33 @@ def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
 @pytest.mark.parametrize(("seconds", "shown"), [(3.0, "0.05"), (90, "1.5"), (60 * 12.4, "12"), (60 * 1234, "1234")])
 def test_minutes_have_two_digits_or_more(seconds: float, shown: str):
     assert show_minutes(seconds) == shown
+
+
+# ---- FLOPs -----------------------------------------------------------------------------------------------------------
+
+
+def make_part(name: str, flops: int, call: int = 0) -> Part:
+    return Part.model_validate({"name": name, "params": 1, "flops_image": flops, "flops_call": call})
+
+
+@pytest.mark.parametrize(
+    ("gradient", "flops"),
+    [
+        ("direct", 3 * 2 * (100 + 10) * 40 + 3 * (20 + 26) * (7 * 40 + 2 * 3)),
+        ("adjoint", 3 * 2 * (100 + 10) * 40 + (20 + 26 + 3 * (32 + 38)) * (7 * 40 + 2 * 3)),
+    ],
+)
+def test_the_flops_of_a_node_training_by_hand(gradient: str, flops: int):
+    """Two epochs of 40 images in three batches, the last of 8: stem and head once, the ODE function NFE times."""
+    run = node_run(epochs=2, batch_size=16)
+    run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": gradient})})
+    parts = [make_part("stem", 100), make_part("field", 7, call=2), make_part("head", 10)]
+    assert count_node(run, parts, 40, [20.0, 26.0], [32.0, 38.0]) == flops
+    assert count_node(run, [parts[0], parts[2]], 40, [], []) == 3 * 2 * 110 * 40  # without an ODE block
+
+
+def test_the_flops_of_a_diffusion_model_by_hand():
+    unet = [make_part("unet", 1000)]
+    assert count_ddpm(ddpm_run(steps=5, batch_size=8), unet) == 3 * 5 * 8 * 1000
+    record = ddpm_record(1.0, 2.0, protocol={"images": 500, "sampling_steps": 50})  # two sets, one earlier snapshot
+    assert count_sampling(unet, record, 250) == 3 * 500 * 50 * 1000

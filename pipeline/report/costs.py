@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from pipeline.report.flops import Flops
 from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.panel import Panel
 from pipeline.schema.ledger import STEPS, Entry, ledger_path, read_ledger
@@ -38,17 +39,26 @@ def _average(entries: Sequence[Entry]) -> str:
     return show_minutes(fmean(known)) if known else _UNKNOWN
 
 
-def render_costs(study: str, panel: Panel, books: Books) -> str:
-    """Minutes of each arm, a column a step, as a Markdown table."""
+def _show_flops(values: Sequence[float]) -> str:
+    """TFLOP, to three digits."""
+    return f"{fmean(values) / 1e12:.3g}" if values else _UNKNOWN
+
+
+def render_costs(study: str, panel: Panel, books: Books, flops: Flops) -> str:
+    """TFLOP and minutes of each arm, means over seeds, a column a step, as a Markdown table."""
     steps = STEPS[study]
+    counted = [step for step in steps if step != "evaluate"]
     rows = []
     for arm in panel.arms:
+        keys = [(study, panel.dataset, arm, seed) for seed in panel.seeds]
+        work = [_show_flops([flops[*key, step] for key in keys if (*key, step) in flops]) for step in counted]
         entries = [entry for seed in panel.seeds for entry in books.get((study, panel.dataset, arm, seed), ())]
         found = {step: [entry for entry in entries if entry.step == step] for step in steps}
         devices = sorted({entry.device for entry in entries if entry.device is not None})
         minutes = [_average(found[step]) for step in steps]
-        rows.append([f"`{arm}`", ", ".join(map(escape_cell, devices)) or _UNKNOWN, *minutes])
-    return align_table(["Arm", "Device", *(f"{step}, minutes" for step in steps)], rows)
+        rows.append([f"`{arm}`", ", ".join(map(escape_cell, devices)) or _UNKNOWN, *work, *minutes])
+    units = [*(f"{step}, TFLOP" for step in counted), *(f"{step}, minutes" for step in steps)]
+    return align_table(["Arm", "Device", *units], rows)
 
 
 def render_places(books: Books) -> str:

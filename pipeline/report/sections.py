@@ -12,6 +12,7 @@ from pipeline.report.claims import judge_records
 from pipeline.report.costs import Books, find_mixtures, read_books, render_costs, render_places
 from pipeline.report.curves import draw_curves
 from pipeline.report.curves import find_points as find_curve
+from pipeline.report.flops import Flops, count_runs
 from pipeline.report.panel import Panel, list_missing, read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.sweeps import find_points
@@ -21,7 +22,7 @@ from pipeline.schema.curve import CURVES
 from pipeline.schema.ddpm import resolve_ddpm_run
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project, Run
-from pipeline.schema.record import NodeRecord
+from pipeline.schema.record import Failure, NodeRecord, Record
 
 PAPERS_ORDER = ("table1", "table2", "table3", "table4", "figure6", "figure7")
 REST = ("node_arms", "ddpm_arms", "ddpm_scores")
@@ -35,8 +36,9 @@ class _Sources:
     project: Project
     panels: Mapping[StudyName, Sequence[Panel]]
     """Of each study, one a dataset."""
-    runs: Sequence[Run]
+    runs: Sequence[tuple[Run, Record | Failure | None]]
     books: Books
+    flops: Flops
 
 
 def _read_sources(root: Path, project: Project) -> _Sources:
@@ -44,8 +46,16 @@ def _read_sources(root: Path, project: Project) -> _Sources:
         study: [read_panel(root, project, study, dataset) for dataset in project.panel.active(study)]
         for study in STUDIES
     }
-    runs = project.runs()
-    return _Sources(root, project, panels, runs, read_books(root, runs))
+    records = {
+        (study, panel.dataset, arm, seed): record
+        for study, found in panels.items()
+        for panel in found
+        for arm, of_arm in panel.records.items()
+        for seed, record in of_arm.items()
+    }
+    runs = [(run, records.get((run.study, run.dataset, run.arm, run.seed))) for run in project.runs()]
+    books = read_books(root, [run for run, _ in runs])
+    return _Sources(root, project, panels, runs, books, count_runs(root, project, runs))
 
 
 def _draw(name: str, title: str, chart: Chart | None, still: Chart | None = None) -> Iterator[Drawing]:
@@ -159,12 +169,19 @@ def _nfe(sources: _Sources) -> Section:
 def _costs(sources: _Sources) -> Section:
     """Minutes and places."""
     parts = [
-        "Wall time of one run, mean over the seeds, other work on the machine included. An output that came from "
-        "DVC's cache and was never made here has none (—)."
+        "Of one run, means over the seeds. TFLOP: 10¹² additions and multiplications of convolutions, matrix products "
+        "and attention, counted on the networks as built and taken as often as they ran; a backward pass as two forward "
+        "passes; a NODE's passes over the test split left out. Minutes: wall time, other work on the machine included. "
+        "An output that came from DVC's cache and was never made here has none (—)."
     ]
     for study in STUDIES:
         for panel in sources.panels[study]:
-            parts += ["", f"### {study.upper()}, {panel.title}", "", render_costs(study, panel, sources.books)]
+            parts += [
+                "",
+                f"### {study.upper()}, {panel.title}",
+                "",
+                render_costs(study, panel, sources.books, sources.flops),
+            ]
     return Section("costs", "Cost of each run", "\n".join(parts))
 
 
@@ -197,7 +214,7 @@ def _missing(sources: _Sources) -> Iterator[Section]:
 
 def _find_samples(sources: _Sources, kind: str) -> Iterator[Sample]:
     """The pictures of a kind that there are; `levels` is a text in those that have some."""
-    for run in sources.runs:
+    for run, _ in sources.runs:
         path = sources.root / "reports" / kind / "ddpm" / run.dataset / run.arm / f"{run.seed}.png"
         if run.study == "ddpm" and path.is_file():
             embedded = sources.project.data.datasets[run.dataset].scale == "embedded"
@@ -223,14 +240,6 @@ def gather(root: Path, project: Project) -> Contents:
         _costs(sources),
         _provenance(sources),
     ]
-    records = {
-        (study, panel.dataset, arm, seed): record
-        for study, panels in sources.panels.items()
-        for panel in panels
-        for arm, found in panel.records.items()
-        for seed, record in found.items()
-    }
-    runs = [(run, records.get((run.study, run.dataset, run.arm, run.seed))) for run in sources.runs]
     samples, trajectories = (list(_find_samples(sources, kind)) for kind in ("previews", "trajectories"))
     verdicts = judge_records(root, project)
-    return Contents(project.claims, verdicts, sections, samples, runs, sources.books, trajectories)
+    return Contents(project.claims, verdicts, sections, samples, sources.runs, sources.books, trajectories)
