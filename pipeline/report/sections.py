@@ -171,17 +171,13 @@ def _costs(sources: _Sources) -> Section:
     parts = [
         "Of one run, means over the seeds. TFLOP: 10¹² additions and multiplications of convolutions, matrix products "
         "and attention, counted on the networks as built and taken as often as they ran; a backward pass as two "
-        "forward passes; a NODE's passes over the test split left out. Minutes: wall time, other work on the machine included. "
-        "An output that came from DVC's cache and was never made here has none (—)."
+        "forward passes; a NODE's passes over the test split left out. Minutes: wall time, other work on the machine "
+        "included. An output that came from DVC's cache and was never made here has none (—)."
     ]
     for study in STUDIES:
         for panel in sources.panels[study]:
-            parts += [
-                "",
-                f"### {study.upper()}, {panel.title}",
-                "",
-                render_costs(study, panel, sources.books, sources.flops),
-            ]
+            costs = render_costs(study, panel, sources.books, sources.flops)
+            parts += ["", f"### {study.upper()}, {panel.title}", "", costs]
     return Section("costs", "Cost of each run", "\n".join(parts))
 
 
