@@ -153,10 +153,8 @@ def test_trajectories_say_what_their_rows_and_columns_are(tmp_path: Path):
         "From noise to image: digits, arm position=mlp, seed 0; columns: levels 987, image; "
         "rows: each image as it is, then as foreseen",
     ]
-    assert (
-        shown[1]["src"]
-        == f"data:image/png;base64,{base64.b64encode((pictures / 'position=mlp' / '0.png').read_bytes()).decode()}"
-    )
+    png = (pictures / "position=mlp" / "0.png").read_bytes()
+    assert shown[1]["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
     text = " ".join(page.text.split())
     assert "digits, position=mlp, seed 0, not the paper's scale; columns: levels 987, image" in text
     assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")

@@ -115,7 +115,8 @@ class DdpmSampler:
 def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
     """This worker's images of every set, as files of its checkpoint; the leader's have the trajectory too.
 
-    The trajectory is that of the first batch of the last weights, and seen in passing: no network runs for it.
+    The trajectory is of the last weights, and seen in passing: no network runs for it. A first batch that is smaller
+    than the images wanted gives fewer.
     """
     size, own = sampler.sampling.batch_size, worker.share(sampler.sampling.images)
     finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
