@@ -1,4 +1,4 @@
-"""sample DATASET ARM SEED: averaged weights -> samples/ddpm/DATASET/ARM/SEED/ and a preview grid.
+"""sample DATASET ARM SEED: averaged weights -> samples/ddpm/DATASET/ARM/SEED/, a preview grid, a trajectory.
 
 With several GPUs it starts itself once for each.
 """
@@ -28,7 +28,7 @@ def main() -> None:
 
     from pipeline.data.arrays import read_arrays
     from pipeline.data.download import hash_file
-    from pipeline.data.preview import write_empty_preview, write_preview
+    from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.outputs import read_run
     from pipeline.training.sample import sample_ddpm
@@ -36,11 +36,13 @@ def main() -> None:
 
     device = choose_device(compute)
     name = f"ddpm/{wanted.dataset}/{wanted.arm}/{wanted.seed}"
-    folder, out, preview = ROOT / "runs" / name, ROOT / "samples" / name, ROOT / "reports" / "previews" / f"{name}.png"
+    folder, out = ROOT / "runs" / name, ROOT / "samples" / name
+    preview, trajectory = (ROOT / "reports" / kind / f"{name}.png" for kind in ("previews", "trajectories"))
     if (folder / "failure.json").is_file():
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "failure.json", out / "failure.json")
         write_empty_preview(preview)
+        write_empty_preview(trajectory)
         return
     run, _ = read_run(folder / "run.json", DdpmRun)
     with Workers("stages.sample", resources, device) as worker:
@@ -53,6 +55,7 @@ def main() -> None:
         sample_ddpm(run, folder, sampling, compute, device, out, checkpoints, worker)
     if worker.leads:
         write_preview(preview, read_arrays(out / "set-0.safetensors")["images"])
+        write_trajectory(trajectory, read_arrays(out / "trajectory.safetensors"))
         write_provenance(f"sample/{name}", compute, device=device, workers=worker.count)
 
 

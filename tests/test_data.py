@@ -27,7 +27,7 @@ from pipeline.data.batches import (
 )
 from pipeline.data.download import download_file
 from pipeline.data.fetch import fetch_dataset, fetch_digits, resize_images
-from pipeline.data.preview import write_preview
+from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
 from pipeline.schema.data import CifarSource, DigitsSource, load_data_spec
 
 
@@ -281,3 +281,25 @@ def test_a_preview_shows_the_images_in_their_order(tmp_path: Path, channels: int
     assert picture.shape[:2] == (18, 28)
     assert (picture[12, 14] == 200).all()  # second row, second column
     assert (picture[2, 14] == 0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_of_trajectories_has_a_column_a_moment_and_two_rows_an_image(tmp_path: Path, channels: int):
+    from PIL import Image
+
+    x = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1, 1) + np.zeros((1, 1, channels, 8, 8), np.uint8)
+    levels = np.array([999, 40, -1])
+    write_trajectory(tmp_path / "t.png", {"x": x, "foreseen": x + 100, "levels": levels}, side=16)
+    with Image.open(tmp_path / "t.png") as opened:
+        assert opened.info["levels"] == "999, 40, image"
+        picture = np.asarray(opened).reshape(2 * (16 + 2 + 16) + 8, 3 * 16 + 2 * 2, channels)
+    for image, row in ((0, 0), (1, 42)):
+        for moment, column in ((0, 0), (1, 18), (2, 36)):
+            value = 2 * moment + image
+            assert (picture[row : row + 16, column : column + 16] == value).all()
+            assert (picture[row + 18 : row + 34, column : column + 16] == 100 + value).all()
+    assert (picture[34:42] == 255).all()
+    assert (picture[:, 16:18] == 255).all()
+    write_empty_preview(tmp_path / "empty.png")
+    with Image.open(tmp_path / "empty.png") as opened:
+        assert "levels" not in opened.info

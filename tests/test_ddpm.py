@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from problems import ROOT
 from safetensors.torch import load_file
 from torch import nn
 from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, stripes
 from workspace import make_reduced
 
-from pipeline.data.arrays import Split, read_arrays
+from pipeline.data.arrays import Split, read_arrays, write_arrays
 from pipeline.data.fetch import fetch_dataset
+from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.sample import quantise_images
 from pipeline.networks.level_awareness import measure_level_awareness
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
@@ -29,7 +32,7 @@ from pipeline.training.ddpm import DdpmTrainer, train_ddpm
 from pipeline.training.ema import ExponentialMovingAverage
 from pipeline.training.outputs import read_run
 from pipeline.training.sample import DdpmSampler, sample_ddpm
-from pipeline.training.seeding import seed_global
+from pipeline.training.seeding import derive_seed, seed_global
 from pipeline.training.workers import Worker
 
 
@@ -193,7 +196,10 @@ def test_sample_sets_are_disjoint_and_a_snapshot_has_the_first_sets_noise(tmp_pa
     train(ddpm_run(), tmp_path / "run")
     sample(tmp_path / "run", tmp_path / "out", sampling())
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"set-0.safetensors", "set-1.safetensors", "snapshot-0000002.safetensors", "samples.json"}
+    assert names == {
+        "set-0.safetensors", "set-1.safetensors", "snapshot-0000002.safetensors", "samples.json",
+        "trajectory.safetensors",
+    }  # fmt: skip
     sets = [read_arrays(tmp_path / "out" / f"set-{index}.safetensors")["images"] for index in (0, 1)]
     assert all(images.shape == (5, 1, 8, 8) and images.dtype == np.uint8 for images in sets)
     both = np.concatenate(sets).reshape(10, -1)
@@ -222,6 +228,52 @@ def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
     ):  # sums in another order: a value on the border between two grey levels may cross it
         assert (other - together).abs().max() <= 1
         assert (other != together).float().mean() < 1e-2
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_trajectory_is_that_of_the_first_images_of_the_first_set(channels_last: bool, tmp_path: Path):
+    train(ddpm_run(channels_last=channels_last), tmp_path / "run")
+    for batch_size, images in ((3, 3), (5, 4)):  # a batch of three has no fourth image
+        sample(tmp_path / "run", tmp_path / "out", sampling(steps=20, batch_size=batch_size))
+        found = read_arrays(tmp_path / "out" / "trajectory.safetensors")
+        assert found["levels"].tolist() == [999, 894, 789, 631, 526, 421, 315, 158, 53, -1]
+        assert found["x"].shape == found["foreseen"].shape == (10, images, 1, 8, 8)
+        first = read_arrays(tmp_path / "out" / "set-0.safetensors")["images"][:images]
+        for name in ("x", "foreseen"):
+            assert found[name].dtype == np.uint8
+            assert np.array_equal(found[name][-1], first)
+        noise = draw_noise(derive_seed(0, "sampling"), torch.arange(images), 0, (1, 8, 8))
+        assert np.array_equal(found["x"][0], quantise_images(noise, "truncate").numpy())
+        assert not np.array_equal(found["foreseen"][0], found["x"][0])
+
+
+def test_models_have_trajectories_from_the_same_noise(tmp_path: Path):
+    starts = []
+    for name, run in (("a", ddpm_run()), ("b", ddpm_run(fields={"position": "none"})), ("c", ddpm_run(1))):
+        train(run, tmp_path / name)
+        sample(tmp_path / name, tmp_path / f"{name}.samples", sampling())
+        starts.append(read_arrays(tmp_path / f"{name}.samples" / "trajectory.safetensors")["x"][0])
+    assert np.array_equal(starts[0], starts[1])
+    assert not np.array_equal(starts[0], starts[2])  # of another seed
+
+
+def test_more_gpus_than_images_are_refused(tmp_path: Path):
+    train(ddpm_run(), tmp_path / "run")
+    run, _ = read_run(tmp_path / "run" / "run.json", DdpmRun)
+    with pytest.raises(ValueError, match=r"sampling\.images = 5: 6 GPUs cannot share them"):
+        sample_ddpm(run, tmp_path / "run", sampling(), COMPUTE, "cpu", tmp_path / "out", [], Worker(0, 6))
+
+
+def test_a_failed_training_has_empty_pictures(tmp_path: Path):
+    work = make_reduced(tmp_path / "project")
+    folder = work.root / "runs/ddpm/digits/baseline/0"
+    folder.mkdir(parents=True)
+    (folder / "failure.json").write_text('{"epoch": 1, "step": 4, "reason": "diverged"}')
+    work.run("python", "-m", "stages.sample", "digits", "baseline", "0")
+    assert [path.name for path in (work.root / "samples/ddpm/digits/baseline/0").iterdir()] == ["failure.json"]
+    for kind in ("previews", "trajectories"):
+        with Image.open(work.root / "reports" / kind / "ddpm/digits/baseline/0.png") as picture:
+            assert (picture.size, picture.getextrema()) == ((40, 40), (128, 128))
 
 
 def test_a_diverged_training_is_recorded(tmp_path: Path):
@@ -318,11 +370,11 @@ def test_a_killed_sampling_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     for kill in (1, 1, 3):  # batches until the end, in three attempts
         left = [kill]
 
-        def killed(self: DdpmSampler, numbers: torch.Tensor, on_step: object, left: list[int] = left):
+        def killed(self: DdpmSampler, *arguments: object, left: list[int] = left):
             left[0] -= 1
             if left[0] < 0:
                 raise KilledError
-            return draw(self, numbers, on_step)
+            return draw(self, *arguments)
 
         monkeypatch.setattr(DdpmSampler, "sample", killed)
         with pytest.raises(KilledError):
@@ -330,6 +382,25 @@ def test_a_killed_sampling_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
     left[0] = 99
     sample(tmp_path / "run", tmp_path / "broken", sampling())
     assert left[0] == 99 - 1  # 2 + 2 + 2 batches, five of them done before
+    assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
+
+
+def test_a_sampling_killed_at_its_trajectory_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Half of the file is written, and the state is that of the batch before."""
+    train(ddpm_run(), tmp_path / "run")
+    sample(tmp_path / "run", tmp_path / "unbroken", sampling())
+
+    def killed(path: Path, arrays: dict) -> None:
+        if path.name == "trajectory.safetensors":
+            path.write_bytes(b"half")
+            raise KilledError
+        write_arrays(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.training.sample.write_arrays", killed)
+        with pytest.raises(KilledError):
+            sample(tmp_path / "run", tmp_path / "broken", sampling())
+    sample(tmp_path / "run", tmp_path / "broken", sampling())
     assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
 
 
@@ -384,7 +455,8 @@ def test_two_workers_train_and_sample_what_one_does(tmp_path: Path):
             work.run(*launch, "-m", stage, "digits", "position=mlp", "0", OMP_NUM_THREADS="1")
         history = [line.split("\t")[1] for line in (out / "history.tsv").read_text().splitlines()[1:]]
         weights = load_file(out / "last.safetensors")
-        images = {path.name: read_arrays(path)["images"] for path in sorted(samples.glob("*.safetensors"))}
+        images = {path.name: read_arrays(path)["images"] for path in sorted(samples.glob("s*.safetensors"))}
+        assert np.array_equal(read_arrays(samples / "trajectory.safetensors")["x"][-1], images["set-0.safetensors"][:4])
         results[count] = ([float(value) for value in history], weights, images, digest(out).keys())
     (trace, weights, images, files), (trace_of_two, weights_of_two, images_of_two, files_of_two) = (
         results[1],

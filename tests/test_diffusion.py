@@ -6,8 +6,16 @@ from problems import gaussian_denoiser
 
 from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.noise import draw_noise, philox
-from pipeline.diffusion.sample import choose_levels, label_level, predict_next, quantise_images, sample_images
+from pipeline.diffusion.sample import (
+    choose_levels,
+    foresee_image,
+    label_level,
+    predict_next,
+    quantise_images,
+    sample_images,
+)
 from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.diffusion.trajectory import Trajectory, choose_moments
 from pipeline.schema.ddpm import Diffusion, Sampling
 
 SCHEDULE = make_schedule(Diffusion(levels=1000, beta_min=0.1, beta_max=20.0))
@@ -96,9 +104,15 @@ def test_ddim_draws_once_and_ancestral_sampling_in_every_step_but_the_last():
             drawn.append(index)
             return torch.full((2, 1, 1, 1), 0.5)
 
-        sample_images(denoiser, SCHEDULE, choose(sampler=sampler, steps=4), draw, lambda steps=steps: steps.append(1))
+        sample_images(
+            denoiser,
+            SCHEDULE,
+            choose(sampler=sampler, steps=4),
+            draw,
+            lambda step, x, noise, steps=steps: steps.append(step),
+        )
         assert drawn == expected
-        assert len(steps) == 4
+        assert steps == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
@@ -173,6 +187,66 @@ def test_an_ancestral_step_is_diffusers_ddpm_scheduler(level, variance, clip):
     torch.testing.assert_close(
         mean + spread * noise if level else mean, theirs, rtol=0, atol=5e-4 if level < 2 else 2e-5
     )
+
+
+# ---- Trajectories ------------------------------------------------------------------------------------------
+
+
+def test_moments_are_from_the_noise_to_the_image_and_evenly_spaced():
+    assert choose_moments(1000) == [0, 111, 222, 333, 444, 556, 667, 778, 889, 1000]
+    assert choose_moments(9) == list(range(10))
+    assert choose_moments(3) == [0, 1, 2, 3]
+    assert choose_moments(1) == [0, 1]
+
+
+@pytest.mark.parametrize("level", [999, 600, 100, 0])
+def test_the_image_foreseen_is_the_posterior_mean(level):
+    """For data from N(mean, variance): E[y | x] = mean + a variance (x - a mean) / (a^2 variance + s^2)."""
+    mean, variance = 0.3, 0.25
+    denoiser = gaussian_denoiser(SCHEDULE.alphas_bar, mean, variance, integer_level)
+    alpha_bar = SCHEDULE.alphas_bar[level].item()
+    x = torch.linspace(-3, 3, 24, dtype=torch.float64).view(2, 3, 2, 2)
+    expected = mean + alpha_bar**0.5 * variance * (x - alpha_bar**0.5 * mean) / (alpha_bar * variance + 1 - alpha_bar)
+    noise = denoiser(x, torch.tensor([float(level)]))
+    torch.testing.assert_close(foresee_image(x, noise, alpha_bar), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim"])
+@pytest.mark.parametrize("steps", [40, 1])
+def test_a_trajectory_leads_from_the_noise_to_the_images_and_foresees_posterior_means(steps, sampler, clip):
+    plan = choose(sampler=sampler, steps=steps, clip=clip, quantisation="round")
+    mean, variance = 0.1, 0.04
+    denoiser = gaussian_denoiser(SCHEDULE.alphas_bar, mean, variance, integer_level)
+    trajectory, seen = Trajectory(SCHEDULE, plan), []
+
+    def watch(step, x, noise):
+        seen.append(x)
+        trajectory.watch(step, x, noise)
+
+    def draw():
+        return draw_from(torch.Generator().manual_seed(0), (9, 3, 5, 7))
+
+    images = sample_images(denoiser, SCHEDULE, plan, draw(), watch)
+    assert torch.equal(images, sample_images(denoiser, SCHEDULE, plan, draw()))  # it only looks
+    trajectory.finish(images)
+    kept = trajectory.stack()
+    moments = choose_moments(steps)
+    assert kept["levels"].tolist() == [choose_levels(1000, steps)[moment] for moment in moments[:-1]] + [-1]
+    assert kept["x"].shape == kept["foreseen"].shape == (len(moments), 4, 3, 5, 7)
+    assert torch.equal(kept["x"][0], quantise_images(draw()(0)[:4], "round"))
+    for name in ("x", "foreseen"):
+        assert torch.equal(kept[name][-1], quantise_images(images[:4], "round"))
+    for index, (moment, level) in enumerate(zip(moments[:-1], kept["levels"].tolist(), strict=False)):
+        x, a = seen[moment][:4].double(), SCHEDULE.alphas_bar[level].sqrt()
+        assert torch.equal(kept["x"][index], quantise_images(x, "round"))
+        expected = mean + a * variance * (x - a * mean) / (a**2 * variance + 1 - a**2)
+        apart = (quantise_images(expected, "round").int() - kept["foreseen"][index].int()).abs()
+        assert apart.max() <= 1  # float32 on the border between two grey levels
+        assert (apart > 0).double().mean() < 0.02
+
+
+# ---- Noise, loss, grey levels ------------------------------------------------------------------------------
 
 
 def test_philox_gives_the_published_words():

@@ -1,10 +1,17 @@
-"""A grid of images as one picture."""
+"""Grids of images as one picture."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+_SIDE = 40
+"""Pixels an image, about."""
+_GAP, _WIDE_GAP = 2, 8
 
 
 def write_empty_preview(path: Path) -> None:
@@ -13,16 +20,43 @@ def write_empty_preview(path: Path) -> None:
     Image.new("L", (40, 40), 128).save(path)
 
 
-def write_preview(path: Path, images: NDArray[np.uint8], columns: int = 20, rows: int = 5, side: int = 40) -> None:
-    """Write the first columns x rows images [N, C, H, W] as a PNG, each about `side` pixels wide, a gap between."""
-    shown = images[: columns * rows]
+def _arrange(images: NDArray[np.uint8], columns: int, rows: int, side: int) -> NDArray[np.uint8]:
+    """A grid [H, W, C] of images [N, C, H, W], white where there are none."""
     scale = max(1, side // images.shape[2])
-    shown = shown.repeat(scale, axis=2).repeat(scale, axis=3)
-    _, channels, height, width = shown.shape
-    gap = 2
-    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
-    for index, image in enumerate(shown):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    _, channels, height, width = images.shape
+    canvas = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + _GAP), (index % columns) * (width + _GAP)
         canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def _write(path: Path, canvas: NDArray[np.uint8], **text: str) -> None:
+    """Write a canvas [H, W, C] as a PNG, with texts in it."""
+    info = PngInfo()
+    for name, value in text.items():
+        info.add_text(name, value)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas).save(path)
+    Image.fromarray(canvas.squeeze(2) if canvas.shape[2] == 1 else canvas).save(path, pnginfo=info)
+
+
+def write_preview(path: Path, images: NDArray[np.uint8], columns: int = 20, rows: int = 5, side: int = _SIDE) -> None:
+    """Write the first columns x rows images [N, C, H, W] as a PNG, each about `side` pixels wide, a gap between."""
+    _write(path, _arrange(images[: columns * rows], columns, rows, side))
+
+
+def write_trajectory(path: Path, trajectory: Mapping[str, NDArray[Any]], side: int = _SIDE) -> None:
+    """Write images on their way from noise as a PNG: a column a moment; two rows an image, x above the one foreseen.
+
+    The levels of the columns are in the picture's text `levels`.
+
+    Args:
+        trajectory: `x` and `foreseen` [moments, images, C, H, W] uint8; `levels` [moments], negative without noise.
+    """
+    levels = trajectory["levels"].tolist()
+    x, foreseen = (trajectory[name].swapaxes(0, 1) for name in ("x", "foreseen"))
+    pairs = [_arrange(np.concatenate(pair), len(levels), 2, side) for pair in zip(x, foreseen, strict=True)]
+    gap = np.full((_WIDE_GAP, *pairs[0].shape[1:]), 255, np.uint8)
+    canvas = np.concatenate([part for pair in pairs for part in (gap, pair)][1:])
+    _write(path, canvas, levels=", ".join("image" if level < 0 else str(level) for level in levels))

@@ -12,6 +12,8 @@ from pipeline.schema.ddpm import Sampling
 
 Draw = Callable[[int], Tensor]
 """Standard normal noise [B, C, H, W] by number: 0 is where sampling starts, k what is added after step k."""
+Watch = Callable[[int, Tensor, Tensor], object]
+"""Told before each step: how many were taken, x [B, C, H, W], and the noise that the network sees in it."""
 
 
 def choose_levels(levels: int, steps: int) -> list[int]:
@@ -47,6 +49,12 @@ def _spread(sampling: Sampling, alpha_bar: float, alpha_bar_next: float) -> floa
     return float(variance**0.5)
 
 
+def foresee_image(x: Tensor, noise: Tensor, alpha_bar: float) -> Tensor:
+    """The image of which x is a noisy version, if the noise in x is this one; not clipped."""
+    image: Tensor = (x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5
+    return image
+
+
 def predict_next(
     x: Tensor, noise: Tensor, alpha_bar: float, alpha_bar_next: float, sampling: Sampling
 ) -> tuple[Tensor, float]:
@@ -58,8 +66,7 @@ def predict_next(
     """
     of_image, of_x = _weigh(sampling.sampler, alpha_bar, alpha_bar_next)
     if sampling.clip:
-        image = ((x - (1 - alpha_bar) ** 0.5 * noise) / alpha_bar**0.5).clamp(-1, 1)
-        mean = of_image * image + of_x * x
+        mean = of_image * foresee_image(x, noise, alpha_bar).clamp(-1, 1) + of_x * x
     else:  # the same, rearranged: dividing by a small alpha_bar and multiplying by it again would lose digits
         ratio = of_image / alpha_bar**0.5
         mean = (of_x + ratio) * x - ratio * (1 - alpha_bar) ** 0.5 * noise
@@ -68,7 +75,7 @@ def predict_next(
 
 @torch.no_grad()
 def sample_images(
-    denoiser: Denoiser, schedule: Schedule, sampling: Sampling, draw: Draw, on_step: Callable[[], object] = lambda: None
+    denoiser: Denoiser, schedule: Schedule, sampling: Sampling, draw: Draw, watch: Watch = lambda *_: None
 ) -> Tensor:
     """Images [B, C, H, W], roughly in [-1, 1], from pure noise; `sampling.clip` clips what each step foresees.
 
@@ -77,7 +84,6 @@ def sample_images(
 
     Args:
         schedule: on the CPU.
-        on_step: called after every step.
     """
     x = draw(0)
     visited = choose_levels(schedule.levels, sampling.steps)
@@ -85,10 +91,10 @@ def sample_images(
     for index, level in enumerate(visited):
         label = torch.full((1,), label_level(level, schedule.levels, sampling.labels), device=x.device)
         noise = denoiser(x, label).float()
+        watch(index, x, noise)
         x, spread = predict_next(x, noise, alphas_bar[index], alphas_bar[index + 1], sampling)
         if spread > 0 and index < len(visited) - 1:
             x = x + spread * draw(index + 1)
-        on_step()
     return x
 
 

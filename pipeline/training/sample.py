@@ -1,5 +1,6 @@
 """Sampling from a trained diffusion model's averaged weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.data.arrays import read_arrays, write_arrays
 from pipeline.diffusion.noise import draw_noise
 from pipeline.diffusion.sample import quantise_images, sample_images
 from pipeline.diffusion.schedule import make_schedule
+from pipeline.diffusion.trajectory import Trajectory
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
@@ -84,20 +86,38 @@ class DdpmSampler:
         self.schedule = make_schedule(run.diffusion)
         self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
 
-    def sample(self, numbers: Tensor, on_step: "partial[object] | None" = None) -> Tensor:
-        """The images of these numbers, [B, C, H, W] uint8 on the CPU."""
+    def sample(
+        self, numbers: Tensor, on_step: Callable[[], object] = lambda: None, trajectory: Trajectory | None = None
+    ) -> Tensor:
+        """The images of these numbers, [B, C, H, W] uint8 on the CPU.
+
+        Args:
+            on_step: called in every step.
+            trajectory: keeps the first of them on their way.
+        """
         numbers = numbers.to(self.device)
 
         def draw(index: int) -> Tensor:
             return draw_noise(self.key, numbers, index, self.shape).contiguous(memory_format=self.layout)
 
+        def watch(step: int, x: Tensor, noise: Tensor) -> None:
+            on_step()
+            if trajectory is not None:
+                trajectory.watch(step, x, noise)
+
         with self.autocast:
-            x = sample_images(self.network, self.schedule, self.sampling, draw, on_step or (lambda: None))
+            x = sample_images(self.network, self.schedule, self.sampling, draw, watch)
+        if trajectory is not None:
+            trajectory.finish(x)
         return quantise_images(x, self.sampling.quantisation).contiguous().cpu()
 
 
 def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
-    """This worker's images of every set, as files of its checkpoint."""
+    """This worker's images of every set, as files of its checkpoint; the leader's have the trajectory too.
+
+    The trajectory is of the last weights, and seen in passing: no network runs for it. A first batch that is smaller
+    than the images wanted gives fewer.
+    """
     size, own = sampler.sampling.batch_size, worker.share(sampler.sampling.images)
     finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
     if (found := checkpoint.load()) is not None:
@@ -109,7 +129,12 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
             load_weights(sample_set.weights, sampler.network)
             while (start := own.start + sum(map(len, images))) < own.stop:
                 numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
-                images.append(sampler.sample(numbers, partial(bar.update)))
+                first = worker.leads and start == 0 and sample_set.file == "set-0.safetensors"
+                trajectory = Trajectory(sampler.schedule, sampler.sampling) if first else None
+                images.append(sampler.sample(numbers, partial(bar.update), trajectory))
+                if trajectory is not None:
+                    arrays = {name: value.numpy() for name, value in trajectory.stack().items()}
+                    write_arrays(checkpoint.files / "trajectory.safetensors", arrays)
                 if checkpoint.is_due():
                     checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
             write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
@@ -127,15 +152,20 @@ def sample_ddpm(
     checkpoints: list[Checkpoint],
     worker: Worker,
 ) -> None:
-    """Sample every set of a trained model to `out`, with samples.json; goes on where checkpoints have it.
+    """Sample every set of a trained model to `out`, with samples.json and the trajectory of the first images.
+
+    It goes on where checkpoints have it.
 
     Args:
         folder: what `train_ddpm` wrote.
         checkpoints: one for each worker, not yet entered.
 
     Raises:
-        ValueError: weights are damaged or of another network, or another process samples this run.
+        ValueError: weights are damaged or of another network, another process samples this run, or a set has fewer
+            images than there are workers.
     """
+    if sampling.images < worker.count:
+        raise ValueError(f"sampling.images = {sampling.images}: {worker.count} GPUs cannot share them; fewer can")
     sets = list_sets(folder, sampling)
     sampler = DdpmSampler(run, sampling, count_channels(folder), compute, device)
     own = checkpoints[worker.rank]
