@@ -27,7 +27,7 @@ def main() -> None:
     project = load_project(ROOT)
     sections = {name: (ROOT / "reports" / f"{name}.md").read_text(encoding="utf-8") for name in SECTIONS}
     previews = [
-        Preview(run.dataset, run.arm, run.seed, f"previews/ddpm/{run.dataset}/{run.arm}/{run.seed}.png")
+        Preview(run.dataset, run.arm, run.seed, f"ddpm/{run.dataset}/{run.arm}/{run.seed}.png")
         for run in project.runs()
         if run.study == "ddpm"
     ]

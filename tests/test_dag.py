@@ -39,7 +39,8 @@ def test_everything_is_there_after_one_command(work: Workspace):
     tables = [f"Table {number}" for number in (1, 2, 3, 4)]
     for title in ("The paper's claims", *tables, "Figure 6", "Figure 7", "Samples"):
         assert f"## {title}" in report
-    for picture in ("previews/ddpm/digits/position=mlp/0.png", "figure6.svg", "figure7.svg"):
+    samples = [f"{kind}/ddpm/digits/position=mlp/0.png" for kind in ("previews", "trajectories")]
+    for picture in (*samples, "figure6.svg", "figure7.svg"):
         assert (work.root / "reports" / picture).is_file()
     assert work.run("git", "status", "--porcelain").stdout == ""
 
@@ -220,7 +221,7 @@ def test_a_model_that_was_exported_and_imported_again_samples_the_same_images(wo
         "check"
     }
     folder = work.root / "samples" / "ddpm" / "digits"
-    for file in ("set-0.safetensors", "set-1.safetensors"):
+    for file in ("set-0.safetensors", "set-1.safetensors", "trajectory.safetensors"):
         assert (folder / arm / "0" / file).read_bytes() == (folder / "baseline" / "0" / file).read_bytes()
     records = work.root / "records" / "ddpm" / "digits"
     mine, original = (json.loads((records / name / "0.json").read_text()) for name in (arm, "baseline"))
@@ -242,6 +243,7 @@ def test_a_diverging_diffusion_model_is_shown_and_does_not_stop_the_others(work:
         assert record["status"] == "failed"
         assert "the training diverged" in record["reason"]
     assert "failed: `baseline`, seed 0, after" in (work.root / "reports" / "table3.md").read_text()
+    assert "seed 0; none, its training failed" in (work.root / "reports" / "index.html").read_text()
     work.run("git", "checkout", "-q", ".")
     work.run("dvc", "checkout", "-q")
 

@@ -294,11 +294,12 @@ def test_records_survive_the_disk_and_a_broken_one_is_named(tmp_path):
 
 
 def test_the_page_warns_of_the_scale_and_shows_every_preview():
-    preview = Preview("digits", "position=mlp", 0, "previews/x.png")
+    preview = Preview("digits", "position=mlp", 0, "x.png")
     page = render_page({"table1": "## Table 1\n"}, [preview], embedded=True)
     assert "not the paper's scale" in page
     assert "## Table 1" in page
     assert "(<previews/x.png>)" in page
+    assert "(<trajectories/x.png>)" in page
     assert "not the paper's scale" not in render_page({}, [], embedded=False)
 
 

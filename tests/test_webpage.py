@@ -1,15 +1,18 @@
 """The web page from contents made by hand: text stays text, nothing is hidden, the same bytes."""
 
+import base64
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from panels import ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from workspace import make_reduced
 
+from pipeline.data.preview import write_empty_preview, write_trajectory
 from pipeline.report.charts import draw_awareness, draw_snapshots, draw_sweep
 from pipeline.report.claims import judge_claims
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
@@ -130,6 +133,31 @@ def test_charts_show_every_completed_run_and_none_else():
     ]  # fmt: skip
     assert draw_snapshots(make_panel({"baseline": {}})) is None
     assert draw_awareness(make_panel({"baseline": {0: failure()}})) is None
+
+
+def test_trajectories_say_what_their_rows_and_columns_are(tmp_path: Path):
+    workspace = make_reduced(tmp_path / "project")
+    (workspace.root / "reports").mkdir()
+    for name in ("theory", "level_awareness"):
+        (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
+    images = np.zeros((2, 1, 1, 8, 8), np.uint8)
+    for kind in ("previews", "trajectories"):
+        pictures = workspace.root / "reports" / kind / "ddpm/digits"
+        write_empty_preview(pictures / "baseline" / "0.png")
+        arrays = {"x": images, "foreseen": images, "levels": np.array([987, -1])}
+        write_trajectory(pictures / "position=mlp" / "0.png", arrays)
+    page = _Page(render_webpage(gather(workspace.root, load_project(workspace.root))))
+    shown = [attributes for tag, attributes in page.tags if tag == "img" and "From noise" in (attributes["alt"] or "")]
+    assert [attributes["alt"] for attributes in shown] == [
+        "From noise to image: digits, arm baseline, seed 0; none, its training failed",
+        "From noise to image: digits, arm position=mlp, seed 0; columns: levels 987, image; "
+        "rows: each image as it is, then as foreseen",
+    ]
+    png = (pictures / "position=mlp" / "0.png").read_bytes()
+    assert shown[1]["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    text = " ".join(page.text.split())
+    assert "digits, position=mlp, seed 0, not the paper's scale; columns: levels 987, image" in text
+    assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")
 
 
 def test_a_partial_state_says_what_is_missing(tmp_path: Path):

@@ -16,16 +16,22 @@ _EMBEDDED = """
 > is shown as it is and says little about the paper. Fill in `cifar10` and `cifar100` in params.yaml for its scale.
 """
 
+_SAMPLES = """## Samples (DDPM)
+
+The first images of each model, unselected; in the same place the same noise. Below them the first few on their way from
+pure noise to the image, two rows each: as it is, and what the network foresees there.
+"""
+
 
 @dataclass(frozen=True)
 class Preview:
-    """A grid of samples."""
+    """A grid of samples, and a trajectory."""
 
     dataset: str
     arm: str
     seed: int
     path: str
-    """Relative to the report."""
+    """Relative to previews/ and trajectories/, which lie beside the report."""
 
 
 def render_page(sections: Mapping[str, str], previews: Sequence[Preview], embedded: bool) -> str:
@@ -38,8 +44,10 @@ def render_page(sections: Mapping[str, str], previews: Sequence[Preview], embedd
     parts = [_HEAD + (_EMBEDDED if embedded else "")]
     parts += sections.values()
     if previews:
-        parts.append("## Samples (DDPM)\n\nThe first images of each model, unselected.\n")
+        parts.append(_SAMPLES)
         for preview in previews:
             title = f"{preview.dataset}, arm `{preview.arm}`, seed {preview.seed}"
-            parts.append(f"**{title}**\n\n![Samples: {title.replace('`', '')}](<{preview.path}>)\n")
+            alt = title.replace("`", "")
+            parts.append(f"**{title}**\n\n![Samples: {alt}](<previews/{preview.path}>)\n")
+            parts.append(f"![From noise to image: {alt}](<trajectories/{preview.path}>)\n")
     return "\n".join(parts)

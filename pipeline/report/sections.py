@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from pipeline.report.awareness import name_blocks
 from pipeline.report.charts import Chart, draw_awareness, draw_sites, draw_snapshots, draw_sweep
 from pipeline.report.claims import judge_records
@@ -116,14 +118,16 @@ def _missing(root: Path, project: Project) -> Iterator[Section]:
         yield Section("missing", "What is missing", text="\n".join(lines))
 
 
-def _find_samples(root: Path, project: Project) -> Iterator[Sample]:
-    """The sample grids that there are."""
+def _find_samples(root: Path, project: Project, kind: str) -> Iterator[Sample]:
+    """The pictures of a kind that there are; `levels` is a text in those that have some."""
     for run in project.runs():
-        path = root / "reports/previews/ddpm" / run.dataset / run.arm / f"{run.seed}.png"
+        path = root / "reports" / kind / "ddpm" / run.dataset / run.arm / f"{run.seed}.png"
         if run.study == "ddpm" and path.is_file():
             embedded = project.data.datasets[run.dataset].scale == "embedded"
             note = ", not the paper's scale" if embedded else ""
-            yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note)
+            with Image.open(path) as picture:
+                levels = picture.info.get("levels", "")
+            yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note, levels)
 
 
 def gather(root: Path, project: Project) -> Contents:
@@ -141,4 +145,5 @@ def gather(root: Path, project: Project) -> Contents:
         *(_table(root, project, name) for name in REST),
     ]
     runs = [(run, read_record(root, run.study, run.dataset, run.arm, run.seed)) for run in project.runs()]
-    return Contents(project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs)
+    samples, trajectories = (list(_find_samples(root, project, kind)) for kind in ("previews", "trajectories"))
+    return Contents(project.claims, judge_records(root, project), sections, samples, runs, trajectories)

@@ -64,6 +64,8 @@ class Sample:
     seed: int
     png: bytes
     note: str
+    levels: str = ""
+    """Of a trajectory's columns; empty where the training failed."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Contents:
     sections: Sequence[Section]
     samples: Sequence[Sample]
     runs: Sequence[tuple[Run, Record | Failure | None]]
+    trajectories: Sequence[Sample] = ()
 
 
 class _Renderer(RendererHTML):
@@ -190,6 +193,7 @@ def render_webpage(contents: Contents) -> str:
         sections=contents.sections,
         drawings=drawings,
         samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
+        trajectories=[{"image": _embed(one.png, "image/png"), "of": one} for one in contents.trajectories],
         pictures={
             drawing.id: _embed(drawing.static.encode(), "image/svg+xml")
             for section in contents.sections
