@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.data.download import hash_file
+from pipeline.data.digest import hash_file
 from pipeline.process import choose_device, tune_process
 from pipeline.schema.compute import load_compute
 

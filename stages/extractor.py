@@ -5,9 +5,10 @@ A classifier is trained here; Inception's weights are found or fetched and copie
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.download import hash_file
+from pipeline.data.digest import hash_file
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
@@ -24,10 +25,10 @@ from pipeline.schema.reference import ExtractorFile
 ROOT = Path()
 
 
-def copy_inception(spec: InceptionExtractor, out: Path) -> ExtractorFile:
+def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) -> ExtractorFile:
     """Copy Inception's verified weights."""
     # No hard link: DVC write-protects what it caches, and would the user's own file with it.
-    shutil.copyfile(find_weights(spec, ROOT), out / "weights.pth")
+    shutil.copyfile(find_weights(spec, mirrors, ROOT), out / "weights.pth")
     return ExtractorFile(
         kind="inception",
         sha256=spec.sha256,
@@ -65,10 +66,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    spec = find_dataset(load_data_spec(ROOT), dataset).extractor
+    data = load_data_spec(ROOT)
+    spec = find_dataset(data, dataset).extractor
     out = ROOT / "extractors" / dataset
     out.mkdir(parents=True, exist_ok=True)
-    file = copy_inception(spec, out) if isinstance(spec, InceptionExtractor) else train_classifier(spec, dataset, out)
+    if isinstance(spec, InceptionExtractor):
+        file = copy_inception(spec, data.mirrors[spec.file], out)
+    else:
+        file = train_classifier(spec, dataset, out)
     write_document(out / "extractor.json", file)
 
 

@@ -18,12 +18,13 @@ def main() -> None:
     parser.add_argument("study", choices=["node", "ddpm"])
     parser.add_argument("dataset")
     args = parser.parse_args()
-    dataset = find_dataset(load_data_spec(ROOT), args.dataset)
+    spec = load_data_spec(ROOT)
+    dataset = find_dataset(spec, args.dataset)
     if args.study == "node":
         size = load_node_spec(ROOT).datasets[args.dataset].training.image_size
     else:
         size = load_ddpm_spec(ROOT).datasets[args.dataset].training.image_size
-    splits = fetch_dataset(dataset.source, dataset.classes, ROOT / "downloads")
+    splits = fetch_dataset(dataset.source, dataset.classes, spec.mirrors, ROOT / "downloads")
     for name, split in zip(("train", "test"), splits, strict=True):
         resized = Split(resize_images(split.images, size), split.labels, split.classes)
         write_split(ROOT / "data" / args.study / args.dataset / f"{name}.safetensors", resized)

@@ -27,7 +27,7 @@ def main() -> None:
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_arrays
-    from pipeline.data.download import hash_file
+    from pipeline.data.digest import hash_file
     from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.outputs import read_run

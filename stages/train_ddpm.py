@@ -28,7 +28,7 @@ def main() -> None:
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
-    from pipeline.data.download import hash_file
+    from pipeline.data.digest import hash_file
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.ddpm import train_ddpm, write_imported
     from pipeline.training.workers import Workers

@@ -290,10 +290,12 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
 
     work = make_reduced(tmp_path / "project")
     archive = tmp_path / "cifar-10-binary.tar.gz"
-    md5 = cifar_archive(archive, each=30)
+    source = cifar_archive(archive, each=30)
     data = work.read("specs/data.yaml")
-    data["datasets"]["cifar10"]["source"] |= {"url": archive.as_uri(), "md5": md5}
-    data["datasets"]["cifar10"]["extractor"]["url"] = (tmp_path / "weights.pth").as_uri()
+    data["datasets"]["cifar10"]["source"] = source.model_dump()
+    data["mirrors"][source.file] = [str(tmp_path / "none"), archive.as_uri()]
+    weights = data["datasets"]["cifar10"]["extractor"]["file"]
+    data["mirrors"][weights] = [str(tmp_path)]
     work.write("specs/data.yaml", data)
     node = work.read("specs/node.yaml")
     node["datasets"]["cifar10"]["network"] = {"channels": 8, "stem_channels": 8, "groups": 4}
@@ -319,6 +321,6 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
     result = work.run("dvc", "repro", "evaluate_ddpm_cifar10@cifar10-baseline-0", ok=False)
     assert result.returncode != 0
     output = result.stdout + result.stderr
-    assert "weights.pth: download failed" in output
-    assert "put the file at downloads/weights.pth by hand" in output
+    assert f"error: downloads/{weights}: no such file, and no mirror gives it ({tmp_path}: no such file)" in output
+    assert f"put the file at downloads/{weights} by hand" in output
     assert "Traceback" not in output

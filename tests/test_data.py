@@ -1,11 +1,8 @@
-"""Sources in their true formats, verified downloads from a local server, and augmentation against torchvision."""
+"""Sources in their true formats, and augmentation against torchvision."""
 
 import hashlib
-import http.server
 import io
 import tarfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,7 @@ import torch
 from problems import ROOT
 from torchvision.transforms.v2 import functional as reference
 
-from pipeline.data.arrays import Split, read_arrays, read_split, write_split
+from pipeline.data.arrays import Split
 from pipeline.data.batches import (
     adjust_hue,
     adjust_saturation,
@@ -25,7 +22,6 @@ from pipeline.data.batches import (
     order_images,
     split_batches,
 )
-from pipeline.data.download import download_file
 from pipeline.data.fetch import fetch_dataset, fetch_digits, resize_images
 from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
 from pipeline.schema.data import CifarSource, DigitsSource, load_data_spec
@@ -37,8 +33,15 @@ def digits_source() -> DigitsSource:
     return source
 
 
-def cifar_archive(path: Path, classes: int = 10, each: int = 4, members: int = 6, cut: int = 0, label: int = 0) -> str:
-    """Write an archive in CIFAR's binary format with `each` images a file; returns its md5."""
+def describe_source(path: Path) -> CifarSource:
+    content = path.read_bytes()
+    return CifarSource(kind="cifar", file=path.name, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def cifar_archive(
+    path: Path, classes: int = 10, each: int = 4, members: int = 6, cut: int = 0, label: int = 0
+) -> CifarSource:
+    """Write an archive in CIFAR's binary format with `each` images a file."""
     generator = np.random.default_rng(0)
     if classes == 10:
         names = [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)] + [
@@ -57,7 +60,11 @@ def cifar_archive(path: Path, classes: int = 10, each: int = 4, members: int = 6
             info = tarfile.TarInfo(name)
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    return describe_source(path)
+
+
+def fetch_from(path: Path, source: CifarSource, classes: int) -> tuple[Split, Split]:
+    return fetch_dataset(source, classes, {source.file: [str(path)]}, path.parent / "downloads")
 
 
 def test_the_digits_are_the_bundled_ones_split_by_class():
@@ -90,8 +97,7 @@ def test_resizing_keeps_flat_images_flat_and_averages_to_the_same_mean():
 @pytest.mark.parametrize("classes", [10, 100])
 def test_cifars_binary_format_is_read_record_by_record(tmp_path: Path, classes: int):
     path = tmp_path / "cifar.tar.gz"
-    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, classes))
-    train, test = fetch_dataset(source, classes, tmp_path / "downloads")
+    train, test = fetch_from(path, cifar_archive(path, classes), classes)
     assert train.images.shape == ((20 if classes == 10 else 4), 3, 32, 32)
     assert test.images.shape == (4, 3, 32, 32)
     with tarfile.open(path) as archive:
@@ -105,121 +111,22 @@ def test_cifars_binary_format_is_read_record_by_record(tmp_path: Path, classes: 
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ({"members": 5}, r"no file .*test_batch"),
-        ({"cut": 1}, "not a multiple of 3073"),
-        ({"label": 9}, "a label is 12"),
+        ({"members": 5}, r"cifar\.tar\.gz: no file cifar-10-batches-bin/test_batch\.bin in it"),
+        ({"cut": 1}, r"cifar\.tar\.gz: .*/data_batch_1\.bin: has 12291 bytes, not a multiple of 3073"),
+        ({"label": 9}, r"cifar\.tar\.gz: .*/data_batch_1\.bin: a label is 12, allowed are 0 to 9"),
     ],
 )
 def test_a_wrong_archive_is_refused(tmp_path: Path, how: dict[str, int], says: str):
     path = tmp_path / "cifar.tar.gz"
-    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, **how))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=says):
-        fetch_dataset(source, 10, tmp_path / "downloads")
+        fetch_from(path, cifar_archive(path, **how), 10)  # type: ignore[arg-type]
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path):
     path = tmp_path / "cifar.tar.gz"
     path.write_bytes(b"<html>not found</html>")
-    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     with pytest.raises(ValueError, match=r"not a readable tar\.gz"):
-        fetch_dataset(CifarSource(kind="cifar", url=path.as_uri(), md5=md5), 10, tmp_path / "downloads")
-
-
-class Server:
-    """A local HTTP server of one folder that counts its answers and may cut them short."""
-
-    def __init__(self, folder: Path) -> None:
-        self.answers = 0
-        self.keep: int | None = None
-        outer = self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, directory=str(folder), **kwargs)
-
-            def do_GET(self):
-                outer.answers += 1
-                if outer.keep is None:
-                    super().do_GET()
-                    return
-                content = (folder / self.path.lstrip("/")).read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[: outer.keep])
-
-            def log_message(self, *args):
-                pass
-
-        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
-        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "served"
-    folder.mkdir()
-    (folder / "file.bin").write_bytes(bytes(range(256)) * 1000)
-    running = Server(folder)
-    yield running
-    running.httpd.shutdown()
-    running.httpd.server_close()
-
-
-SHA256 = hashlib.sha256(bytes(range(256)) * 1000).hexdigest()
-
-
-def test_a_download_is_verified_and_kept(server: Server, tmp_path: Path):
-    path = download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
-    answers = server.answers
-    assert download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256") == path
-    assert server.answers == answers
-    assert [entry.name for entry in (tmp_path / "kept").iterdir()] == ["file.bin"]
-
-
-def test_a_corrupt_file_on_disk_is_fetched_again(server: Server, tmp_path: Path):
-    path = download_file(f"{server.url}/file.bin", tmp_path, SHA256, "sha256")
-    path.write_bytes(b"corrupt")
-    download_file(f"{server.url}/file.bin", tmp_path, SHA256, "sha256")
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
-
-
-def test_wrong_bytes_are_refused_and_leave_nothing_behind(server: Server, tmp_path: Path):
-    with pytest.raises(ValueError, match="expected 0000"):
-        download_file(f"{server.url}/file.bin", tmp_path / "kept", "0" * 64, "sha256")
-    server.keep = 1000  # the connection breaks in the middle
-    with pytest.raises(ValueError, match=r"download failed|expected"):
-        download_file(f"{server.url}/file.bin", tmp_path / "kept", SHA256, "sha256")
-    assert list((tmp_path / "kept").iterdir()) == []
-
-
-def test_a_failed_download_says_where_to_put_the_file(server: Server, tmp_path: Path):
-    with pytest.raises(
-        ValueError, match=r"nothing\.bin: download failed .*404.* put the file at .*nothing\.bin by hand"
-    ):
-        download_file(f"{server.url}/nothing.bin", tmp_path, SHA256, "sha256")
-
-
-def test_a_split_survives_the_disk_and_gives_the_same_bytes(tmp_path: Path):
-    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 4), dtype=np.uint8)
-    split = Split(images, np.array([0, 4, 2]), 5)
-    for name in ("first", "again"):
-        write_split(tmp_path / name, split)
-    back = read_split(tmp_path / "first")
-    assert np.array_equal(back.images, images)
-    assert (back.labels.tolist(), back.classes) == ([0, 4, 2], 5)
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
-
-
-def test_a_damaged_file_is_named(tmp_path: Path):
-    path = tmp_path / "split"
-    write_split(path, Split(np.zeros((3, 1, 4, 4), np.uint8), np.array([0, 1, 0]), 2))
-    path.write_bytes(path.read_bytes()[:-5])
-    for read in (read_split, read_arrays):
-        with pytest.raises(ValueError, match=r"split: not a whole safetensors file"):
-            read(path)
+        fetch_from(path, describe_source(path), 10)
 
 
 def test_an_epoch_visits_every_image_once_and_keeps_the_last_batch():

@@ -57,6 +57,13 @@ def test_a_stage_depends_on_exactly_the_files_it_imports(name: str):
     assert listed == close_imports(entry(stage))
 
 
+def test_an_edit_of_mirrors_makes_no_stage_stale():
+    for name, stage in STAGES.items():
+        for params in stage.get("do", stage).get("params", []):
+            keys = params.get("specs/data.yaml", []) if isinstance(params, dict) else []
+            assert all(key.startswith("datasets") for key in keys), name
+
+
 def test_every_stage_comes_after_the_check():
     """So that a mistake anywhere in params.yaml or specs/ is refused before anything else runs."""
     from dvc.repo import Repo
@@ -89,6 +96,7 @@ def test_stages_that_need_no_torch_import_none(stage: str):
 
 def test_third_parties_are_named_in_one_room_each():
     homes = {
+        "requests": "data/transfer.py",
         "torchdiffeq": "ode/solve.py",
         "torch_fidelity": "metrics/generative.py",
         "scipy": "report/statistics.py",

@@ -248,18 +248,25 @@ def test_one_pass_gives_all():
 
 # ---- Inception -------------------------------------------------------------------------------------------------------
 
+NOWHERE = ["https://localhost/weights.pth"]
+
+
+def describe_weights(path: Path) -> InceptionExtractor:
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return InceptionExtractor(kind="inception", file="w.pth", size=len(content), sha256=digest, path=str(path))
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A file of random weights in the true format, and the specification of it."""
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     write_random_weights(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return InceptionExtractor(kind="inception", url="https://localhost/weights.pth", sha256=digest, path=str(path))
+    return describe_weights(path)
 
 
 def test_inception_gives_what_torch_fidelity_gives(weights, tmp_path: Path):
-    copied = copy_inception(weights, tmp_path)
+    copied = copy_inception(weights, NOWHERE, tmp_path)
     assert (tmp_path / "weights.pth").read_bytes() == Path(weights.path).read_bytes()
     (tmp_path / "extractor.json").write_text(copied.model_dump_json())
     extractor = load_extractor(tmp_path, "cpu", 2)
@@ -283,8 +290,8 @@ def test_inception_gives_what_torch_fidelity_gives(weights, tmp_path: Path):
 def test_weights_with_another_digest_are_refused(weights, tmp_path: Path):
     wrong = weights.model_copy(update={"sha256": "0" * 64})
     with pytest.raises(ValueError, match=f"extractor.path = .*sha256 is {weights.sha256}, expected 0000"):
-        find_weights(wrong, tmp_path)
-    file = copy_inception(weights, tmp_path)
+        find_weights(wrong, NOWHERE, tmp_path)
+    file = copy_inception(weights, NOWHERE, tmp_path)
     with (tmp_path / "weights.pth").open("ab") as changed:
         changed.write(b"x")
     (tmp_path / "extractor.json").write_text(file.model_dump_json())
@@ -293,25 +300,22 @@ def test_weights_with_another_digest_are_refused(weights, tmp_path: Path):
 
 
 def test_weights_are_found_or_said_to_be_missing(tmp_path: Path):
-    content = b"weights"
-    spec = InceptionExtractor(
-        kind="inception",
-        url=(tmp_path / "far" / "w.pth").as_uri(),
-        sha256=hashlib.sha256(content).hexdigest(),
-        path=None,
-    )
+    mine, far = tmp_path / "mine.pth", tmp_path / "far"
+    mine.write_bytes(b"weights")
+    named = describe_weights(mine).model_copy(update={"path": "mine.pth"})
+    spec = named.model_copy(update={"path": None})
+    mirrors = [far.as_uri()]
     with pytest.raises(ValueError, match=r"put the file at .*downloads/w\.pth by hand.*name a copy there") as error:
-        find_weights(spec, tmp_path)
+        find_weights(spec, mirrors, tmp_path)
     assert "\n" not in str(error.value)
+    assert find_weights(named, mirrors, tmp_path) == mine
+    far.mkdir()
+    mine.rename(far / "w.pth")
     with pytest.raises(ValueError, match=r"extractor\.path = 'mine\.pth': no such file"):
-        find_weights(spec.model_copy(update={"path": "mine.pth"}), tmp_path)
-    (tmp_path / "mine.pth").write_bytes(content)
-    assert find_weights(spec.model_copy(update={"path": "mine.pth"}), tmp_path) == tmp_path / "mine.pth"
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "w.pth").write_bytes(content)
-    assert find_weights(spec, tmp_path).read_bytes() == content
-    shutil.rmtree(tmp_path / "far")
-    assert find_weights(spec, tmp_path) == tmp_path / "downloads" / "w.pth"  # kept: nothing is fetched
+        find_weights(named, mirrors, tmp_path)
+    assert find_weights(spec, mirrors, tmp_path).read_bytes() == b"weights"
+    shutil.rmtree(far)
+    assert find_weights(spec, mirrors, tmp_path) == tmp_path / "downloads" / "w.pth"  # kept: nothing is fetched
 
 
 class Harmful:
@@ -607,7 +611,7 @@ def test_published_values_of_cifar10():
     dataset = find_dataset(load_data_spec(ROOT), "cifar10")
     spec = dataset.extractor.model_copy(update={"path": str(path.resolve())})
     device = choose_device(load_compute(ROOT).model_copy(update={"device": "auto", "tf32": False}))
-    extract = open_extractor(register_inception(find_weights(spec, ROOT), spec.sha256), device, 256)
+    extract = open_extractor(register_inception(find_weights(spec, NOWHERE, ROOT), spec.sha256), device, 256)
     train, test = (extract(split.images) for split in read_cifar(archive, 10))
     mean, std = measure_inception_score(train.logits_unbiased, 10)
     assert len(train.features) == dataset.train_images

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from problems import ROOT
-from test_data import cifar_archive
+from test_data import cifar_archive, fetch_from
 from trainings import COMPUTE, digest, node_run, stripes
 
 from pipeline.data.arrays import Split
 from pipeline.data.fetch import fetch_dataset, resize_images
-from pipeline.schema.data import CifarSource, find_dataset, load_data_spec
+from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.schema.record import Failure, NodeRecord
 from pipeline.training.node import NodeTrainer, train_node
@@ -131,7 +131,7 @@ def test_golden_loss_trace(implementation: str, gradient: str):
 
     Rounding alone (the number of threads) moves the fifth by 2e-4 of itself: ReLU makes steps jump.
     """
-    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, ROOT)
+    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, {}, ROOT)
     train = Split(resize_images(digits.images, 12), digits.labels, digits.classes)
     run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
     fields = {"implementation": implementation, "gradient": gradient}
@@ -173,8 +173,7 @@ def test_bfloat16_trains_the_node_study(tmp_path: Path):
 def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes: int, params: int, tmp_path: Path):
     """C = 256 on colour images with the paper's recipe, augmentation included."""
     path = tmp_path / "cifar.tar.gz"
-    source = CifarSource(kind="cifar", url=path.as_uri(), md5=cifar_archive(path, classes, each=2))
-    train, test = fetch_dataset(source, classes, tmp_path / "downloads")
+    train, test = fetch_from(path, cifar_archive(path, classes, each=2), classes)
     run = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 4})})
     assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run") is None

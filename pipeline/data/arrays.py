@@ -1,5 +1,11 @@
-"""Arrays on disk: safetensors written so that the same content gives the same bytes. No torch."""
+"""Arrays on disk: safetensors written so that the same content gives the same bytes. No torch.
 
+Each file holds a digest of its content: DVC takes what is in its cache for right without looking (README.md, Damaged
+files), and safetensors alone notices no bit that is wrong in an array.
+"""
+
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+
+_ADVICE = "README.md, Damaged files, says what to do"
 
 
 @dataclass(frozen=True)
@@ -29,36 +37,65 @@ class Split:
 def write_split(path: Path, split: Split) -> None:
     """Write a split as one safetensors file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, NDArray[Any]] = {"images": np.ascontiguousarray(split.images), "labels": split.labels}
-    save_file(arrays, path, metadata={"classes": str(split.classes)})
+    write_arrays(path, {"images": split.images, "labels": split.labels, "classes": np.array(split.classes)})
 
 
 def read_split(path: Path) -> Split:
     """Read a split that `write_split` wrote.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or is none of a split.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return Split(file.get_tensor("images"), file.get_tensor("labels"), int(file.metadata()["classes"]))
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from None
+    arrays = read_arrays(path)
+    kinds = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
+    if kinds != {"images": ("uint8", 4), "labels": ("int64", 1), "classes": ("int64", 0)}:
+        raise ValueError(f"{path}: not the images, labels and classes of a split")
+    return Split(arrays["images"], arrays["labels"], int(arrays["classes"]))
+
+
+def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Of the content, whatever its layout in a file."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one safetensors file."""
+    """Write named arrays as one safetensors file, which is there as a whole or not at all.
+
+    Raises:
+        ValueError: the disk is full or does not take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        # One key: several would come in another order each time.
+        save_file(contiguous, partial, metadata={"sha256": _digest(contiguous)})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (SafetensorError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        raise ValueError(f"{path}: cannot be written: {error}") from None
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read named arrays.
+    """Read named arrays that `write_arrays` wrote.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is missing or damaged.
     """
     try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from None
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            expected = (file.metadata() or {}).get("sha256")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: the file is missing") from None
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types that numpy lacks
+        raise ValueError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {_ADVICE}") from None
+    if _digest(arrays) != expected:
+        raise ValueError(f"{path}: not the content that was written to it; {_ADVICE}")
+    return arrays

@@ -1,15 +1,16 @@
 """From a source to uint8 arrays: the digits bundled with scikit-learn, and CIFAR's binary archives."""
 
 import hashlib
-import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.data.archive import read_archive
 from pipeline.data.arrays import Split
-from pipeline.data.download import download_file
+from pipeline.data.download import fetch_file
 from pipeline.schema.data import CifarSource, DigitsSource
 
 _CIFAR_SIDE = 32
@@ -53,25 +54,16 @@ def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
     return Split(images[train], labels[train], classes), Split(images[test], labels[test], classes)
 
 
-def _read_members(path: Path, archive: tarfile.TarFile, names: list[str], label_bytes: int, classes: int) -> Split:
+def _parse_records(content: bytes, label_bytes: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images and labels of one file of CIFAR's binary version."""
     record = label_bytes + 3 * _CIFAR_SIDE**2
-    chunks = []
-    for name in names:
-        try:
-            member = archive.extractfile(name)
-        except KeyError:
-            member = None
-        if member is None:
-            raise ValueError(f"{path}: no file {name} in it")
-        content = member.read()
-        if not content or len(content) % record:
-            raise ValueError(f"{path}: {name} has {len(content)} bytes, not a multiple of {record}")
-        chunks.append(np.frombuffer(content, np.uint8).reshape(-1, record))
-    records = np.concatenate(chunks)
+    if not content or len(content) % record:
+        raise ValueError(f"has {len(content)} bytes, not a multiple of {record}")
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)
     labels = records[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:
-        raise ValueError(f"{path}: a label is {labels.max()}, allowed are 0 to {classes - 1}")
-    return Split(records[:, label_bytes:].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE), labels, classes)
+        raise ValueError(f"a label is {labels.max()}, allowed are 0 to {classes - 1}")
+    return records[:, label_bytes:].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE), labels
 
 
 def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
@@ -81,24 +73,32 @@ def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
         ValueError: not such an archive.
     """
     train, test, label_bytes = _CIFAR_LAYOUT[classes]
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            return (
-                _read_members(path, archive, train, label_bytes, classes),
-                _read_members(path, archive, test, label_bytes, classes),
-            )
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable tar.gz archive: {error}") from None
+    contents = read_archive(path, [*train, *test])
+
+    def join(names: list[str]) -> Split:
+        parts = []
+        for name in names:
+            try:
+                parts.append(_parse_records(contents[name], label_bytes, classes))
+            except ValueError as error:
+                raise ValueError(f"{path}: {name}: {error}") from None
+        images, labels = zip(*parts, strict=True)
+        return Split(np.concatenate(images), np.concatenate(labels), classes)
+
+    return join(train), join(test)
 
 
-def fetch_dataset(source: DigitsSource | CifarSource, classes: int, downloads: Path) -> tuple[Split, Split]:
+def fetch_dataset(
+    source: DigitsSource | CifarSource, classes: int, mirrors: Mapping[str, Sequence[str]], downloads: Path
+) -> tuple[Split, Split]:
     """Fetch and verify a dataset at its own size; (training split, test split).
 
     Args:
+        mirrors: by file; see `fetch_file`.
         downloads: folder that keeps archives between runs.
     """
     if isinstance(source, DigitsSource):
         return fetch_digits(source, classes)
     if classes not in _CIFAR_LAYOUT:
         raise ValueError(f"specs/data.yaml: classes = {classes}: a cifar source has 10 or 100")
-    return read_cifar(download_file(source.url, downloads, source.md5, "md5"), classes)
+    return read_cifar(fetch_file(source, mirrors[source.file], downloads), classes)

@@ -1,15 +1,31 @@
 """Datasets: where they come from, how they are split, and the features in which their samples are judged."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.schema.base import SpecError, Strict, read_yaml, validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-Url = Annotated[str, Field(pattern=r"^(https?|file)://\S+$")]
+
+
+def _check_mirror(mirror: str) -> str:
+    if not mirror.isprintable():
+        raise ValueError("a character that cannot be printed")
+    if "://" not in mirror:
+        return mirror
+    parts = urlsplit(mirror)
+    _ = parts.port  # says itself what is wrong with it
+    allowed = {"https": parts.hostname, "http": parts.hostname, "file": parts.netloc in ("", "localhost")}
+    if not allowed.get(parts.scheme) or (parts.scheme != "file" and " " in mirror):
+        raise ValueError("allowed are https://HOST/..., http://HOST/..., file:///..., or the path of a file or folder")
+    return mirror
+
+
+Mirror = Annotated[str, Field(min_length=1), AfterValidator(_check_mirror)]
+"""A URL of a file, or of a folder with / at its end; or the path of a file or folder, relative to the project."""
 
 
 class DigitsSource(Strict):
@@ -21,12 +37,18 @@ class DigitsSource(Strict):
     split_seed: int = Field(ge=0, lt=2**32, description="of the split")
 
 
-class CifarSource(Strict):
-    """CIFAR in its publisher's binary version, downloaded by torchvision's code; its own split."""
+class RemoteFile(Strict):
+    """A file that is fetched: known by its content, wherever it comes from."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its name in downloads/")
+    size: int = Field(ge=1, description="in bytes")
+    sha256: Sha256 = Field(description="verified before use, whether it was fetched or found")
+
+
+class CifarSource(RemoteFile):
+    """CIFAR in its publisher's binary version, a tar.gz archive; its own split."""
 
     kind: Literal["cifar"]
-    url: Url = Field(description="of the tar.gz archive")
-    md5: Md5 = Field(description="of the archive, as published")
 
 
 class ClassifierExtractor(Strict):
@@ -44,13 +66,11 @@ INCEPTION_FEATURES = 2048
 """Dimension of Inception's features (its last pooling layer)."""
 
 
-class InceptionExtractor(Strict):
+class InceptionExtractor(RemoteFile):
     """torch-fidelity's own Inception with the weights of the original FID."""
 
     kind: Literal["inception"]
-    url: Url = Field(description="of the weights")
-    sha256: Sha256 = Field(description="of the weights; verified whether they are fetched or found")
-    path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched from url")
+    path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched")
 
 
 class Dataset(Strict):
@@ -67,9 +87,26 @@ class Dataset(Strict):
 
 
 class DataSpec(Strict):
-    """specs/data.yaml."""
+    """specs/data.yaml.
 
+    Mirrors stand beside the datasets, not in them: no stage names them among its `params`, so an edit of them reruns
+    nothing.
+    """
+
+    mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
+        description="by file: where it is tried to be had, in this order"
+    )
     datasets: dict[str, Dataset]
+
+    @model_validator(mode="after")
+    def _check_files(self) -> Self:
+        parts = [part for dataset in self.datasets.values() for part in (dataset.source, dataset.extractor)]
+        files = {part.file for part in parts if isinstance(part, RemoteFile)}
+        for file in sorted(files - self.mirrors.keys()):
+            raise ValueError(f"mirrors: {file!r} is not there, and a dataset needs it")
+        for file in sorted(self.mirrors.keys() - files):
+            raise ValueError(f"mirrors: no dataset needs {file!r}; needed: {', '.join(sorted(files)) or 'none'}")
+        return self
 
 
 def load_data_spec(root: Path) -> DataSpec:

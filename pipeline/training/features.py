@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline.data.arrays import Split, read_arrays, write_arrays
-from pipeline.data.download import hash_file
+from pipeline.data.digest import hash_file
 from pipeline.metrics.generative import (
     Extract,
     Statistics,
