@@ -8,10 +8,15 @@ from pipeline.report.charts import Chart, draw_awareness, draw_sites, draw_snaps
 from pipeline.report.claims import judge_records
 from pipeline.report.panel import Panel, list_missing, read_panel
 from pipeline.report.protocol import describe_baseline
+from pipeline.report.schematic import Schematic, draw_schematics
 from pipeline.report.sweeps import find_points
 from pipeline.report.tables import lay_out
 from pipeline.report.webpage import Contents, Drawing, Sample, Section, render_static
+from pipeline.schema.architecture import PATH as ARCHITECTURE
+from pipeline.schema.architecture import Architecture
+from pipeline.schema.base import SpecError
 from pipeline.schema.ddpm import resolve_ddpm_run
+from pipeline.schema.document import read_document
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project
 from pipeline.schema.record import NodeRecord, read_record
@@ -126,6 +131,16 @@ def _find_samples(root: Path, project: Project) -> Iterator[Sample]:
             yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note)
 
 
+def _schematics(root: Path, project: Project) -> list[Schematic]:
+    """How sites are built under each remedy."""
+    architecture = read_document(root / ARCHITECTURE, Architecture)
+    titles = {name: dataset.title for name, dataset in project.data.datasets.items()}
+    for networks in architecture.networks:
+        if networks.dataset not in titles:
+            raise SpecError(f"{ARCHITECTURE}: dataset {networks.dataset!r} is not in specs/data.yaml; run `dvc repro`")
+    return draw_schematics(architecture, titles)
+
+
 def gather(root: Path, project: Project) -> Contents:
     """All that the page shows."""
     sections = [
@@ -141,4 +156,7 @@ def gather(root: Path, project: Project) -> Contents:
         *(_table(root, project, name) for name in REST),
     ]
     runs = [(run, read_record(root, run.study, run.dataset, run.arm, run.seed)) for run in project.runs()]
-    return Contents(project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs)
+    return Contents(
+        project.claims, judge_records(root, project), sections, list(_find_samples(root, project)), runs,
+        _schematics(root, project),
+    )  # fmt: skip
