@@ -158,6 +158,46 @@ def test_a_click_in_the_legend_hides_a_series(browser: Browser):
         assert page.said == []
 
 
+# ---- The remedies ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("width", "columns"), [(PHONE, 1), (768, 2), (DESKTOP, 4)])
+def test_designs_stand_side_by_side_where_there_is_room_with_their_rows_aligned(
+    browser: Browser, width: int, columns: int
+):
+    with Page(browser, PAGE, width) as page:
+        page.open_details()
+        schematics = page.find(".designs")
+        assert schematics
+        for schematic in schematics:
+            designs = schematic.locator(".design").all()
+            assert len(designs) == 4
+            tops = [
+                [part.bounding_box()["y"] for part in design.locator(".branch, .norm, dl").all()] for design in designs
+            ]
+            for index, row in enumerate(tops):
+                assert row == pytest.approx(tops[index - index % columns], abs=0.5)
+            assert len({row[0] for row in tops}) == 4 // columns
+
+
+def test_what_a_remedy_changes_is_told_by_a_word_and_a_frame(page: Page):
+    marked = page.find(".design .added, .design .changed, .design .removed")
+    assert marked
+    for element in marked:
+        assert element.locator(".badge").inner_text() in ("added", "changed", "removed")
+        assert element.evaluate("element => parseFloat(getComputedStyle(element).outlineWidth)") >= 2
+    assert len(page.find(".badge")) == len(marked)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_branches_have_pictures_in_colours_of_their_own(browser: Browser, scheme: Scheme):
+    with Page(browser, PAGE, scheme=scheme) as page:
+        page.open_details()
+        for kind in ("convolution", "channel", "position"):
+            glyph = page.view.locator(f".{kind} .glyph").first
+            assert count_coloured(page.take_picture(glyph)) > 50, kind
+
+
 # ---- Windows, schemes, paper -----------------------------------------------------------------------------------------
 
 

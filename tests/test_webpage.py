@@ -3,11 +3,13 @@
 import base64
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from architectures import make_architecture
 from panels import ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from workspace import make_reduced
@@ -16,9 +18,12 @@ from pipeline.data.preview import write_empty_preview, write_trajectory
 from pipeline.report.charts import draw_awareness, draw_snapshots, draw_sweep
 from pipeline.report.claims import judge_claims
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
+from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
 from pipeline.report.sweeps import find_points
 from pipeline.report.webpage import Contents, Drawing, Sample, Section, convert, render_static, render_webpage
+from pipeline.schema.architecture import PATH as ARCHITECTURE
+from pipeline.schema.document import write_document
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import write_record
 
@@ -69,14 +74,18 @@ def make_contents(project: Project, hostile: str = "a label") -> Contents:
         (project.resolve("node", "digits", "norm=batch", 0), None),
     ]
     sample = Sample("digits", hostile, 0, b"png", "")
-    return Contents(project.claims, [judge_claims(project, "digits", {"node": panel})], [section], [sample], runs, {})
+    schematics = draw_schematics(make_architecture(made=hostile, arm=hostile[:200]), {"digits": hostile})
+    claimed = [judge_claims(project, "digits", {"node": panel})]
+    return Contents(project.claims, claimed, [section], [sample], runs, {}, schematics=schematics)
 
 
 def test_whatever_a_label_has_in_it_is_text(project: Project):
     page = _Page(render_webpage(make_contents(project, HOSTILE)))
     assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
     assert [tag for tag, _ in page.tags].count("script") == 3
-    assert page.text.count("</script><img src=x onerror=alert(1)>") >= 8
+    assert (
+        page.text.count("</script><img src=x onerror=alert(1)>") >= 8 + 6
+    )  # those of the remedies: a title, an arm, four convolutions
     assert "日本" in page.text
 
 
@@ -110,6 +119,24 @@ def test_a_run_shows_its_resolved_configuration(project: Project):
     run = project.resolve("node", "digits", "norm=batch", 0)
     assert re.search(rf'"learning_rate": {run.training.learning_rate}\b', text)
     assert '"norm": "batch"' in text
+
+
+def test_the_remedies_are_drawn_as_text_with_names_shapes_and_what_changed(project: Project):
+    page = _Page(render_webpage(make_contents(project)))
+    text = " ".join(page.text.split())
+    assert ("a", {"href": "#remedies"}) in page.tags
+    for shown in ("site.conv.weight[:, 1:] 144", "4 × 1 × 1", "1 × 3 × 3", "GroupNorm, G = 2", "position=mlp"):
+        assert shown in text
+    assert page.tags.count(("strong", {"class": "badge"})) == 3
+    assert text.count("no p̃t") == 3
+    shapes = {attributes["id"] for tag, attributes in page.tags if tag == "symbol"}
+    assert {attributes["href"] for tag, attributes in page.tags if tag == "use"} == {f"#{shape}" for shape in shapes}
+    assert not [tag for tag, attributes in page.tags if tag == "svg" and attributes.get("aria-hidden") != "true"]
+
+
+def test_without_designs_there_is_no_section_of_remedies(project: Project):
+    contents = replace(make_contents(project), schematics=[])
+    assert 'id="remedies"' not in render_webpage(contents)
 
 
 def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Project):
@@ -163,6 +190,7 @@ def test_trajectories_say_what_their_rows_and_columns_are(tmp_path: Path):
 def test_a_partial_state_says_what_is_missing(tmp_path: Path):
     workspace = make_reduced(tmp_path / "project")
     (workspace.root / "reports").mkdir()
+    write_document(workspace.root / ARCHITECTURE, make_architecture())
     for name in ("theory", "level_awareness"):
         (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
     write_record(workspace.root / "records/node/digits/baseline/0.json", node_record(90.0))

@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.schema.architecture import PATH, Architecture, Part
+from pipeline.schema.architecture import Architecture, Part
 from pipeline.schema.curve import CURVES, curve_path, read_curve
 from pipeline.schema.ddpm import DdpmRun
-from pipeline.schema.document import read_document
 from pipeline.schema.ledger import Step
 from pipeline.schema.node import NodeRun
 from pipeline.schema.project import Project, Run
@@ -61,12 +60,6 @@ def count_sampling(parts: Sequence[Part], record: DdpmRecord, batch_size: int) -
     return passes * sum(_forward(part, record.protocol.images, batch_size) for part in parts)
 
 
-def _read_parts(root: Path) -> dict[tuple[str, str, str], list[Part]]:
-    """The parts of each arm's network."""
-    networks = read_document(root / PATH, Architecture).networks
-    return {(of.study, of.dataset, built.arm): built.parts for of in networks for built in of.arms}
-
-
 def _read_nfe(root: Path, dataset: str, name: str) -> dict[tuple[str, int], list[float]]:
     """NFE of each NODE run, epoch by epoch."""
     curve = next(one for one in CURVES["node"] if one.name == name)
@@ -76,17 +69,19 @@ def _read_nfe(root: Path, dataset: str, name: str) -> dict[tuple[str, int], list
     return found
 
 
-def count_runs(root: Path, project: Project, runs: Sequence[tuple[Run, Record | Failure | None]]) -> Flops:
-    """FLOPs of every completed run that was trained here; of imported weights, of the sampling alone."""
-    parts = _read_parts(root)
+def count_runs(
+    root: Path, project: Project, architecture: Architecture, runs: Sequence[tuple[Run, Record | Failure | None]]
+) -> Flops:
+    """FLOPs of every completed run whose network is known; of imported weights, of the sampling alone."""
+    parts = {(of.study, of.dataset, built.arm): built.parts for of in architecture.networks for built in of.arms}
     flops: dict[tuple[str, str, str, int, Step], float] = {}
     nodes = dict.fromkeys(run.dataset for run, _ in runs if run.study == "node")
     forward, backward = ({name: _read_nfe(root, name, curve) for name in nodes} for curve in ("nfe", "nfe_backward"))
     for run, record in runs:
-        if record is None or isinstance(record, Failure):
+        built = parts.get((run.study, run.dataset, run.arm))
+        if built is None or record is None or isinstance(record, Failure):
             continue
         key, seed = (run.arm, run.seed), (run.study, run.dataset, run.arm, run.seed)
-        built = parts[run.study, run.dataset, run.arm]
         if isinstance(run, NodeRun):
             images = project.data.datasets[run.dataset].train_images
             nfe, back = forward[run.dataset].get(key, ()), backward[run.dataset].get(key, ())

@@ -15,11 +15,16 @@ from pipeline.report.curves import find_points as find_curve
 from pipeline.report.flops import Flops, count_runs
 from pipeline.report.panel import Panel, list_missing, read_panel
 from pipeline.report.protocol import describe_baseline
+from pipeline.report.schematic import Schematic, draw_schematics
 from pipeline.report.sweeps import find_points
 from pipeline.report.tables import lay_out
 from pipeline.report.webpage import Contents, Drawing, Sample, Section, render_static
+from pipeline.schema.architecture import PATH as ARCHITECTURE
+from pipeline.schema.architecture import Architecture
+from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES
 from pipeline.schema.ddpm import resolve_ddpm_run
+from pipeline.schema.document import read_document
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project, Run
 from pipeline.schema.record import Failure, NodeRecord, Record
@@ -39,6 +44,7 @@ class _Sources:
     runs: Sequence[tuple[Run, Record | Failure | None]]
     books: Books
     flops: Flops
+    architecture: Architecture
 
 
 def _read_sources(root: Path, project: Project) -> _Sources:
@@ -55,7 +61,9 @@ def _read_sources(root: Path, project: Project) -> _Sources:
     }
     runs = [(run, records.get((run.study, run.dataset, run.arm, run.seed))) for run in project.runs()]
     books = read_books(root, [run for run, _ in runs])
-    return _Sources(root, project, panels, runs, books, count_runs(root, project, runs))
+    architecture = read_document(root / ARCHITECTURE, Architecture)
+    flops = count_runs(root, project, architecture, runs)
+    return _Sources(root, project, panels, runs, books, flops, architecture)
 
 
 def _draw(name: str, title: str, chart: Chart | None, still: Chart | None = None) -> Iterator[Drawing]:
@@ -220,6 +228,15 @@ def _find_samples(sources: _Sources, kind: str) -> Iterator[Sample]:
             yield Sample(run.dataset, run.arm, run.seed, path.read_bytes(), note, levels)
 
 
+def _schematics(sources: _Sources) -> list[Schematic]:
+    """How sites are built under each remedy."""
+    titles = {name: dataset.title for name, dataset in sources.project.data.datasets.items()}
+    for networks in sources.architecture.networks:
+        if networks.dataset not in titles:
+            raise SpecError(f"{ARCHITECTURE}: dataset {networks.dataset!r} is not in specs/data.yaml; run `dvc repro`")
+    return draw_schematics(sources.architecture, titles)
+
+
 def gather(root: Path, project: Project) -> Contents:
     """All that the page shows."""
     sources = _read_sources(root, project)
@@ -237,5 +254,5 @@ def gather(root: Path, project: Project) -> Contents:
         _provenance(sources),
     ]
     samples, trajectories = (list(_find_samples(sources, kind)) for kind in ("previews", "trajectories"))
-    verdicts = judge_records(root, project)
-    return Contents(project.claims, verdicts, sections, samples, sources.runs, sources.books, trajectories)
+    verdicts, schematics = judge_records(root, project), _schematics(sources)
+    return Contents(project.claims, verdicts, sections, samples, sources.runs, sources.books, trajectories, schematics)

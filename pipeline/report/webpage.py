@@ -18,7 +18,9 @@ from pipeline.report.charts import Chart
 from pipeline.report.claims import Page, Verdict
 from pipeline.report.costs import Books
 from pipeline.report.figures import bundle_library, render_svg
+from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.grid import Grid
+from pipeline.report.schematic import Schematic, show_math, show_name
 from pipeline.report.verdicts import show_outcome, show_verdict
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
@@ -82,6 +84,7 @@ class Contents:
     books: Books
     """What made them."""
     trajectories: Sequence[Sample] = ()
+    schematics: Sequence[Schematic] = ()
 
 
 class _Renderer(RendererHTML):
@@ -180,21 +183,34 @@ def _hash_records(contents: Contents) -> str:
     return digest.hexdigest()
 
 
+def _read_web(name: str) -> str:
+    return (_WEB / name).read_text(encoding="utf-8")
+
+
+def _draw_glyphs(schematics: Sequence[Schematic]) -> dict[str, list[tuple[str, float]]]:
+    """The shapes that branches have, each once."""
+    rows = [row for schematic in schematics for diagram in schematic.diagrams for row in diagram.rows]
+    return {axes: draw_glyph(axes) for axes in sorted({row.axes for row in rows if row.branch is not None})}
+
+
 def render_webpage(contents: Contents) -> str:
     """The page: the same bytes for the same contents."""
     environment = Environment(
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"markdown": convert, "line": convert_line}
+    environment.filters |= {"markdown": convert, "line": convert_line, "math": show_math, "name": show_name}
     drawings = {drawing.id: drawing.chart for section in contents.sections for drawing in section.drawings}
     return environment.get_template("page.html").render(
-        style=Markup((_WEB / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - our own files
+        style=Markup("".join(_read_web(name) for name in ("page.css", "schematic.css"))),  # noqa: S704 - our own files
         library=Markup(bundle_library()),  # noqa: S704
-        script=Markup((_WEB / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+        script=Markup(_read_web("page.js")),  # noqa: S704
         claims=_judge(contents),
         counts=_count_verdicts(contents.pages),
         panels=[page.panel for page in contents.pages],
         embedded=any(page.panel.scale == "embedded" for page in contents.pages),
+        schematics=contents.schematics,
+        glyphs=_draw_glyphs(contents.schematics),
+        glyph_size=(WIDTH, HEIGHT),
         sections=contents.sections,
         drawings=drawings,
         samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
