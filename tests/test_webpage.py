@@ -12,7 +12,7 @@ import pytest
 from architectures import make_architecture
 from panels import ddpm_record, failure, make_panel, node_record
 from problems import ROOT
-from workspace import make_reduced
+from workspace import Workspace, make_reduced
 
 from pipeline.data.preview import write_empty_preview, write_trajectory
 from pipeline.report.charts import draw_awareness, draw_snapshots, draw_sweep
@@ -162,11 +162,18 @@ def test_charts_show_every_completed_run_and_none_else():
     assert draw_awareness(make_panel({"baseline": {0: failure()}})) is None
 
 
-def test_trajectories_say_what_their_rows_and_columns_are(tmp_path: Path):
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A project without a record, and what the page takes from other stages."""
     workspace = make_reduced(tmp_path / "project")
     (workspace.root / "reports").mkdir()
+    write_document(workspace.root / ARCHITECTURE, make_architecture())
     for name in ("theory", "level_awareness"):
         (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
+    return workspace
+
+
+def test_trajectories_say_what_their_rows_and_columns_are(workspace: Workspace):
     images = np.zeros((2, 1, 1, 8, 8), np.uint8)
     for kind in ("previews", "trajectories"):
         pictures = workspace.root / "reports" / kind / "ddpm/digits"
@@ -187,12 +194,7 @@ def test_trajectories_say_what_their_rows_and_columns_are(tmp_path: Path):
     assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")
 
 
-def test_a_partial_state_says_what_is_missing(tmp_path: Path):
-    workspace = make_reduced(tmp_path / "project")
-    (workspace.root / "reports").mkdir()
-    write_document(workspace.root / ARCHITECTURE, make_architecture())
-    for name in ("theory", "level_awareness"):
-        (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
+def test_a_partial_state_says_what_is_missing(workspace: Workspace):
     write_record(workspace.root / "records/node/digits/baseline/0.json", node_record(90.0))
     text = _Page(render_webpage(gather(workspace.root, load_project(workspace.root)))).text
     assert "What is missing" in text
