@@ -21,6 +21,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KEEP_BYTES = 1 << 30
 _SPIN_COUNT = 2000  # a few microseconds: nearly the speed of endless spinning alone, and fair beside another process
 _STARTED = time.time()
+_SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
 
 
 def tune_process(threads: int) -> None:
@@ -87,11 +88,15 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def _git_revision() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """Of the code and settings; `-dirty` if these, not results, differ from it."""
+    name = ["git", "describe", "--always", "--abbrev=12"]
+    compare = ["git", "diff", "--quiet", "HEAD", "--", *_SOURCES]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        revision = subprocess.run(name, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(compare, capture_output=True, check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{revision}-dirty" if changed else revision
 
 
 def _package_versions(*packages: str) -> dict[str, str | None]:

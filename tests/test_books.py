@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from panels import ddpm_record, failure, make_panel, node_record
-from trainings import ddpm_run, node_run
+from trainings import COMPUTE, ddpm_run, node_run
 
 from pipeline.metrics.arm_metrics import summarise_arm
-from pipeline.process import hash_output
+from pipeline.process import hash_output, write_provenance
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
 from pipeline.report.curves import draw_curves, find_points, thin
 from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
@@ -119,6 +119,27 @@ def test_an_output_is_known_by_dvcs_hash_of_it(tmp_path: Path):
         subprocess.run(command, cwd=tmp_path, check=True)
     for name in ("out", "params"):
         assert f"md5: {hash_output(tmp_path / name)}\n" in (tmp_path / f"{name}.dvc").read_text()
+
+
+def test_the_revision_is_dirty_by_code_not_by_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for folder in ("pipeline", "records"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("1")
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "test"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+
+    def describe() -> str:
+        write_provenance("run", tmp_path / "pipeline", COMPUTE, device="cpu")
+        return json.loads((tmp_path / "provenance" / "run.json").read_text())["git"]
+
+    revision = describe()
+    assert len(revision) == 12
+    (tmp_path / "records" / "file").write_text("2")
+    assert describe() == revision
+    (tmp_path / "pipeline" / "file").write_text("2")
+    assert describe() == f"{revision}-dirty"
 
 
 def test_an_entry_stays_while_its_output_does(tmp_path: Path):
