@@ -7,8 +7,9 @@ import pytest
 from architectures import BIAS, CHANNEL, CONVOLUTION, POSITION, TINY, change, make_architecture, make_design
 
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
-from pipeline.report.schematic import Diagram, Row, draw_schematics, show_flops, show_math, show_name
+from pipeline.report.schematic import Diagram, Row, draw_schematics, show_flops
 from pipeline.report.sections import gather
+from pipeline.report.webpage import show_math, show_name
 from pipeline.schema.architecture import PATH, Architecture, Branch, Design, Networks
 from pipeline.schema.base import SpecError
 from pipeline.schema.document import write_document

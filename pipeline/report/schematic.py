@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from markupsafe import Markup, escape
-
 from pipeline.schema.architecture import Architecture, Branch, Change, Design, Norm, Outline, Parameter, Remedy
 from pipeline.schema.panel import StudyName
 from pipeline.schema.theory import EXACT
@@ -115,16 +113,6 @@ class Schematic:
     open: bool
     """Shown at first: the first dataset of a study, as another's differs in numbers alone."""
     diagrams: Sequence[Diagram]
-
-
-def show_math(text: str) -> Markup:
-    """Plain text as HTML, with `_t` as a subscript."""
-    return Markup(str(escape(text)).replace("_t", "<sub>t</sub>"))  # noqa: S704 - escaped
-
-
-def show_name(text: str) -> Markup:
-    """A dotted name, with a slice or without, as HTML that may be broken behind dots and before the slice."""
-    return Markup(str(escape(text)).replace(".", ".<wbr>").replace("[", "<wbr>[").replace(" ", "&nbsp;"))  # noqa: S704 - escaped
 
 
 def show_flops(flops: int) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.report.charts import Chart
 from pipeline.report.claims import Page, Verdict
@@ -20,7 +20,7 @@ from pipeline.report.costs import Books
 from pipeline.report.figures import bundle_library, render_svg
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.grid import Grid
-from pipeline.report.schematic import Schematic, show_math, show_name
+from pipeline.report.schematic import Schematic
 from pipeline.report.verdicts import show_outcome, show_verdict
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
@@ -112,6 +112,16 @@ def convert(markdown: str) -> Markup:
 def convert_line(markdown: str) -> Markup:
     """A line of Markdown, without a paragraph around it."""
     return Markup(_MARKDOWN.renderInline(markdown))  # noqa: S704
+
+
+def show_math(text: str) -> Markup:
+    """Plain text as HTML, with `_t` as a subscript."""
+    return Markup(str(escape(text)).replace("_t", "<sub>t</sub>"))  # noqa: S704 - escaped
+
+
+def show_name(text: str) -> Markup:
+    """A dotted name, with a slice or without, as HTML that may be broken behind dots and before the slice."""
+    return Markup(str(escape(text)).replace(".", ".<wbr>").replace("[", "<wbr>[").replace(" ", "&nbsp;"))  # noqa: S704 - escaped
 
 
 def render_static(chart: Chart) -> str:
