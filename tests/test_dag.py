@@ -39,7 +39,7 @@ def test_everything_is_there_after_one_command(work: Workspace):
     tables = [f"Table {number}" for number in (1, 2, 3, 4)]
     for title in ("The paper's claims", *tables, "Figure 6", "Figure 7", "Samples"):
         assert f"## {title}" in report
-    for picture in ("previews/ddpm/digits/position=mlp/0.png", "figure6.svg", "figure7.svg"):
+    for picture in ("previews/ddpm/digits/position=mlp/0.png", "figure6.svg", "figure7.svg", "figure7.pdf"):
         assert (work.root / "reports" / picture).is_file()
     assert work.run("git", "status", "--porcelain").stdout == ""
 
