@@ -69,7 +69,7 @@ image-test: $(SETUP)
 	.ci/engine pytest tests/test_image.py
 
 page-test: $(SETUP)
-	.ci/browser pytest tests/test_page.py
+	.ci/tools browser pytest tests/test_page.py
 
 audit: $(SETUP)
 	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock

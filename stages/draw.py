@@ -1,4 +1,4 @@
-"""draw FIGURE: records and specs/figures/FIGURE.yaml -> reports/FIGURE.svg and reports/FIGURE.md."""
+"""draw FIGURE: records and specs/figures/FIGURE.yaml -> reports/FIGURE.svg, .pdf and .md."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.process import run_stage
 from pipeline.report.figures import draw_figure, render_figure, render_svg
 from pipeline.report.panel import read_panel
+from pipeline.report.pdf import draw_pdf
 from pipeline.report.sweeps import find_points
 from pipeline.schema.project import load_project
 
@@ -28,7 +29,8 @@ def main() -> None:
     reports = ROOT / "reports"
     reports.mkdir(exist_ok=True)
     (reports / f"{name}.svg").write_text(render_svg(draw_figure(figure, panels, points)), encoding="utf-8")
-    (reports / f"{name}.md").write_text(render_figure(figure, f"{name}.svg", panels, points), encoding="utf-8")
+    (reports / f"{name}.pdf").write_bytes(draw_pdf(figure, panels, points))
+    (reports / f"{name}.md").write_text(render_figure(figure, name, panels, points), encoding="utf-8")
 
 
 if __name__ == "__main__":

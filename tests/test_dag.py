@@ -43,7 +43,7 @@ def test_everything_is_there_after_one_command(work: Workspace):
     for title in ("The paper's claims", *tables, "Figure 6", "Figure 7", "Samples"):
         assert f"## {title}" in report
     samples = [f"{kind}/ddpm/digits/position=mlp/0.png" for kind in ("previews", "trajectories")]
-    for picture in (*samples, "figure6.svg", "figure7.svg"):
+    for picture in (*samples, "figure6.svg", "figure7.svg", "figure7.pdf"):
         assert (work.root / "reports" / picture).is_file()
     assert work.run("git", "status", "--porcelain").stdout == ""
 

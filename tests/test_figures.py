@@ -48,11 +48,11 @@ def draw(project: Project, name: str, *panels: Panel) -> dict[str, Any]:
 
 
 def render(project: Project, name: str, *panels: Panel) -> str:
-    return render_figure(project.figures[name], f"{name}.svg", panels, sweep(project, name, panels))
+    return render_figure(project.figures[name], name, panels, sweep(project, name, panels))
 
 
 def test_the_points_are_means_bands_and_seeds(project: Project):
-    layers = draw(project, "figure6", wide())["hconcat"][0]["layer"]
+    layers = draw(project, "figure6", wide())["concat"][0]["layer"]
     band, seeds = layers[0]["data"]["values"], layers[1]["data"]["values"]
     assert [row["x"] for row in band] == pytest.approx([1 / (27 * 33) ** 0.5, 1.0, 100.0])
     assert [(row["low"], row["mean"], row["high"]) for row in band] == [
@@ -63,7 +63,7 @@ def test_the_points_are_means_bands_and_seeds(project: Project):
 
 
 def test_each_width_is_a_line_with_a_tick_at_each_number_of_groups(project: Project):
-    layers = draw(project, "figure7", grouped())["hconcat"][0]["layer"]
+    layers = draw(project, "figure7", grouped())["concat"][0]["layer"]
     rows = layers[0]["data"]["values"]
     assert [(row["series"], row["x"]) for row in rows] == [("16", 1), ("16", 16), ("32", 1), ("32", 16), ("32", 32)]
     encoding = layers[0]["encoding"]

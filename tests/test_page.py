@@ -8,13 +8,15 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from browser import Page, Scheme, count_coloured, count_colours, launch_browser, measure_brightness
-from playwright.sync_api import Browser, Locator
+from playwright.sync_api import Browser, Locator, expect
 from problems import ROOT
 
 PAGE = ROOT / "reports/index.html"
 TABLES = "table:not(#vg-tooltip-element table)"
 ENTRIES = ".role-legend-entry:has(.role-legend-symbol) .role-legend-label text"
 """Names of series in a legend, not the numbers along a band of colours."""
+HIDDEN = ".role-mark path[opacity='0']"
+DARK_INK = "#e8e8e8"
 PHONE, DESKTOP = 360, 1440
 SIDEWAYS = """[...document.querySelectorAll('body *')].filter(element =>
     element.scrollWidth > element.clientWidth && /auto|scroll/.test(getComputedStyle(element).overflowX))"""
@@ -198,6 +200,90 @@ def test_branches_have_pictures_in_colours_of_their_own(browser: Browser, scheme
             assert count_coloured(page.take_picture(glyph)) > 50, kind
 
 
+def count_hidden(chart: Locator) -> int:
+    """Marks that are drawn, but cannot be seen."""
+    return chart.locator(HIDDEN).count()
+
+
+def press_tab_until(page: Page, element: Locator) -> None:
+    """Go on with the Tab key until the element has the focus."""
+    for _ in range(200):
+        if element.evaluate("element => element === document.activeElement"):
+            return
+        page.view.keyboard.press("Tab")
+    raise AssertionError("Tab does not get there")
+
+
+def test_every_legend_of_series_has_buttons(page: Page):
+    titles = set()
+    for chart in page.find(".chart"):
+        names = [name.text_content() for name in chart.locator(ENTRIES).all()]
+        group = page.view.get_by_role("group", name=f"Series of {chart.get_attribute('aria-label')}", exact=True)
+        assert [button.text_content() for button in group.get_by_role("button").all()] == names
+        titles.add(chart.get_attribute("aria-label"))
+        assert chart.get_attribute("role") == "graphics-document"
+    assert len(titles) == len(page.find(".chart"))
+    assert len(page.find(".series")) > 2
+
+
+@pytest.mark.parametrize("key", ["Space", "Enter"])
+def test_a_key_hides_a_series(browser: Browser, key: str):
+    with Page(browser, PAGE, PHONE) as page:
+        charts_of(page)
+        button = page.view.locator(".series button").first
+        chart = button.locator("xpath=../preceding-sibling::div")
+        press_tab_until(page, button)
+        assert (button.get_attribute("aria-pressed"), count_hidden(chart)) == ("true", 0)
+        page.view.keyboard.press(key)
+        page.rest()
+        assert button.get_attribute("aria-pressed") == "false"
+        assert count_hidden(chart) > 2
+        assert page.list_violations() == []
+        page.view.keyboard.press(key)
+        page.rest()
+        assert (button.get_attribute("aria-pressed"), count_hidden(chart)) == ("true", 0)
+        assert page.said == []
+
+
+def test_legend_and_buttons_show_the_same(browser: Browser):
+    with Page(browser, PAGE) as page:
+        charts = [chart for chart in charts_of(page) if chart.locator(ENTRIES).count() > 1]
+        assert charts
+        for chart in charts:
+            first, second = chart.locator("xpath=following-sibling::div").locator("button").all()[:2]
+            entry = chart.locator(ENTRIES).first
+            entry.click()
+            page.rest()
+            assert [button.get_attribute("aria-pressed") for button in (first, second)] == ["false", "true"]
+            hidden = count_hidden(chart)
+            second.click()
+            page.rest()
+            assert count_hidden(chart) > hidden > 0
+            entry.click()
+            page.rest()
+            assert [button.get_attribute("aria-pressed") for button in (first, second)] == ["true", "false"]
+            assert count_hidden(chart) > 0
+        assert page.said == []
+
+
+def test_what_is_hidden_stays_hidden_when_the_scheme_changes(browser: Browser):
+    with Page(browser, PAGE) as page:
+        charts_of(page)
+        button = page.view.locator(".series button").first
+        chart = button.locator("xpath=../preceding-sibling::div")
+        button.click()
+        page.rest()
+        hidden = count_hidden(chart)
+        page.view.emulate_media(color_scheme="dark")
+        chart.locator(f"text[fill='{DARK_INK}']").first.wait_for()
+        expect(chart.locator(HIDDEN)).to_have_count(hidden)
+        assert hidden > 0
+        assert button.get_attribute("aria-pressed") == "false"
+        button.click()
+        page.rest()
+        assert count_hidden(chart) == 0
+
+
 # ---- Windows, schemes, paper -----------------------------------------------------------------------------------------
 
 
@@ -270,6 +356,7 @@ def test_paper(browser: Browser):
         assert all(table.is_visible() for table in page.find(TABLES))
         for chart in charts_of(page):
             assert count_coloured(page.take_picture(chart)) > 50
+        assert not any(buttons.is_visible() for buttons in page.find(".series"))
         assert measure_brightness(page.take_picture()) > 170
         assert page.view.pdf(format="A4", print_background=True).startswith(b"%PDF")
         assert page.said == []
@@ -305,5 +392,6 @@ def test_without_scripts_tables_and_pictures_are_there(browser: Browser, page: P
         assert len(pictures) >= len(page.find(".chart"))
         for picture in pictures:
             assert count_colours(plain.take_picture(picture)) > 8
+        assert plain.find(".series, button") == []
         assert plain.requested == [PAGE.as_uri()]
         assert plain.said == []

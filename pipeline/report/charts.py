@@ -74,7 +74,7 @@ def draw_awareness(panel: Panel) -> Chart | None:
             "type": "quantitative",
             "title": "relative change",
             "scale": {"type": "symlog", "constant": 0.01, "domainMin": 0, "nice": False, "padding": 8},
-            "axis": {"values": _TICKS, "format": "~g"},
+            "axis": {"values": _TICKS, "format": "~g", "labelOverlap": True, "labelSeparation": 6},
         },
         "color": {
             "field": "series",

@@ -18,6 +18,8 @@ VEGA_LITE = "6.4"
 PALETTE = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
 """Colours that the colour-blind tell apart, without the yellow that white swallows: Okabe and Ito (2008)."""
 SHAPES = ["circle", "square", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left"]
+DEFAULT, NO_VALUE = "PyTorch's default", "no completed run"
+SMALL_SCALE = "the embedded default, not the paper's scale"
 _CONFIG: Chart = {
     # The converter brings this font along, so that labels are measured alike on every machine.
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
@@ -30,7 +32,7 @@ _CONFIG: Chart = {
 _SIZE = {"width": 360, "height": 260}
 
 
-def _rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[list[Chart], list[Chart]]:
+def gather_rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[list[Chart], list[Chart]]:
     """Means with their bands, one row an arm, and single seeds, one row a run."""
     means, seeds = [], []
     for point in points:
@@ -50,11 +52,20 @@ def _decades(low: float, high: float) -> tuple[int, int]:
     return math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
 
 
-def _horizontal(figure: Figure, points: Sequence[Point]) -> Chart:
-    """The logarithmic axis, as an encoding: powers of ten, or a tick at each value there is."""
+def find_ticks(figure: Figure, points: Sequence[Point]) -> list[float]:
+    """Of the logarithmic axis: powers of ten, or each value there is."""
     values = sorted({point.x for point in points})
-    if figure.x.base == 10:
-        values = [10.0**power for power in range(*_decades(values[0], values[-1]))]
+    return values if figure.x.base == 2 else [10.0**power for power in range(*_decades(values[0], values[-1]))]
+
+
+def list_series(points: Sequence[Point]) -> list[str]:
+    """Names of the series, in order; one for a figure without."""
+    return list(dict.fromkeys(str(point.series) for point in points))
+
+
+def _horizontal(figure: Figure, points: Sequence[Point]) -> Chart:
+    """The logarithmic axis, as an encoding."""
+    values = find_ticks(figure, points)
     domain = [values[0], values[-1]] if len(values) > 1 else [values[0] / 2, values[0] * 2]
     label_format = "~g" if figure.x.base == 2 else "~e"
     axis = {"values": values, "format": label_format, "grid": figure.x.base == 10, "labelFlush": False}
@@ -68,7 +79,7 @@ def _vertical(figure: Figure, field: str) -> Chart:
 
 def _by_series(figure: Figure, points: Sequence[Point], choices: Sequence[str]) -> Chart:
     """Colour or shape by series, as an encoding."""
-    series = list(dict.fromkeys(str(point.series) for point in points))
+    series = list_series(points)
     chosen = [choices[index % len(choices)] for index in range(len(series))]
     legend = {"title": figure.series, "symbolOpacity": 1} if figure.series is not None else None
     return {"field": "series", "type": "nominal", "scale": {"domain": series, "range": chosen}, "legend": legend}
@@ -110,30 +121,36 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
                 "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
                 "encoding": {**black, "y": mean},
             },
-            {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": "PyTorch's default"}}},
+            {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
         ]
     return layers
 
 
 def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
     """One dataset's part of the picture."""
-    means, seeds = _rows(figure, panel, points)
+    means, seeds = gather_rows(figure, panel, points)
     embedded = panel.scale == "embedded"
-    title = {"text": panel.title, "subtitle": "the embedded default, not the paper's scale" if embedded else " "}
+    title = {"text": panel.title, "subtitle": SMALL_SCALE if embedded else " "}
     layers = _layers(figure, points) if means else []
     for layer in layers:
         layer["data"] = {"values": seeds if "data" in layer else means}
-    return {"title": title, **_SIZE, "layer": layers or [{"data": {"values": []}, "mark": "point"}]}
+    nothing = {"data": {"values": [{}]}, "mark": {"type": "text", "text": NO_VALUE, "fontSize": 12}}
+    return {"title": title, **_SIZE, "layer": layers or [nothing]}
 
 
 def draw_figure(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> Chart:
-    """The figure as a Vega-Lite specification, datasets side by side.
+    """The figure as a Vega-Lite specification, two datasets in a row: on a page of 1000 pixels it is not made smaller.
 
     Args:
         points: the arms of each dataset's sweep.
     """
     charts = [draw_panel(figure, panel, points[panel.dataset]) for panel in panels]
-    return {"hconcat": charts, "spacing": 40, "resolve": {"scale": {"color": "independent", "shape": "independent"}}}
+    return {
+        "concat": charts,
+        "columns": 2,
+        "spacing": 40,
+        "resolve": {"scale": {"color": "independent", "shape": "independent"}},
+    }
 
 
 def render_svg(chart: Chart) -> str:
@@ -151,6 +168,11 @@ def bundle_library() -> str:
     return f'(() => {{\n"use strict";\n{bundle}\n}})();'
 
 
+def say_no_dataset(figure: Figure) -> str:
+    """What stands in place of a figure without panels."""
+    return f"No dataset: `studies.{figure.study}` in params.yaml is empty."
+
+
 def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     header = ["Arm", *([figure.series] if figure.series else []), figure.x.label, "n", figure.y.label]
     rows = []
@@ -163,14 +185,15 @@ def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     return align_table([escape_cell(cell) for cell in header], rows, left=1)
 
 
-def render_figure(figure: Figure, picture: str, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> str:
+def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> str:
     """The figure as Markdown: the picture, and below it the same values.
 
     Args:
-        picture: path of the SVG, relative to the page.
+        name: of the SVG and the PDF beside the page.
         points: the arms of each dataset's sweep.
     """
-    parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{picture}>)"]
+    parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{name}.svg>)", ""]
+    parts += [f"For a paper, of a column's width: [{name}.pdf]({name}.pdf)."]
     for panel in panels:
         swept = points[panel.dataset]
         arms = [point.arm for point in swept]
@@ -182,7 +205,7 @@ def render_figure(figure: Figure, picture: str, panels: Sequence[Panel], points:
         parts += [_table(figure, panel, swept)] if swept else []
         parts += ["", *(f"- {note}." for note in notes)] if notes else []
     if not panels:
-        parts += ["", f"No dataset: `studies.{figure.study}` in params.yaml is empty."]
+        parts += ["", say_no_dataset(figure)]
     parts += [
         "",
         "Line and band: mean ± standard deviation over n seeds (n − 1 in the denominator); dots: single seeds.",

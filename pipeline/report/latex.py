@@ -36,6 +36,8 @@ _SPECIAL = {
     "‖": r"$\|$",
     "\n": " ",
 }
+_UPRIGHT = 7
+"""Columns of values beyond which a table lies on its side: a column's width would make it too small to read."""
 _TILDE_T = "p\u0303_t"  # the paper's positional embedding, as the tables spell it
 
 
@@ -80,7 +82,7 @@ def _tabular(block: Block) -> list[str]:
     lines = [f"{' & '.join(cells)} \\\\" for cells in (header, *rows)]
     return [
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * (len(header) - 1)}@{{}}}}",
         r"\toprule",
         lines[0],
         r"\midrule",
@@ -97,33 +99,43 @@ def _paragraphs(markdown: str) -> list[str]:
 
 
 def _sentences(lines: Sequence[str]) -> list[str]:
-    return [f"{line.rstrip('.')}." for line in lines]
+    return [f"{line[:1].upper()}{line[1:].rstrip('.')}." for line in lines]
 
 
-def write_latex(grid: Grid, label: str) -> str:
-    """A `table` with one `tabular` a dataset and all that stands below it in the report.
-
-    Args:
-        label: after `tab:`.
-    """
+def _float(grid: Grid, blocks: Sequence[Block], label: str, sideways: bool) -> list[str]:
+    """Some of the datasets, and all that stands below them in the report."""
+    begin, end = [r"\begin{table}"], [r"\end{table}"]
+    if sideways:
+        begin = [r"\begin{table*}[p]", r"\rotatebox{90}{\begin{minipage}{\textheight}"]
+        end = [r"\end{minipage}}", r"\end{table*}"]
     title = re.sub(r"^Table \d+: ", "", grid.title)
     parts = [
-        "% Needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}.",
-        r"\begin{table}",
+        *begin,
         r"\centering",
         rf"\caption{{{escape_latex(title[:1].upper() + title[1:])}.}}",
         rf"\label{{tab:{label}}}",
-        r"\footnotesize",
+        r"\vspace{4pt}",
+        r"\footnotesize\setlength{\tabcolsep}{4pt}",
     ]
-    for block in grid.blocks:
+    for block in blocks:
         parts += ["", rf"\textbf{{{escape_latex(block.title)}}}\\[2pt]", *_tabular(block), r"\\[4pt]"]
     notes = [*_paragraphs(grid.caption), *map(_convert, filter(None, grid.remarks))]
-    for block in grid.blocks:
+    for block in blocks:
         lines = _sentences([_convert(line) for line in (*block.incidents, *block.notes)])
         notes += [rf"\textit{{{escape_latex(block.title)}:}} {' '.join(lines)}"]
-    return (
-        "\n".join(
-            [*parts, "", r"\parbox{\linewidth}{\scriptsize", *("\n" + note for note in notes), "}", r"\end{table}"]
-        )
-        + "\n"
-    )
+    return [*parts, "", r"\parbox{\linewidth}{\scriptsize", *("\n" + note for note in notes), "}", *end]
+
+
+def write_latex(grid: Grid, label: str) -> str:
+    """A `table` with one `tabular` a dataset; on its side, one a page, where there are many columns.
+
+    Args:
+        label: after `tab:`; `-DATASET` is added from the second page on.
+    """
+    lines = ["% Needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}."]
+    if all(len(block.headings) <= _UPRIGHT for block in grid.blocks):
+        lines += _float(grid, grid.blocks, label, sideways=False)
+    else:
+        for index, block in enumerate(grid.blocks):
+            lines += _float(grid, [block], f"{label}-{block.dataset}" if index else label, sideways=True)
+    return "\n".join(lines) + "\n"

@@ -209,7 +209,11 @@ def render_webpage(contents: Contents) -> str:
         loader=FileSystemLoader(_WEB), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"markdown": convert, "line": convert_line, "math": show_math, "name": show_name}
-    drawings = {drawing.id: drawing.chart for section in contents.sections for drawing in section.drawings}
+    drawings = {
+        drawing.id: drawing.chart | {"description": drawing.title}
+        for section in contents.sections
+        for drawing in section.drawings
+    }
     return environment.get_template("page.html").render(
         style=Markup("".join(_read_web(name) for name in ("page.css", "schematic.css"))),  # noqa: S704 - our own files
         library=Markup(bundle_library()),  # noqa: S704
