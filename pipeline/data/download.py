@@ -90,6 +90,8 @@ def _fetch(path: Path, file: RemoteFile, mirrors: Sequence[str], patience: Patie
             return partial.finish()
         except MirrorError as error:
             problems.append(f"{name_mirror(mirror)}: {error}")
+            if mirror != mirrors[-1]:
+                _say(f"{path.name}: {problems[-1]}; on to the next mirror")
         except OSError as error:
             raise ValueError(f"{partial.path}: {error.strerror or error}; what has come is kept") from None
     raise ValueError(

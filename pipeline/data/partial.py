@@ -64,12 +64,8 @@ class Partial:
         self.origin = target.with_name(f"{target.name}.partial.origin")
 
     def measure(self) -> int:
-        """Bytes that have come; more than the file has are none."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size > self.file.size:
-            self.discard()
-            return 0
-        return size
+        """Bytes that have come."""
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def begin(self, url: str, etag: str | None) -> None:
         """Forget what has come: what follows is the file at `url` in the version `etag`, from its first byte."""

@@ -89,8 +89,8 @@ class Dataset(Strict):
 class DataSpec(Strict):
     """specs/data.yaml.
 
-    Mirrors stand beside the datasets, not in them: no stage names them among its `params`, so an edit of them reruns
-    nothing.
+    Mirrors stand beside the datasets, not in them: no stage names them among its `params`, so an edit of them
+    makes no data stale.
     """
 
     mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
