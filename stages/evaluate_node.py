@@ -5,6 +5,7 @@ import csv
 from pathlib import Path
 
 from pipeline.data.arrays import read_arrays
+from pipeline.inputs import read_inputs
 from pipeline.metrics.node_record import Row, TimeAwarenessPair, make_node_record
 from pipeline.process import run_stage
 from pipeline.schema.data import load_data_spec
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    grid = load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node
+    grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node)
     for arm in grid.arms:
         for seed in grid.seeds:
             record = evaluate(ROOT / "runs" / "node" / dataset / arm / str(seed))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.data.download import hash_file
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
+from pipeline.inputs import read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import (
@@ -40,7 +41,7 @@ def copy_inception(spec: InceptionExtractor, out: Path) -> ExtractorFile:
 
 def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> ExtractorFile:
     """Train the classifier on the training split."""
-    compute = load_compute(ROOT)
+    compute = read_inputs(lambda: load_compute(ROOT))
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
@@ -65,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    spec = find_dataset(load_data_spec(ROOT), dataset).extractor
+    spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
     out = ROOT / "extractors" / dataset
     out.mkdir(parents=True, exist_ok=True)
     file = copy_inception(spec, out) if isinstance(spec, InceptionExtractor) else train_classifier(spec, dataset, out)
