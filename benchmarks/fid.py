@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.data.digest import hash_file
+from pipeline.inputs import digest_file
 from pipeline.process import choose_device, tune_process
 from pipeline.schema.compute import load_compute
 
@@ -71,7 +71,7 @@ def run_worker(folder: Path, weights: Path, batch_size: int, device: str) -> Non
     from pipeline.data.arrays import read_arrays
     from pipeline.metrics.generative import Statistics, open_extractor, register_inception
 
-    extract = open_extractor(register_inception(weights, hash_file(weights, "sha256")), device, batch_size)
+    extract = open_extractor(register_inception(weights, digest_file(weights)), device, batch_size)
     arrays = read_arrays(folder / "reference.safetensors")
     reference = Statistics(torch.from_numpy(arrays["features"]), arrays["mean"], arrays["covariance"])
     print(json.dumps(measure(read_arrays(folder / "samples.safetensors")["images"], reference, extract)))
@@ -153,7 +153,7 @@ def compare(folder: Path, weights: Path, args: argparse.Namespace) -> dict[str, 
             Image.fromarray(image.transpose(1, 2, 0)).save(folder / name / f"{index:06d}.png")
     png_seconds = (time.perf_counter() - start) / 2
 
-    extract = open_extractor(register_inception(weights, hash_file(weights, "sha256")), args.device, args.batch_size)
+    extract = open_extractor(register_inception(weights, digest_file(weights)), args.device, args.batch_size)
     reference = measure_statistics(extract(reference_images).features)
     arrays = {"features": reference.features.numpy(), "mean": reference.mean, "covariance": reference.covariance}
     write_arrays(folder / "reference.safetensors", arrays)

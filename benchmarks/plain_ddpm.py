@@ -29,7 +29,7 @@ from pipeline.networks.diffusers_weights import to_diffusers
 from pipeline.networks.flops import count_flops
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
-from pipeline.training.ddpm import DdpmTrainer
+from pipeline.training.ddpm_trainer import DdpmTrainer
 from pipeline.training.exports import write_scheduler
 
 _NEAR_ZERO = 1e-4

@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.schema.project import Project, Run, load_project
 
@@ -80,7 +81,7 @@ def fields(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Validate params.yaml and specs/; list what would be trained."""
-    runs = load_project(ROOT).runs()
+    runs = read_inputs(lambda: load_project(ROOT)).runs()
     if args.quiet:
         return
     for run in runs:

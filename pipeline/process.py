@@ -10,18 +10,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, NoReturn
 
+import psutil
+from safetensors import SafetensorError
+
+from pipeline.inputs import check_inputs, note_inputs
 from pipeline.schema.compute import Compute
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KEEP_BYTES = 1 << 30
 _SPIN_COUNT = 2000  # a few microseconds: nearly the speed of endless spinning alone, and fair beside another process
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
 _STARTED = time.time()
 _SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
+_SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
+_DVC = "PIPELINE_DVC_PID"
+_WATCH_SECONDS = 0.5
 
 
 def tune_process(threads: int) -> None:
@@ -63,26 +72,68 @@ def choose_device(compute: Compute) -> str:
     return "cuda" if compute.device != "cpu" and available else "cpu"
 
 
-def _end_with_parent() -> None:
-    """Ask Linux for SIGTERM when DVC dies: else its next run would start a second training beside this one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _find_dvc() -> psutil.Process | None:
+    """The process that started this stage, past shells that wait for their command; None: it has died."""
+    if (known := os.environ.get(_DVC)) is not None:  # torchrun is between
+        return psutil.Process(int(known)) if psutil.pid_exists(int(known)) else None
+    found = next((process for process in psutil.Process().parents() if process.name() not in _SHELLS), None)
+    if found is None or (found.pid == 1 and "dvc" not in " ".join(found.cmdline())) or found.name() == "systemd":
+        return None  # an orphan, and whoever adopts orphans
+    return found
+
+
+def _watch(process: psutil.Process) -> None:
+    """Ask this process to end as soon as another has."""
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_with_dvc() -> None:
+    """Get SIGTERM when DVC dies: else its next run would start a second training beside this one."""
+    try:
+        dvc = _find_dvc()
+    except psutil.Error:  # it dies this moment
+        dvc = None
+    if dvc is None:
+        _fail("DVC, which started this stage, has ended")
+    os.environ[_DVC] = str(dvc.pid)
+    Thread(target=_watch, args=(dvc,), daemon=True).start()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU; torch has a type for the first alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
+    )
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage or command; a user's mistake or a diverging training ends in one line on stderr and status 1."""
+    """Run a stage or command; what a user can mend ends in one line on stderr and status 1.
+
+    A stage's result counts only if the code and settings that it was made from are still there at its end.
+    """
     if "DVC_STAGE" in os.environ:
-        _end_with_parent()
+        _end_with_dvc()
+    if "DVC_STAGE" in os.environ or Path(sys.argv[0]).parent.name == "stages":
+        note_inputs()
     try:
         main()
+        check_inputs()
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except (ValueError, ArithmeticError, OSError) as error:
-        if os.environ.get("PIPELINE_TRACEBACK"):
+    except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError, SafetensorError) as error:
+        memory = is_out_of_memory(error)
+        if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"out of memory: {error}".partition("\n")[0] if memory else str(error))
     except KeyboardInterrupt:
         sys.exit(130)
 

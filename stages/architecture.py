@@ -2,20 +2,26 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage, tune_process
 from pipeline.schema.architecture import PATH, Architecture
-from pipeline.schema.data import load_data_spec
-from pipeline.schema.ddpm import load_ddpm_spec
+from pipeline.schema.data import Dataset, load_data_spec
+from pipeline.schema.ddpm import DdpmSpec, load_ddpm_spec
 from pipeline.schema.document import write_document
-from pipeline.schema.node import load_node_spec
-from pipeline.schema.panel import load_panel
+from pipeline.schema.node import NodeSpec, load_node_spec
+from pipeline.schema.panel import Panel, load_panel
 
 ROOT = Path()
 
 
+def read_settings() -> tuple[dict[str, Dataset], NodeSpec, DdpmSpec, Panel]:
+    """All that networks are made from."""
+    data = load_data_spec(ROOT).datasets
+    return data, load_node_spec(ROOT), load_ddpm_spec(ROOT), load_panel(ROOT, list(data))
+
+
 def main() -> None:
-    data, node, ddpm = load_data_spec(ROOT).datasets, load_node_spec(ROOT), load_ddpm_spec(ROOT)
-    panel = load_panel(ROOT, list(data))
+    data, node, ddpm, panel = read_inputs(read_settings)
     tune_process(threads=1)  # whatever the machine: another number would change the last digits
 
     from pipeline.networks.architecture import measure_ddpm_study, measure_node_study

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.claims import judge_records
 from pipeline.report.verdicts import render_claims, render_verdicts
@@ -11,7 +12,7 @@ ROOT = Path()
 
 
 def main() -> None:
-    project = load_project(ROOT)
+    project = read_inputs(lambda: load_project(ROOT))
     pages = judge_records(ROOT, project)
     reports = ROOT / "reports"
     reports.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.figures import draw_figure, render_figure, render_svg
 from pipeline.report.panel import read_panel
@@ -17,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("figure")
     name = parser.parse_args().figure
-    project = load_project(ROOT)
+    project = read_inputs(lambda: load_project(ROOT))
     if name not in project.figures:
         raise ValueError(f"no figure {name!r} in specs/figures; there are {', '.join(project.figures)}")
     figure = project.figures[name]

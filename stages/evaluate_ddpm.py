@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
+from pipeline.inputs import read_inputs
 from pipeline.metrics.ddpm_record import check_steps, make_ddpm_record, make_protocol
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
@@ -22,8 +23,8 @@ def evaluate(dataset: str, name: str, samples: SampleSets, out: Path) -> None:
     model = read_document(runs / "run.json", TrainedModel)
     awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
     check_steps(model, samples)
-    evaluation = load_ddpm_spec(ROOT).datasets[dataset].evaluation
-    compute = load_compute(ROOT).model_copy(update={"tf32": False})  # features are those of float32
+    evaluation = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[dataset].evaluation)
+    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False})  # features are float32's
     tune_process(compute.threads)
 
     from pipeline.metrics.generative import measure_scores

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from pipeline.data.arrays import read_arrays
+from pipeline.inputs import read_inputs
 from pipeline.metrics.node_record import TimeAwarenessPair, make_node_record
 from pipeline.process import run_stage
 from pipeline.schema.curve import read_history
@@ -29,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
-    grid = load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node
+    grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node)
     for arm in grid.arms:
         for seed in grid.seeds:
             record = evaluate(ROOT / "runs" / "node" / dataset / arm / str(seed))

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.digest import hash_file
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
+from pipeline.inputs import digest_file, read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import (
@@ -41,7 +41,7 @@ def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) 
 
 def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> ExtractorFile:
     """Train the classifier on the training split."""
-    compute = load_compute(ROOT)
+    compute = read_inputs(lambda: load_compute(ROOT))
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
@@ -54,7 +54,7 @@ def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> Extr
     print(f"feature classifier: {accuracy:.2f} % on the test split")
     return ExtractorFile(
         kind="classifier",
-        sha256=hash_file(out / "weights.safetensors", "sha256"),
+        sha256=digest_file(out / "weights.safetensors"),
         features=spec.features,
         channels=train.images.shape[1],
         classes=train.classes,
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
     data = load_data_spec(ROOT)
-    spec = find_dataset(data, dataset).extractor
+    spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
     out = ROOT / "extractors" / dataset
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, InceptionExtractor):

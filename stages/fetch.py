@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.data.arrays import Split, write_split
 from pipeline.data.fetch import fetch_dataset, resize_images
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.ddpm import load_ddpm_spec
@@ -19,11 +20,11 @@ def main() -> None:
     parser.add_argument("dataset")
     args = parser.parse_args()
     spec = load_data_spec(ROOT)
-    dataset = find_dataset(spec, args.dataset)
+    dataset = read_inputs(lambda: find_dataset(load_data_spec(ROOT), args.dataset))
     if args.study == "node":
-        size = load_node_spec(ROOT).datasets[args.dataset].training.image_size
+        size = read_inputs(lambda: load_node_spec(ROOT).datasets[args.dataset].training.image_size)
     else:
-        size = load_ddpm_spec(ROOT).datasets[args.dataset].training.image_size
+        size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[args.dataset].training.image_size)
     splits = fetch_dataset(dataset.source, dataset.classes, spec.mirrors, ROOT / "downloads")
     for name, split in zip(("train", "test"), splits, strict=True):
         resized = Split(resize_images(split.images, size), split.labels, split.classes)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.sections import gather
 from pipeline.report.webpage import render_webpage
@@ -11,7 +12,7 @@ ROOT = Path()
 
 
 def main() -> None:
-    page = render_webpage(gather(ROOT, load_project(ROOT)))
+    page = render_webpage(gather(ROOT, read_inputs(lambda: load_project(ROOT))))
     (ROOT / "reports" / "index.html").write_text(page, encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.metrics.arm_metrics import summarise_arm, write_metrics
 from pipeline.process import hash_output, run_stage
 from pipeline.schema.curve import CURVES, Curve, Point, curve_path, list_points, read_history, write_curve
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("dataset")
     args = parser.parse_args()
     study, dataset = args.study, args.dataset
-    grid = load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].grid(study)
+    grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].grid(study))
     records = copy_records(study, dataset, grid)
     for arm in grid.arms:
         summary = summarise_arm(study, [records[arm, seed] for seed in grid.seeds])

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import find_dataset, load_data_spec
@@ -15,9 +16,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset")
     name = parser.parse_args().dataset
-    dataset = find_dataset(load_data_spec(ROOT), name)
-    batch_size = load_ddpm_spec(ROOT).datasets[name].evaluation.batch_size
-    compute = load_compute(ROOT).model_copy(update={"tf32": False})  # features are those of float32
+    dataset = read_inputs(lambda: find_dataset(load_data_spec(ROOT), name))
+    batch_size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[name].evaluation.batch_size)
+    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False})  # features are float32's
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.latex import write_latex
 from pipeline.report.markdown import render_grid
@@ -19,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table")
     name = parser.parse_args().table
-    project = load_project(ROOT)
+    project = read_inputs(lambda: load_project(ROOT))
     if name not in project.tables:
         raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
     table = project.tables[name]

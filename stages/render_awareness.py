@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.awareness import render_awareness
 from pipeline.report.panel import read_panel
@@ -12,7 +13,7 @@ ROOT = Path()
 
 
 def main() -> None:
-    project = load_project(ROOT)
+    project = read_inputs(lambda: load_project(ROOT))
     panels = [read_panel(ROOT, project, "ddpm", dataset) for dataset in project.panel.active("ddpm")]
     text = render_awareness(panels, lambda dataset, arm: resolve_ddpm_run(project.ddpm, dataset, arm, seed=0))
     path = ROOT / "reports" / "level_awareness.md"

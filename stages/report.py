@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.page import Preview, render_page
 from pipeline.schema.project import load_project
@@ -24,7 +25,7 @@ SECTIONS = (
 
 
 def main() -> None:
-    project = load_project(ROOT)
+    project = read_inputs(lambda: load_project(ROOT))
     sections = {name: (ROOT / "reports" / f"{name}.md").read_text(encoding="utf-8") for name in SECTIONS}
     previews = [
         Preview(run.dataset, run.arm, run.seed, f"ddpm/{run.dataset}/{run.arm}/{run.seed}.png")

@@ -7,6 +7,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from pipeline.inputs import digest_file, read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
@@ -20,14 +21,12 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
-    spec = load_ddpm_spec(ROOT)
-    wanted = resolve_ddpm_run(spec, args.dataset, args.arm, args.seed)
-    sampling = spec.datasets[wanted.dataset].sampling
-    compute, resources = load_compute(ROOT), load_resources(ROOT)
+    wanted = resolve_ddpm_run(load_ddpm_spec(ROOT), args.dataset, args.arm, args.seed)
+    sampling = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[wanted.dataset].sampling)
+    compute, resources = read_inputs(lambda: load_compute(ROOT)), load_resources(ROOT)
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_arrays
-    from pipeline.data.digest import hash_file
     from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.outputs import read_run
@@ -46,7 +45,7 @@ def main() -> None:
         return
     run, _ = read_run(folder / "run.json", DdpmRun)
     with Workers("stages.sample", resources, device) as worker:
-        digests = {path.name: hash_file(path, "sha256") for path in sorted(folder.glob("ema-*"))}
+        digests = {path.name: digest_file(path) for path in sorted(folder.glob("ema-*"))}
         fingerprint = fingerprint_work(compute, run=run, sampling=sampling, weights=digests, workers=worker.count)
         checkpoints = [
             Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, resources.checkpoint_minutes)

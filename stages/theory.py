@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.inputs import read_inputs
 from pipeline.process import run_stage, tune_process
 from pipeline.schema.node import load_node_spec
 from pipeline.schema.theory import write_theory
@@ -11,7 +12,7 @@ CHANNELS = 64  # the paper's narrow network: seconds in float64
 
 
 def main() -> None:
-    base = load_node_spec(ROOT).base.model_copy(update={"channels": CHANNELS})
+    base = read_inputs(lambda: load_node_spec(ROOT).base).model_copy(update={"channels": CHANNELS})
     tune_process(threads=1)  # whatever the machine: another number would change the last digits
 
     from pipeline.networks.theory import measure_theory

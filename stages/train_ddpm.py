@@ -9,6 +9,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from pipeline.inputs import digest_file, read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.ddpm import TRAINED, load_ddpm_spec, resolve_ddpm_run
@@ -22,15 +23,14 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
-    spec = load_ddpm_spec(ROOT)
-    run = resolve_ddpm_run(spec, args.dataset, args.arm, args.seed)
-    compute, resources = load_compute(ROOT), load_resources(ROOT)
+    run = read_inputs(lambda: resolve_ddpm_run(load_ddpm_spec(ROOT), args.dataset, args.arm, args.seed))
+    compute, resources = read_inputs(lambda: load_compute(ROOT)), load_resources(ROOT)
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
-    from pipeline.data.digest import hash_file
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work
     from pipeline.training.ddpm import train_ddpm, write_imported
+    from pipeline.training.live import LiveCurves
     from pipeline.training.workers import Workers
 
     device = choose_device(compute)
@@ -40,14 +40,15 @@ def main() -> None:
     if run.network.weights != TRAINED:
         # By name: trainings of weeks do not depend on the code that converts; the arm's name holds the weights' digest.
         imports = import_module("pipeline.training.imports")
-        entry, channels = spec.imports[run.network.weights], train.images.shape[1]
+        entry, channels = load_ddpm_spec(ROOT).imports[run.network.weights], train.images.shape[1]
         averages = imports.convert_import(entry, run.network, run.diffusion, channels, run.training.image_size, ROOT)
         write_imported(run, averages, train, device, out)
         return
     with Workers("stages.train_ddpm", resources, device) as worker:
-        fingerprint = fingerprint_work(compute, run=run, data=hash_file(data, "sha256"), device=device)
+        fingerprint = fingerprint_work(compute, run=run, data=digest_file(data), device=device)
         checkpoint = Checkpoint(ROOT / "checkpoints" / name, fingerprint, resources.checkpoint_minutes)
-        failure = train_ddpm(run, train, compute, device, out, checkpoint, worker)
+        live = LiveCurves(ROOT, "ddpm", run.dataset, run.arm, run.seed)
+        failure = train_ddpm(run, train, compute, device, out, checkpoint, worker, live)
     if worker.leads:
         if failure is not None:  # recorded, and shown by the tables; the other runs go on
             print(f"{name}: the run failed: {failure}", file=sys.stderr)

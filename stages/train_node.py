@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.inputs import digest_file, read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
-from pipeline.schema.compute import load_compute
+from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.node import load_node_spec, resolve_node_run
 
 ROOT = Path()
@@ -17,18 +18,23 @@ def main() -> None:
     parser.add_argument("arm")
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
-    run = resolve_node_run(load_node_spec(ROOT), args.dataset, args.arm, args.seed)
-    compute = load_compute(ROOT)
+    run = read_inputs(lambda: resolve_node_run(load_node_spec(ROOT), args.dataset, args.arm, args.seed))
+    compute, resources = read_inputs(lambda: load_compute(ROOT)), load_resources(ROOT)
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split
+    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.training.live import LiveCurves
     from pipeline.training.node import train_node
 
-    data = ROOT / "data" / "node" / run.dataset
     device = choose_device(compute)
     name = f"node/{run.dataset}/{run.arm}/{run.seed}"
-    train, test = read_split(data / "train.safetensors"), read_split(data / "test.safetensors")
-    failure = train_node(run, train, test, compute, device, ROOT / "runs" / name)
+    data = [ROOT / "data" / "node" / run.dataset / f"{split}.safetensors" for split in ("train", "test")]
+    train, test = (read_split(path) for path in data)
+    fingerprint = fingerprint_work(compute, run=run, data=[digest_file(path) for path in data], device=device)
+    checkpoint = Checkpoint(ROOT / "checkpoints" / name, fingerprint, resources.checkpoint_minutes)
+    live = LiveCurves(ROOT, "node", run.dataset, run.arm, run.seed)
+    failure = train_node(run, train, test, compute, device, ROOT / "runs" / name, checkpoint, live)
     if failure is not None:  # recorded, and shown by the tables; the other runs go on
         print(f"{name}: the run failed: {failure}", file=sys.stderr)
     write_provenance(name, ROOT / "runs" / name, compute, device=device)

@@ -19,6 +19,7 @@ from pipeline.schema.architecture import Part
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES, Point, curve_path, list_points, read_curve, show_live, write_curve
 from pipeline.schema.ledger import Entry, enter, ledger_path, read_ledger, write_ledger
+from pipeline.training.live import LiveCurves
 
 ACCURACY, LOSS, NFE, BACKWARD = CURVES["node"]
 HISTORY: list[dict[str, float | int | None]] = [
@@ -50,7 +51,15 @@ def test_a_curve_is_read_as_it_was_written(tmp_path: Path):
     assert [point.at for point in list_points(BACKWARD, "baseline", 0, HISTORY)] == [2]  # no value, no point
 
 
-@pytest.mark.parametrize("text", ["epoch\tfid\tarm\tseed\n1\t2\ta\t0\n", "epoch\tloss\tarm\tseed\n1\tmuch\ta\t0\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch\tfid\tarm\tseed\n1\t2\ta\t0\n",
+        "epoch\tloss\tarm\tseed\n1\tmuch\ta\t0\n",
+        "",
+        "epoch\tloss\tarm\tseed\n1\n",
+    ],
+)
 def test_a_file_that_is_no_curve_is_named(tmp_path: Path, text: str):
     path = tmp_path / "loss.tsv"
     path.write_text(text)
@@ -68,6 +77,26 @@ def test_a_training_shows_itself_and_leaves_the_others(tmp_path: Path):
     assert len(read_curve(curve_path(tmp_path, "node", "digits", NFE), NFE)) == 2
     show_live(tmp_path, "ddpm", "digits", "baseline", 0, [{"step": 5, "loss": 0.5}])
     assert sorted(path.name for path in (tmp_path / "curves/ddpm/digits").iterdir()) == ["loss.tsv"]
+
+
+def test_a_training_goes_on_when_its_curves_cannot_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("pipeline.training.live._SECONDS", 0.0)
+    live = LiveCurves(tmp_path, "node", "digits", "baseline", 0)
+    live(HISTORY[:1])
+    path = curve_path(tmp_path, "node", "digits", LOSS)
+    assert [point.at for point in read_curve(path, LOSS)] == [1]
+    path.write_text("not a curve")
+    live(HISTORY)
+    live(HISTORY)
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("the training goes on, but is not shown in curves/: ")
+    monkeypatch.setattr("pipeline.training.live._SECONDS", 60.0)
+    path.unlink()
+    LiveCurves(tmp_path, "node", "digits", "baseline", 0)(HISTORY)  # too soon
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (50, 50), (51, 26), (1000, 50)])

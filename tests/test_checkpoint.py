@@ -1,10 +1,13 @@
 """Checkpoints: what is read back is what was saved by the same work, whole; anything else is left aside."""
 
 import json
+import resource
 from pathlib import Path
+from threading import Timer
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from trainings import COMPUTE, make_checkpoint
 
@@ -32,13 +35,19 @@ def test_a_state_is_read_back(tmp_path: Path):
         assert (checkpoint.files / "part").read_text() == "finished"
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "no metadata", "other work", "other metadata"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "garbage", "a bit of a tensor", "no metadata", "other work", "other metadata"]
+)
 def test_a_state_that_is_not_whole_or_not_of_this_work_is_left_aside(damage: str, tmp_path: Path, capsys):
     path = saved(tmp_path / "work") / "state.safetensors"
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-3])
     elif damage == "garbage":
         path.write_bytes(b"x" * 100)
+    elif damage == "a bit of a tensor":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
     elif damage == "no metadata":
         save_file(STATE, path)
     elif damage == "other metadata":
@@ -70,6 +79,29 @@ def test_one_process_at_a_time(tmp_path: Path):
         pass
 
 
+def test_a_process_that_is_about_to_end_is_waited_for(tmp_path: Path):
+    first = make_checkpoint(tmp_path / "work")
+    first.__enter__()
+    Timer(0.3, first.__exit__).start()
+    with make_checkpoint(tmp_path / "work", patience=20):
+        pass
+
+
+def test_a_full_disk_leaves_the_state_before(tmp_path: Path):
+    folder = saved(tmp_path / "work")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with make_checkpoint(folder) as checkpoint:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
+        try:
+            with pytest.raises((OSError, SafetensorError)):
+                checkpoint.save({"weights": torch.zeros(10_000)}, {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        found = checkpoint.load()
+        assert found is not None
+        assert found[1] == {"row": [1, None, 0.1]}
+
+
 @pytest.mark.parametrize("leftover", [False, True])
 def test_finished_files_are_put_in_place_as_a_whole(leftover: bool, tmp_path: Path):
     out = tmp_path / "runs" / "out"
@@ -80,10 +112,21 @@ def test_finished_files_are_put_in_place_as_a_whole(leftover: bool, tmp_path: Pa
         (out / "old").write_text("")
     with make_checkpoint(saved(tmp_path / "work")) as checkpoint:
         assert checkpoint.load() is not None
-        checkpoint.finish(out)
+        checkpoint.finish(checkpoint.files, out)
     assert [path.name for path in out.iterdir()] == ["part"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert not (tmp_path / "work").exists()
+
+
+def test_an_outcome_of_which_no_state_counts_on_anything_begins_empty_and_may_leave_the_state(tmp_path: Path):
+    with make_checkpoint(saved(tmp_path / "work")) as checkpoint:
+        for name in ("half", "whole"):
+            outcome = checkpoint.make_folder("outcome")
+            (outcome / name).write_text("")
+        checkpoint.finish(outcome, tmp_path / "out", keep=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        assert checkpoint.load() is not None
 
 
 def test_it_is_due_after_its_minutes(tmp_path: Path):

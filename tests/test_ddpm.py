@@ -28,7 +28,8 @@ from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.ddpm import DdpmRun, Sampling, load_ddpm_spec, resolve_ddpm_run
-from pipeline.training.ddpm import DdpmTrainer, train_ddpm
+from pipeline.training.ddpm import train_ddpm
+from pipeline.training.ddpm_trainer import DdpmTrainer
 from pipeline.training.ema import ExponentialMovingAverage
 from pipeline.training.outputs import read_run
 from pipeline.training.sample import DdpmSampler, sample_ddpm

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 # A file imports from its own room or from a lower layer; rooms of one layer never import each other.
 LAYERS = [
     {"schema"},
+    {"inputs"},
     {"process"},
     {"data", "ode", "diffusion", "metrics", "report"},
     {"networks"},

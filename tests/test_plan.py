@@ -26,7 +26,7 @@ from pipeline.plan.text import format_flops, format_seconds, write_json, write_t
 from pipeline.schema.compute import Compute
 from pipeline.schema.node import NodeNetwork, load_node_spec, resolve_node_run
 from pipeline.schema.project import load_project
-from pipeline.training.node import NodeTrainer
+from pipeline.training.node_trainer import NodeTrainer
 
 COMPUTE = Compute(device="cpu", precision="float32", tf32=False, compile=False, threads=1)
 BATCH, CHANNELS = 4, 8
@@ -46,8 +46,8 @@ def step_flops(network: NodeNetwork) -> tuple[int, int, int]:
     run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0).model_copy(update={"network": network})
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 1, 12, 12), dtype=np.uint8)
     trainer = NodeTrainer(run, Split(images, np.arange(BATCH, dtype=np.int64), 10), COMPUTE, "cpu")
-    tally = trainer.begin_epoch(1)
-    flops = count_flops(lambda: trainer.step(torch.arange(BATCH), tally))
+    tally = trainer.begin_epoch()
+    flops = count_flops(lambda: trainer.step(0, torch.arange(BATCH), tally))
     return flops, sum(tally.nfe), sum(tally.nfe_backward)
 
 

@@ -1,22 +1,29 @@
 """Seeds, and trainings of the NODE study that give the same bytes twice."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from problems import ROOT
 from test_data import cifar_archive, fetch_from
-from trainings import COMPUTE, digest, node_run, stripes
+from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, node_run, stripes, train_node_run
 
 from pipeline.data.arrays import Split
 from pipeline.data.fetch import fetch_dataset, resize_images
 from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.schema.record import Failure, NodeRecord
-from pipeline.training.node import NodeTrainer, train_node
+from pipeline.training.ddpm import train_ddpm
+from pipeline.training.ddpm_trainer import DdpmTrainer
+from pipeline.training.node import train_node
+from pipeline.training.node_trainer import NodeTrainer
 from pipeline.training.outputs import read_run
 from pipeline.training.progress import show_progress
 from pipeline.training.seeding import derive_seed, make_generator
@@ -31,10 +38,9 @@ def test_purposes_have_streams_of_their_own():
 
 
 def test_a_node_training_learns_and_gives_the_same_bytes_twice(tmp_path: Path):
-    train, test = stripes(96, 14), stripes(40, 14, seed=1)
     for name in ("first", "again"):
-        train_node(node_run(), train, test, COMPUTE, "cpu", tmp_path / name)
-    train_node(node_run(seed=1), train, test, COMPUTE, "cpu", tmp_path / "other")
+        train_node_run(node_run(), tmp_path / name)
+    train_node_run(node_run(seed=1), tmp_path / "other")
     first, again, other = (digest(tmp_path / name) for name in ("first", "again", "other"))
     assert first == again
     assert first["last.safetensors"] != other["last.safetensors"]
@@ -44,10 +50,9 @@ def test_a_node_training_learns_and_gives_the_same_bytes_twice(tmp_path: Path):
 
 
 def test_the_plateau_schedule_divides_the_rate_by_ten(tmp_path: Path):
-    train, test = stripes(48, 14), stripes(40, 14, seed=1)
     run = node_run(epochs=7, schedule="plateau", patience=1, learning_rate=0.05)
-    train_node(run, train, test, COMPUTE, "cpu", tmp_path)
-    rates = [float(line.split("\t")[1]) for line in (tmp_path / "history.tsv").read_text().splitlines()[1:]]
+    train_node_run(run, tmp_path / "run", images=48)
+    rates = [float(line.split("\t")[1]) for line in (tmp_path / "run" / "history.tsv").read_text().splitlines()[1:]]
     # The accuracy is 100 % after the first epoch and cannot rise.
     assert rates == pytest.approx([0.05, 0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
 
@@ -67,24 +72,98 @@ def test_a_run_that_fails_is_recorded_and_ends_without_an_error(
 ):
     run = node_run(**training)
     run = run.model_copy(update={"network": run.network.model_copy(update=fields)})
-    reason = train_node(run, stripes(96, 14), stripes(40, 14), COMPUTE, "cpu", tmp_path)
+    out = tmp_path / "run"
+    reason = train_node_run(run, out)
     assert reason is not None
-    failure = json.loads((tmp_path / "failure.json").read_text())
+    failure = json.loads((out / "failure.json").read_text())
     assert re.search(says, failure["reason"])
     assert failure["reason"] == reason
     assert failure["epoch"] >= 1
     assert 0 <= failure["step"] <= 2 * 6
-    assert not (tmp_path / "predictions.safetensors").exists()
-    record = evaluate(tmp_path)
+    assert not (out / "predictions.safetensors").exists()
+    record = evaluate(out)
     assert isinstance(record, Failure)
     assert (record.epoch, record.step) == (failure["epoch"], failure["step"])
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import torch._dynamo  # what a first step would load
+from trainings import COMPUTE, ddpm_run, make_checkpoint, node_run, stripes
+from pipeline.training.ddpm import train_ddpm
+from pipeline.training.ddpm import train_ddpm
+from pipeline.training.ddpm_trainer import DdpmTrainer
+from pipeline.training.node import train_node
+
+study, folder, train, test = sys.argv[1], Path(sys.argv[2]), stripes(16384, 14), stripes(40, 14)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_AS, (used + (700 << 20),) * 2)
+checkpoint = make_checkpoint(folder / "checkpoint")
+if study == "node":
+    reason = train_node(node_run(batch_size=16384), train, test, COMPUTE, "cpu", folder / "run", checkpoint)
+else:
+    run = ddpm_run(batch_size=16384, image_size=14)
+    reason = train_ddpm(run, train, COMPUTE, "cpu", folder / "run", checkpoint)
+print(reason)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
+@pytest.mark.parametrize("study", ["node", "ddpm"])
+def test_a_run_for_which_memory_is_short_is_recorded_and_ends_without_an_error(study: str, tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, study, str(tmp_path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "out of memory\n"
+    failure = json.loads((tmp_path / "run" / "failure.json").read_text())
+    assert failure == {"epoch": 1, "step": 0, "reason": "out of memory"}
+
+
+@pytest.mark.parametrize("study", ["node", "ddpm"])
+def test_a_run_that_ran_out_of_memory_keeps_its_state_for_another_attempt(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """On a GPU: torch's error in place of one."""
+    trainer = {"node": NodeTrainer, "ddpm": DdpmTrainer}[study]
+    step = trainer.step
+
+    def train(out: Path) -> str | None:
+        if study == "node":
+            return train_node_run(node_run(), out, minutes=0)
+        checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes=0)
+        return train_ddpm(ddpm_run(steps=5), stripes(20, 8), COMPUTE, "cpu", out, checkpoint)
+
+    def run_out(self: Any, number: int, *arguments: Any) -> Any:
+        if number == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. Process 123 has 7 GiB in use")
+        return step(self, number, *arguments)
+
+    train(tmp_path / "unbroken")
+    monkeypatch.setattr(trainer, "step", run_out)
+    assert train(tmp_path / "run") == "out of memory"  # without numbers of this machine: an output is hashed
+    failure = json.loads((tmp_path / "run" / "failure.json").read_text())
+    assert (failure["step"], failure["reason"]) == (3, "out of memory")
+    begun = []
+    monkeypatch.setattr(trainer, "step", lambda self, number, *rest: begun.append(number) or step(self, number, *rest))
+    assert train(tmp_path / "run") is None
+    assert begun[0] == 3
+    assert digest(tmp_path / "run") == digest(tmp_path / "unbroken")
+
+
+def test_a_mistake_of_ours_is_no_failure_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(NodeTrainer, "step", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        train_node_run(node_run(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_completed_run_has_evaluations_and_time_awareness(tmp_path: Path):
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": "adjoint"})})
-    assert train_node(run, stripes(96, 14), stripes(40, 14, seed=1), COMPUTE, "cpu", tmp_path) is None
-    record = evaluate(tmp_path)
+    assert train_node_run(run, tmp_path / "run") is None
+    record = evaluate(tmp_path / "run")
     assert isinstance(record, NodeRecord)
     for nfe in (record.nfe, record.nfe_last, record.nfe_train, record.nfe_train_last):
         assert nfe is not None
@@ -101,8 +180,8 @@ def test_a_completed_run_has_evaluations_and_time_awareness(tmp_path: Path):
 def test_without_an_ode_block_there_are_no_evaluations(tmp_path: Path):
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"block": "none"})})
-    train_node(run, stripes(96, 14), stripes(40, 14, seed=1), COMPUTE, "cpu", tmp_path)
-    record = evaluate(tmp_path)
+    train_node_run(run, tmp_path / "run")
+    record = evaluate(tmp_path / "run")
     assert isinstance(record, NodeRecord)
     assert (record.nfe, record.nfe_train, record.nfe_backward, record.change) == (None,) * 4
     assert record.accuracy > 90
@@ -111,8 +190,8 @@ def test_without_an_ode_block_there_are_no_evaluations(tmp_path: Path):
 def test_the_direct_gradient_has_no_backward_evaluations_and_learns_as_well(tmp_path: Path):
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": "direct"})})
-    train_node(run, stripes(96, 14), stripes(40, 14, seed=1), COMPUTE, "cpu", tmp_path)
-    record = evaluate(tmp_path)
+    train_node_run(run, tmp_path / "run")
+    record = evaluate(tmp_path / "run")
     assert isinstance(record, NodeRecord)
     assert record.nfe_backward is None
     assert record.accuracy > 95
@@ -137,10 +216,10 @@ def test_golden_loss_trace(implementation: str, gradient: str):
     fields = {"implementation": implementation, "gradient": gradient}
     run = run.model_copy(update={"network": run.network.model_copy(update=fields)})
     trainer = NodeTrainer(run, train, COMPUTE, "cpu")
-    tally, losses = trainer.begin_epoch(1), []
-    for batch, _ in zip(trainer.order(1), range(5), strict=False):
+    tally, losses = trainer.begin_epoch(), []
+    for batch, step in zip(trainer.order(1), range(5), strict=False):
         before = tally.loss.item()
-        trainer.step(batch, tally)
+        trainer.step(step, batch, tally)
         losses.append((tally.loss.item() - before) / len(batch))
     assert losses == pytest.approx(GOLDEN[implementation, gradient], rel=1e-3)
 
@@ -155,9 +234,9 @@ def test_a_compiled_ode_function_trains_the_same(tmp_path: Path):
     train, losses = stripes(32, 14), {}
     for compiled in (False, True):
         trainer = NodeTrainer(node_run(), train, COMPUTE.model_copy(update={"compile": compiled}), "cpu")
-        tally, losses[compiled] = trainer.begin_epoch(1), []
-        for batch in trainer.order(1):
-            trainer.step(batch, tally)
+        tally, losses[compiled] = trainer.begin_epoch(), []
+        for step, batch in enumerate(trainer.order(1)):
+            trainer.step(step, batch, tally)
             losses[compiled].append(tally.loss.item())
         # That the compiler was at work at all, and only when asked: equal losses alone would not show it.
         assert bool(torch._dynamo.utils.counters["stats"]["unique_graphs"]) == compiled
@@ -166,7 +245,7 @@ def test_a_compiled_ode_function_trains_the_same(tmp_path: Path):
 
 def test_bfloat16_trains_the_node_study(tmp_path: Path):
     compute = COMPUTE.model_copy(update={"precision": "bfloat16"})
-    assert train_node(node_run(), stripes(96, 14), stripes(40, 14, seed=1), compute, "cpu", tmp_path / "node") is None
+    assert train_node_run(node_run(), tmp_path / "node", compute) is None
 
 
 @pytest.mark.parametrize(("dataset", "classes", "params"), [("cifar10", 10, 2_023_562), ("cifar100", 100, 2_046_692)])
@@ -176,7 +255,8 @@ def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes:
     train, test = fetch_from(path, cifar_archive(path, classes, each=2), classes)
     run = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 4})})
-    assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run") is None
+    checkpoint = make_checkpoint(tmp_path / "checkpoint")
+    assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run", checkpoint) is None
     record = evaluate(tmp_path / "run")
     assert isinstance(record, NodeRecord)
     assert record.num_params == params

@@ -12,6 +12,7 @@ from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.node import train_node
 
 COMPUTE = Compute(device="cpu", precision="float32", tf32=False, compile=False, threads=1)
 
@@ -40,8 +41,18 @@ def ddpm_run(seed: int = 0, fields: dict[str, Any] | None = None, **training: ob
     return run.model_copy(update={"network": network, "training": run.training.model_copy(update=budget)})
 
 
-def make_checkpoint(folder: Path, minutes: float = 5.0, fingerprint: str = "this") -> Checkpoint:
-    return Checkpoint(folder, fingerprint, minutes)
+def make_checkpoint(folder: Path, minutes: float = 5.0, fingerprint: str = "this", patience: float = 0.0) -> Checkpoint:
+    return Checkpoint(folder, fingerprint, minutes, patience)
+
+
+def train_node_run(
+    run: NodeRun, out: Path, compute: Compute = COMPUTE, minutes: float = 5.0, images: int = 90
+) -> str | None:
+    """Train on stripes; an unfinished training of the same run goes on."""
+    checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes)
+    size, channels = run.training.image_size, len(run.training.mean)
+    train, test = stripes(images, size, channels), stripes(40, size, channels, seed=1)
+    return train_node(run, train, test, compute, "cpu", out, checkpoint)
 
 
 def digest(folder: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from pipeline.data.digest import hash_file
+from pipeline.inputs import digest_file
 from pipeline.schema.data import RemoteFile
 
 
@@ -48,7 +48,7 @@ def find_flaw(path: Path, file: RemoteFile) -> str | None:
     size = path.stat().st_size
     if size != file.size:
         return f"it has {size} bytes, expected {file.size}"
-    found = hash_file(path, "sha256")
+    found = digest_file(path)
     return None if found == file.sha256 else f"its sha256 is {found}, expected {file.sha256}"
 
 

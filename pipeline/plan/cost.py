@@ -16,8 +16,8 @@ from pipeline.schema.compute import Compute
 from pipeline.schema.data import Dataset
 from pipeline.schema.ddpm import DdpmRun, Sampling
 from pipeline.schema.node import NodeRun
-from pipeline.training.ddpm import DdpmTrainer
-from pipeline.training.node import NodeTrainer
+from pipeline.training.ddpm_trainer import DdpmTrainer
+from pipeline.training.node_trainer import NodeTrainer
 from pipeline.training.sample import DdpmSampler, count_snapshots
 
 _MOST_STEPS = 3  # timed, at most
@@ -121,8 +121,8 @@ def cost_node(run: NodeRun, data: Dataset, train_images: int, test_images: int, 
     batch_size = min(training.batch_size, train_images)
     split = _draw_split(data, training.image_size, batch_size)
     trainer = NodeTrainer(_freeze(run), split, _without_compilation(bench.compute), bench.device)
-    tally, indices = trainer.begin_epoch(1), torch.arange(batch_size, device=bench.device)
-    step = bench.measure(lambda count: trainer.step(indices[:count], tally), batch_size)
+    tally, indices = trainer.begin_epoch(), torch.arange(batch_size, device=bench.device)
+    step = bench.measure(lambda count: trainer.step(0, indices[:count], tally), batch_size)
     images = trainer.normalise(split.images)
     test = bench.measure(lambda count: trainer.predict(images[:count]), batch_size)
     steps, tests = math.ceil(train_images / batch_size), math.ceil(test_images / batch_size)

@@ -4,6 +4,7 @@ One file for all arms and seeds of a dataset, so that arms are seen together and
 """
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +55,17 @@ def curve_path(root: Path, study: str, dataset: str, curve: Curve) -> Path:
     return root / "curves" / study / dataset / f"{curve.name}.tsv"
 
 
+def _name_columns(curve: Curve) -> list[str]:
+    return [curve.over, curve.name, "arm", "seed"]
+
+
 def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
     """Write a curve as a whole; floats in their shortest exact form."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # trainings may run side by side
     with partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
-        writer.writerow([curve.over, curve.name, "arm", "seed"])
+        writer.writerow(_name_columns(curve))
         writer.writerows([point.at, point.value, point.arm, point.seed] for point in points)
     partial.replace(path)
 
@@ -73,12 +78,15 @@ def read_curve(path: Path, curve: Curve) -> list[Point]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        return [Point(row["arm"], int(row["seed"]), int(row[curve.over]), float(row[curve.name])) for row in rows]
+            header, *rows = csv.reader(file, delimiter="\t")
+        if header != _name_columns(curve):
+            raise ValueError(f"its columns are {', '.join(header)}")
+        return [Point(arm, int(seed), int(at), float(value)) for at, value, arm, seed in rows]
     except FileNotFoundError:
         return []
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise SpecError(f"{path}: not a table of {curve.over}, {curve.name}, arm, seed: {error!r}") from None
+    except (ValueError, csv.Error) as error:
+        wanted = ", ".join(_name_columns(curve))
+        raise SpecError(f"{path}: not a table of {wanted}: {error}; `dvc repro` writes it anew") from None
 
 
 def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]) -> list[Point]:

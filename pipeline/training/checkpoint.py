@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.inputs import check_inputs, digest_file, list_code
 from pipeline.schema.compute import Compute
 
 _STATE = "state.safetensors"
@@ -33,11 +34,17 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
         facts: models of pydantic, or what JSON can say.
     """
     content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
-    digest = hashlib.sha256(json.dumps([compute.model_dump(), content, torch.__version__], sort_keys=True).encode())
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name.startswith(("pipeline.", "stages.")) and file:
-            digest.update(name.encode() + Path(file).read_bytes())
+    code = {name: digest_file(path) for name, path in list_code().items()}
+    everything = [compute.model_dump(), content, torch.__version__, code]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(tensors: Mapping[str, Tensor], content: str) -> str:
+    """Of a state: what reads as safetensors may still be damaged."""
+    digest = hashlib.blake2b(content.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -50,10 +57,11 @@ class Checkpoint:
         folder: e.g. checkpoints/ddpm/digits/baseline/0; made if missing.
         fingerprint: of `fingerprint_work`; a state of other work is left aside, with a line that says so.
         minutes: between saves of `is_due`.
+        patience: seconds to wait for the process that has the folder, which may be about to end.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, minutes: float) -> None:
-        self.folder, self.fingerprint, self.seconds = folder, fingerprint, 60 * minutes
+    def __init__(self, folder: Path, fingerprint: str, minutes: float, patience: float = 30) -> None:
+        self.folder, self.fingerprint, self.seconds, self.patience = folder, fingerprint, 60 * minutes, patience
         self.files = folder / "files"
         self.saved = time.monotonic()
 
@@ -65,12 +73,17 @@ class Checkpoint:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self.lock)
-            raise ValueError(f"{self.folder}: another process is at this work; wait for it, or end it") from None
-        return self
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return self
+            except OSError:
+                if time.monotonic() >= deadline:
+                    os.close(self.lock)
+                    message = "another process is at this work; wait for it, or end it"
+                    raise ValueError(f"{self.folder}: {message}") from None
+            time.sleep(0.1)
 
     def __exit__(self, *_: object) -> None:
         os.close(self.lock)
@@ -95,7 +108,10 @@ class Checkpoint:
             metadata = file.metadata() or {}
             if metadata.get("fingerprint") != self.fingerprint:
                 raise ValueError("it belongs to another configuration, other data or another version of the code")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["content"])  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("digest") != _digest(tensors, metadata.get("content", "")):
+            raise ValueError("it is damaged")
+        return tensors, json.loads(metadata["content"])
 
     def is_due(self) -> bool:
         """Whether the last save is so long ago that another should be made."""
@@ -103,27 +119,43 @@ class Checkpoint:
 
     def save(self, tensors: Mapping[str, Tensor], content: Any) -> None:
         """Write the state; the one before is replaced once the new one is on the disk and has been read back."""
-        partial = self.folder / f"{_STATE}.partial"
-        metadata = {"fingerprint": self.fingerprint, "content": json.dumps(content)}
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial, metadata)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        written, _ = self._read(partial)
-        assert written.keys() == tensors.keys()
+        partial, text = self.folder / f"{_STATE}.partial", json.dumps(content)
+        state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        metadata = {"fingerprint": self.fingerprint, "content": text, "digest": _digest(state, text)}
+        save_file(state, partial, metadata)
+        _flush(partial)
+        self._read(partial)
         partial.replace(self.folder / _STATE)
         self.saved = time.monotonic()
 
-    def finish(self, out: Path) -> None:
-        """Put `files` in place as a whole, then remove the checkpoint.
+    def make_folder(self, name: str) -> Path:
+        """An empty folder beside `files`, for an outcome of which no state counts on anything."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def finish(self, files: Path, out: Path, keep: bool = False) -> None:
+        """Put an outcome in place as a whole, then remove the checkpoint.
 
         At no moment is a state left without the files that it counts on: they are linked, and the state goes first.
+
+        Args:
+            files: `self.files`, or a folder of `make_folder`.
+            out: what it replaces.
+            keep: leave the state where it is, for another attempt.
+
+        Raises:
+            ValueError: code or settings have changed since the stage started; the checkpoint stays.
         """
+        check_inputs()
         whole = out.with_name(out.name + ".partial")
         shutil.rmtree(whole, ignore_errors=True)
-        shutil.copytree(self.files, whole, copy_function=_link)
+        shutil.copytree(files, whole, copy_function=_link)
         shutil.rmtree(out, ignore_errors=True)
         whole.rename(out)
-        self.remove()
+        if not keep:
+            self.remove()
 
     def remove(self) -> None:
         """Delete it all."""
@@ -131,8 +163,15 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: what follows counts on it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _link(source: str, target: str) -> None:
     """A second name for a file; a copy where the file system has none."""
+    _flush(Path(source))
     try:
         os.link(source, target)
     except OSError:

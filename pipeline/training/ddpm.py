@@ -1,175 +1,40 @@
 """Training of the diffusion model."""
 
-import signal
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from pipeline.data.arrays import Split
-from pipeline.data.batches import flip_randomly, order_images, scale_images
-from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.schedule import add_noise, make_schedule
-from pipeline.networks.level_awareness import LevelAwareness, measure_level_awareness
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.ema import ExponentialMovingAverage
+from pipeline.training.ddpm_trainer import ALONE, AWARENESS_IMAGES, DdpmTrainer, measure_averages
+from pipeline.training.interruption import save_regularly
 from pipeline.training.outputs import (
+    OUT_OF_MEMORY,
     DivergedError,
     check_finite,
     count_params,
+    explain_failure,
     write_history,
     write_json,
     write_run,
     write_weights,
 )
-from pipeline.training.progress import show_progress
-from pipeline.training.seeding import make_generator, seed_global
+from pipeline.training.progress import Show, show_progress
 from pipeline.training.workers import Worker
 
 _HISTORY_ROWS = 200  # at most, so that plots of many runs stay small
-_AWARENESS_IMAGES = 32
-_ALONE = Worker()
 
 
 def name_snapshot(step: int) -> str:
     """File of the averaged weights after so many steps."""
     return f"ema-{step:07d}.safetensors"
-
-
-@torch.no_grad()
-def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
-    """Level-awareness of averaged weights on noisy images of the middle level.
-
-    Args:
-        images: uint8 [N, C, H, W] on the device; the first ones are used.
-    """
-    x = scale_images(images[:_AWARENESS_IMAGES]) * 2 - 1
-    level = run.diffusion.levels // 2
-    noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
-    schedule = make_schedule(run.diffusion, str(x.device))
-    network = make_unet(run, x.shape[1]).to(x.device)
-    network.load_state_dict(averages)
-    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
-    return measure_level_awareness(network.eval(), noisy, level)
-
-
-class DdpmTrainer:
-    """One U-Net, its optimiser and the training images on the device; `step` is one optimiser step.
-
-    Random numbers are drawn anew in each step, by (seed, purpose, step), and for the whole batch by every worker, which
-    then takes its part: so a state needs none of them, and the number of workers changes none but dropout's.
-
-    Args:
-        train: the training split.
-        device: `cpu` or `cuda`.
-        worker: this process among those that share each batch.
-
-    Raises:
-        ValueError: the training split is smaller than a batch, or a batch cannot be shared evenly.
-    """
-
-    def __init__(self, run: DdpmRun, train: Split, compute: Compute, device: str, worker: Worker = _ALONE) -> None:
-        self.run, self.device, self.worker, training = run, device, worker, run.training
-        self.steps_per_epoch = len(train.images) // training.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(f"batch_size = {training.batch_size}: the training split has {len(train.images)} images")
-        if training.batch_size % worker.count:
-            raise ValueError(
-                f"batch_size = {training.batch_size} is not divisible by {worker.count}, the GPUs at work; "
-                "set resources.gpus in params.yaml"
-            )
-        seed_global(run.seed, *run.purpose("initialisation"))
-        self.network = make_unet(run, train.images.shape[1]).to(device)
-        self.layout = torch.channels_last if training.channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.layout).train()
-        if compute.compile:
-            self.network.compile(dynamic=False)
-        self.average = ExponentialMovingAverage(self.network, training.ema_decay)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), training.learning_rate, fused=training.fused)
-        for value in self.network.parameters():  # what Adam would make in its first step, so that a state can be loaded
-            self.optimiser.state[value] = {
-                "step": torch.zeros((), device=device if training.fused else "cpu"),
-                "exp_avg": torch.zeros_like(value),
-                "exp_avg_sq": torch.zeros_like(value),
-            }
-        shared = worker.count > 1
-        self.denoiser: nn.Module = DistributedDataParallel(self.network) if shared else self.network
-        self.schedule = make_schedule(run.diffusion, device)
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
-        self.images = torch.from_numpy(train.images).to(device)
-
-    def order(self, epoch: int) -> Tensor:
-        """The images of an epoch in their order, as indices on the device; what fills no batch is left out."""
-        generator = make_generator("cpu", self.run.seed, *self.run.purpose("order", epoch))
-        return order_images(len(self.images), generator).to(self.device)
-
-    def draw(self, step: int, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """This worker's part of a step's images in [-1, 1], levels and noise."""
-        run = self.run
-        x = scale_images(self.images[batch]) * 2 - 1
-        if run.training.flip:
-            x = flip_randomly(x, make_generator(self.device, run.seed, *run.purpose("augmentation", step)))
-        generator = make_generator(self.device, run.seed, *run.purpose("noise", step))
-        level = torch.randint(0, self.schedule.levels, (len(x),), generator=generator, device=self.device)
-        noise = torch.randn(x.shape, generator=generator, device=self.device)
-        own = self.worker.share(len(x))
-        return x[own].contiguous(memory_format=self.layout), level[own], noise[own]
-
-    def step(self, step: int, batch: Tensor) -> Tensor:
-        """Optimiser step number `step`, from 0, on the images at the indices `batch`; returns their mean loss."""
-        training = self.run.training
-        x, level, noise = self.draw(step, batch)
-        seed_global(
-            self.run.seed, *self.run.purpose("dropout", step, *([self.worker.rank] if self.worker.rank else []))
-        )
-        with self.autocast:
-            loss = noise_loss(self.denoiser, self.schedule, x, level, noise)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        for group in self.optimiser.param_groups:  # the base code's warm-up: the first step has rate 0
-            group["lr"] = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip, foreach=True)
-        self.optimiser.step()
-        self.average.update()
-        return self.worker.average(loss.detach())
-
-    def list_state(self) -> dict[str, Tensor]:
-        """The tensors that a step changes, by name; writing to them sets the state."""
-        state = {f"ema.{name}": value for name, value in self.average.averages.items()}
-        for name, value in self.network.named_parameters():
-            state[f"raw.{name}"] = value.data
-            state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}
-        return state
-
-    def measure_awareness(self) -> LevelAwareness:
-        """Of the averaged weights."""
-        return measure_averages(self.run, self.average.averages, self.images)
-
-
-class _Signals:
-    """A context that notes when the process is asked to end (SIGTERM, Ctrl-C), so that a loop can save its state."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.number = number
-
-    def __enter__(self) -> "_Signals":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class _Progress:
@@ -179,7 +44,7 @@ class _Progress:
         self.step = 0
         self.history: list[dict[str, float | int | None]] = []
         self.loss_sum = torch.zeros((), device=trainer.device)
-        self.initial = asdict(trainer.measure_awareness())
+        self.initial: dict[str, Any] | None = None  # level-awareness
         self.interval = -(-trainer.run.training.steps // _HISTORY_ROWS)
 
     def save(self, trainer: DdpmTrainer, checkpoint: Checkpoint) -> None:
@@ -217,8 +82,13 @@ class _Progress:
         return mean
 
 
-def _train(trainer: DdpmTrainer, progress: _Progress) -> Iterator[bool]:
-    """Take the steps that are left; yields after each, whether it was the last.
+def _train(
+    trainer: DdpmTrainer, progress: _Progress, files: Path | None = None, show: Show = lambda _: None
+) -> Iterator[None]:
+    """Take the steps that are left; yields after each.
+
+    Args:
+        files: where snapshots go; None: nowhere.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -235,33 +105,17 @@ def _train(trainer: DdpmTrainer, progress: _Progress) -> Iterator[bool]:
             mean = progress.count(trainer.step(step, batch), last)
             bar.update()
             if mean is not None:
+                show(progress.history)
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
-            yield last
+            if files is not None and (last or progress.step % training.snapshot_every == 0):
+                write_weights(files / name_snapshot(progress.step), trainer.average.averages)
+            yield
 
 
-def _train_and_save(trainer: DdpmTrainer, progress: _Progress, checkpoint: Checkpoint) -> None:
-    """Train to the last step; snapshots go to the checkpoint's files.
-
-    Raises:
-        DivergedError: the loss is not finite.
-        SystemExit: the process was asked to end; the state is saved.
-    """
-    with _Signals() as signals:
-        for last in _train(trainer, progress):
-            if last or progress.step % trainer.run.training.snapshot_every == 0:
-                write_weights(checkpoint.files / name_snapshot(progress.step), trainer.average.averages)
-            if signals.number or (checkpoint.is_due() and not last):
-                progress.save(trainer, checkpoint)
-            if signals.number:
-                sys.exit(128 + signals.number)
-
-
-def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, files: Path) -> None:
-    """What is left of a run that failed."""
-    for path in files.glob("ema-*"):
-        path.unlink()
-    epoch = (progress.step - 1) // trainer.steps_per_epoch + 1
-    write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
+def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folder: Path) -> None:
+    """Where and why a run failed."""
+    epoch = (max(progress.step, 1) - 1) // trainer.steps_per_epoch + 1
+    write_json(folder / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
 
 
 def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, device: str, out: Path) -> None:
@@ -269,7 +123,7 @@ def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, devi
     network = make_unet(run, train.images.shape[1])
     network.load_state_dict(averages)
     out.mkdir(parents=True, exist_ok=True)
-    trained = measure_averages(run, averages, torch.from_numpy(train.images[:_AWARENESS_IMAGES]).to(device))
+    trained = measure_averages(run, averages, torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device))
     write_json(out / "level_awareness.json", {"trained": asdict(trained)})
     write_weights(out / name_snapshot(0), averages)
     write_history(out / "history.tsv", ["step", "loss"], [])
@@ -283,7 +137,8 @@ def train_ddpm(
     device: str,
     out: Path,
     checkpoint: Checkpoint,
-    worker: Worker = _ALONE,
+    worker: Worker = ALONE,
+    show: Show = lambda _: None,
 ) -> str | None:
     """Train one U-Net, or go on with it where a checkpoint has it; returns None, or why the run failed.
 
@@ -292,6 +147,7 @@ def train_ddpm(
 
     Args:
         checkpoint: not yet entered; the leading worker alone does.
+        show: is given the history whenever it has a row more; by the leading worker.
 
     Raises:
         ValueError: the training split is smaller than a batch, a batch cannot be shared evenly by the workers, or
@@ -313,14 +169,20 @@ def train_ddpm(
         progress.load(trainer, checkpoint)
         files = checkpoint.files
         try:
-            _train_and_save(trainer, progress, checkpoint)
+            if progress.step == 0:
+                progress.initial = asdict(trainer.measure_awareness())
+            steps = _train(trainer, progress, files, show)
+            save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
             awareness = {"initial": progress.initial, "trained": asdict(trainer.measure_awareness())}
             write_json(files / "level_awareness.json", awareness)
             write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))
-        except DivergedError as error:
-            failure = str(error)
+        except (DivergedError, RuntimeError, MemoryError) as error:
+            if worker.count > 1 and not isinstance(error, DivergedError):
+                raise  # the others may be well, and wait: torchrun ends them
+            failure = explain_failure(error)
+            files = checkpoint.make_folder("failed")
             _write_failure(progress, trainer, failure, files)
         write_run(files / "run.json", run, count_params(trainer.network))
         write_history(files / "history.tsv", ["step", "loss"], progress.history)
-        checkpoint.finish(out)
+        checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
     return failure

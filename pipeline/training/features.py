@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pipeline.data.arrays import Split, read_arrays, write_arrays
-from pipeline.data.digest import hash_file
+from pipeline.inputs import digest_file
 from pipeline.metrics.generative import (
     Extract,
     Statistics,
@@ -49,7 +49,7 @@ def load_extractor(folder: Path, device: str, batch_size: int) -> Extractor:
     weights = folder / WEIGHTS[file.kind]
     if not weights.is_file():
         raise ValueError(f"{weights}: the file is missing")
-    found = hash_file(weights, "sha256")
+    found = digest_file(weights)
     if found != file.sha256:
         raise ValueError(f"{weights}: its sha256 is {found}, extractor.json says {file.sha256}")
     if file.kind == "inception":

@@ -1,8 +1,10 @@
 """Training of the NODE classifier."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,32 +12,24 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.data.arrays import Split, write_arrays
-from pipeline.data.batches import (
-    count_batches,
-    crop_randomly,
-    flip_randomly,
-    jitter_colours,
-    normalise_images,
-    order_images,
-    scale_images,
-    split_batches,
-)
-from pipeline.networks.node import Classified, NodeClassifier
-from pipeline.networks.time_awareness import TimeAwareness, measure_time_awareness
-from pipeline.ode.solve import SolveError, backpropagate
+from pipeline.ode.solve import SolveError
 from pipeline.schema.compute import Compute
-from pipeline.schema.node import NodeRun, NodeTraining
+from pipeline.schema.node import NodeRun
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.interruption import save_regularly
+from pipeline.training.node_trainer import NodeTrainer, Predictions, join_predictions
 from pipeline.training.outputs import (
+    OUT_OF_MEMORY,
     DivergedError,
     check_finite,
     count_params,
+    explain_failure,
     write_history,
     write_json,
     write_run,
     write_weights,
 )
-from pipeline.training.progress import show_progress
-from pipeline.training.seeding import make_generator, seed_global
+from pipeline.training.progress import Show, show_progress
 
 _HISTORY = (
     "epoch",
@@ -48,196 +42,179 @@ _HISTORY = (
     "test_accuracy",
     "test_nfe",
 )
-_NO_NFE = -1  # in arrays of integers: the network has no ODE block
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Logits [N, classes] of the test split in its order, and the forward NFE of every batch."""
-
-    logits: Tensor
-    nfe: Tensor
-
-
-@dataclass
-class Tally:
-    """Sums over the batches of an epoch; tensors stay on the device until the epoch ends."""
-
-    loss: Tensor
-    correct: Tensor
-    augmentation: torch.Generator
-    nfe: list[int] = field(default_factory=list)
-    nfe_backward: list[int] = field(default_factory=list)
-
-
-def augment(images: Tensor, training: NodeTraining, generator: torch.Generator) -> Tensor:
-    """Crop, colour jitter, flip, in the recipe's order; images [B, C, H, W] in [0, 1]."""
-    if training.crop_padding:
-        images = crop_randomly(images, training.crop_padding, generator)
-    if training.hue or training.saturation:
-        images = jitter_colours(images, training.hue, training.saturation, generator)
-    return flip_randomly(images, generator) if training.flip else images
 
 
 def _mean(values: list[int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-class NodeTrainer:
-    """One classifier, its optimiser and the training images on the device; `step` is one optimiser step.
+def _measure_awareness(trainer: NodeTrainer, images: Tensor) -> dict[str, Any] | None:
+    awareness = trainer.measure_awareness(images)
+    return asdict(awareness) if awareness is not None else None
 
-    Args:
-        train: the training split.
-        device: `cpu` or `cuda`.
+
+class _Progress:
+    """How far a training is, beside the trainer's tensors: steps, finished epochs, what this one has counted.
+
+    `last` has the predictions of the last finished epoch; `best` logits, NFE and weights of the one with the highest
+    test accuracy, the first of several.
     """
 
-    def __init__(self, run: NodeRun, train: Split, compute: Compute, device: str) -> None:
-        self.run, self.device, training = run, device, run.training
-        seed_global(run.seed, "initialisation")
-        channels, size = train.images.shape[1], train.images.shape[2]
-        self.network = NodeClassifier(run.network, channels, size, train.classes).to(device)
-        if compute.compile and self.network.field is not None:
-            self.network.field.compile(dynamic=False)
-        self.optimiser = torch.optim.SGD(
-            self.network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
-        )
-        self.steps_per_epoch = count_batches(len(train.images), training.batch_size)
-        self.steps = training.epochs * self.steps_per_epoch
-        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, "max", patience=training.patience)
-        self.cosine = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.steps)
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
-        self.images = torch.from_numpy(train.images).to(device)
-        self.labels = torch.from_numpy(train.labels).to(device)
+    def __init__(self, trainer: NodeTrainer) -> None:
+        self.step = 0
+        self.history: list[dict[str, float | int | None]] = []
+        self.tally = trainer.begin_epoch()
+        self.initial: dict[str, Any] | None = None  # time-awareness
+        self.last: Predictions | None = None
+        self.best: dict[str, Tensor] = {}
 
-    def normalise(self, images: np.ndarray) -> Tensor:
-        """uint8 images to what the network sees, on the device."""
-        scaled = scale_images(torch.from_numpy(images).to(self.device))
-        return normalise_images(scaled, self.run.training.mean, self.run.training.std)
+    @property
+    def best_epoch(self) -> int:
+        """From 1."""
+        accuracies = [row["test_accuracy"] or 0.0 for row in self.history]
+        return accuracies.index(max(accuracies)) + 1
 
-    def order(self, epoch: int) -> Iterator[Tensor]:
-        """The batches of an epoch, as indices on the device."""
-        order = order_images(len(self.images), make_generator("cpu", self.run.seed, "order", epoch))
-        return split_batches(order.to(self.device), self.run.training.batch_size)
+    def _list_state(self, trainer: NodeTrainer) -> dict[str, Tensor]:
+        return {**trainer.list_state(), "tally.loss": self.tally.loss, "tally.correct": self.tally.correct}
 
-    def step(self, batch: Tensor, tally: Tally) -> None:
-        """One optimiser step on the images at the indices `batch`, counted in `tally`.
+    def save(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
+        """Write the whole state."""
+        tally = {"nfe": self.tally.nfe, "nfe_backward": self.tally.nfe_backward}
+        content = {"step": self.step, "history": self.history, "initial": self.initial}
+        content |= {"tally": tally, "rate": trainer.save_rate()}
+        best = {f"best.{name}": value for name, value in self.best.items()}
+        checkpoint.save({**self._list_state(trainer), **best}, content)
+
+    def load(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
+        """Set the state of the last checkpoint; without one, nothing changes."""
+        if (found := checkpoint.load()) is None:
+            return
+        tensors, content = found
+        with torch.no_grad():
+            for name, value in self._list_state(trainer).items():
+                value.copy_(tensors[name])
+        self.best = {name[5:]: value for name, value in tensors.items() if name.startswith("best.")}
+        self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
+        self.tally.nfe, self.tally.nfe_backward = content["tally"]["nfe"], content["tally"]["nfe_backward"]
+        trainer.load_rate(content["rate"])
+
+    def finish_epoch(
+        self, trainer: NodeTrainer, predictions: Predictions, labels: Tensor
+    ) -> dict[str, float | int | None]:
+        """Add a row to the history, and return it; the next epoch begins.
 
         Raises:
-            SolveError: the forward or the adjoint solve gave up.
+            DivergedError: the training loss is not finite.
         """
-        training, labels = self.run.training, self.labels[batch]
-        x = augment(scale_images(self.images[batch]), training, tally.augmentation)
-        with self.autocast:
-            classified: Classified = self.network(normalise_images(x, training.mean, training.std))
-        logits = classified.logits.float()
-        loss = functional.cross_entropy(logits, labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        backpropagate(loss)
-        self.optimiser.step()
-        if training.schedule == "cosine":
-            self.cosine.step()
-        tally.loss += loss.detach() * len(batch)
-        tally.correct += (logits.argmax(1) == labels).sum()
-        if classified.solution is not None:
-            tally.nfe.append(classified.solution.nfe)
-            if self.run.network.gradient == "adjoint":
-                tally.nfe_backward.append(classified.solution.nfe_backward)
-
-    def begin_epoch(self, epoch: int) -> Tally:
-        """Network in training mode, the epoch's random streams, nothing counted yet."""
-        self.network.train()
-        seed_global(self.run.seed, "dropout", epoch)
-        zeros = torch.zeros(2, device=self.device)
-        return Tally(zeros[0], zeros[1], make_generator(self.device, self.run.seed, "augmentation", epoch))
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> Predictions:
-        """Predictions for normalised images [N, C, H, W], batch by batch in order."""
-        self.network.eval()
-        logits, nfe = [], []
-        for batch in images.split(self.run.training.batch_size):
-            with self.autocast:
-                classified: Classified = self.network(batch)
-            logits.append(classified.logits.float())
-            nfe.append(classified.solution.nfe if classified.solution is not None else _NO_NFE)
-        return Predictions(torch.cat(logits).cpu(), torch.tensor(nfe))
-
-    @torch.no_grad()
-    def measure_awareness(self, images: Tensor) -> TimeAwareness | None:
-        """Time-awareness on the features of a test batch; None without an ODE block."""
-        self.network.eval()
-        if self.network.field is None:
-            return None
-        h = self.network.extract(images[: self.run.training.batch_size])
-        return measure_time_awareness(self.network.field, h)
+        count, has_ode = len(trainer.images), trainer.network.field is not None
+        accuracy = (predictions.logits.argmax(1) == labels).double().mean().item() * 100
+        row = {
+            "epoch": len(self.history) + 1,
+            "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+            "train_loss": check_finite(self.tally.loss.item() / count, "the training loss"),
+            "train_accuracy": self.tally.correct.item() / count * 100,
+            "train_nfe": _mean(self.tally.nfe),
+            "backward_nfe": _mean(self.tally.nfe_backward),
+            "test_loss": functional.cross_entropy(predictions.logits, labels).item(),
+            "test_accuracy": accuracy,
+            "test_nfe": predictions.nfe.double().mean().item() if has_ode else None,
+        }
+        self.history.append(row)
+        self.last = predictions
+        if trainer.run.training.schedule == "plateau":
+            trainer.plateau.step(accuracy)
+        if self.best_epoch == len(self.history):
+            weights = {f"weights.{name}": value.clone() for name, value in trainer.network.state_dict().items()}
+            self.best = {"logits": predictions.logits, "nfe": predictions.nfe, **weights}
+        self.tally = trainer.begin_epoch()
+        return row
 
 
-def _summarise_epoch(
-    epoch: int, trainer: NodeTrainer, tally: Tally, predictions: Predictions, labels: Tensor
-) -> dict[str, float | int | None]:
-    """A row of the history.
+def _train(trainer: NodeTrainer, progress: _Progress, images: Tensor, labels: Tensor, show: Show) -> Iterator[None]:
+    """Do what is left; yields after each step and each batch of the test split.
+
+    Args:
+        images: normalised, of the test split, on the device.
+        labels: of the test split.
 
     Raises:
+        SolveError: a solve gave up.
         DivergedError: the training loss is not finite.
     """
-    count, has_ode = len(trainer.images), trainer.network.field is not None
-    return {
-        "epoch": epoch,
-        "learning_rate": trainer.optimiser.param_groups[0]["lr"],
-        "train_loss": check_finite(tally.loss.item() / count, "the training loss"),
-        "train_accuracy": tally.correct.item() / count * 100,
-        "train_nfe": _mean(tally.nfe),
-        "backward_nfe": _mean(tally.nfe_backward),
-        "test_loss": functional.cross_entropy(predictions.logits, labels).item(),
-        "test_accuracy": (predictions.logits.argmax(1) == labels).double().mean().item() * 100,
-        "test_nfe": predictions.nfe.double().mean().item() if has_ode else None,
-    }
+    training = trainer.run.training
+    with show_progress(trainer.steps, f"node {trainer.run.arm}", "step", progress.step) as bar:
+        for epoch in range(len(progress.history) + 1, training.epochs + 1):
+            done = progress.step - (epoch - 1) * trainer.steps_per_epoch
+            for batch in islice(trainer.order(epoch), done, None):
+                trainer.step(progress.step, batch, progress.tally)
+                progress.step += 1
+                bar.update()
+                yield
+            parts = []
+            for batch in images.split(training.batch_size):
+                parts.append(trainer.predict(batch))
+                yield
+            row = progress.finish_epoch(trainer, join_predictions(parts), labels)
+            show(progress.history)
+            bar.set_postfix(epoch=epoch, accuracy=f"{row['test_accuracy']:.1f}", nfe=row["test_nfe"])
 
 
-def train_node(run: NodeRun, train: Split, test: Split, compute: Compute, device: str, out: Path) -> str | None:
-    """Train one classifier; returns None, or why the run failed.
+def _list_predictions(progress: _Progress, labels: np.ndarray, num_params: int) -> dict[str, np.ndarray]:
+    """Arrays from which the run is judged."""
+    assert progress.last is not None
+    arrays = {"labels": labels, "last_logits": progress.last.logits.numpy(), "last_nfe": progress.last.nfe.numpy()}
+    arrays |= {f"best_{name}": progress.best[name].numpy() for name in ("logits", "nfe")}
+    return {**arrays, "epochs": np.array([progress.best_epoch, len(progress.history), num_params])}
 
-    Writes to `out`: run.json, history.tsv (a row per finished epoch), time_awareness.json, best and last weights and
-    predictions.safetensors; of a failed run failure.json in place of the last weights and the predictions.
+
+def train_node(
+    run: NodeRun,
+    train: Split,
+    test: Split,
+    compute: Compute,
+    device: str,
+    out: Path,
+    checkpoint: Checkpoint,
+    show: Show = lambda _: None,
+) -> str | None:
+    """Train one classifier, or go on with it where a checkpoint has it; returns None, or why the run failed.
+
+    Writes to `out`, as a whole and at the end: run.json, history.tsv (a row per finished epoch), time_awareness.json,
+    best and last weights and predictions.safetensors; of a run that failed failure.json in place of the last two.
     The paper's plateau schedule watches the test accuracy, so training sees the test split.
+
+    Args:
+        checkpoint: not yet entered.
+        show: is given the history after every epoch.
+
+    Raises:
+        ValueError: another process trains this run, or the code or its settings have changed meanwhile.
+        SystemExit: the process was asked to end; the state is saved.
     """
     trainer = NodeTrainer(run, train, compute, device)
-    training, network = run.training, trainer.network
-    test_images, test_labels = trainer.normalise(test.images), torch.from_numpy(test.labels)
-    out.mkdir(parents=True, exist_ok=True)
-    write_run(out / "run.json", run, count_params(network))
-    awareness = {"initial": trainer.measure_awareness(test_images)}
-    history: list[dict[str, float | int | None]] = []
-    best_accuracy, best_epoch, failure = -1.0, 0, None
-    arrays: dict[str, np.ndarray] = {"labels": test.labels}
-    bar = show_progress(trainer.steps, f"node {run.arm}", "step")
-    try:
-        for epoch in range(1, training.epochs + 1):
-            tally = trainer.begin_epoch(epoch)
-            for batch in trainer.order(epoch):
-                trainer.step(batch, tally)
-                bar.update()
-            predictions = trainer.predict(test_images)
-            row = _summarise_epoch(epoch, trainer, tally, predictions, test_labels)
-            history.append(row)
-            accuracy = row["test_accuracy"]
-            assert accuracy is not None
-            if training.schedule == "plateau":
-                trainer.plateau.step(accuracy)
-            bar.set_postfix(epoch=epoch, accuracy=f"{accuracy:.1f}", nfe=row["test_nfe"])
-            if accuracy > best_accuracy:
-                best_accuracy, best_epoch = accuracy, epoch
-                write_weights(out / "best.safetensors", network.state_dict())
-                arrays |= {"best_logits": predictions.logits.numpy(), "best_nfe": predictions.nfe.numpy()}
-        awareness["trained"] = trainer.measure_awareness(test_images)
-        arrays |= {"last_logits": predictions.logits.numpy(), "last_nfe": predictions.nfe.numpy()}
-        arrays["epochs"] = np.array([best_epoch, training.epochs, count_params(network)])
-        write_weights(out / "last.safetensors", network.state_dict())
-        write_arrays(out / "predictions.safetensors", arrays)
-    except (SolveError, DivergedError) as error:
-        failure = str(error)
-        write_json(out / "failure.json", {"epoch": epoch, "step": bar.n, "reason": failure})
-    bar.close()
-    write_history(out / "history.tsv", _HISTORY, history)
-    write_json(out / "time_awareness.json", {when: asdict(value) for when, value in awareness.items() if value})
+    network, num_params = trainer.network, count_params(trainer.network)
+    images, labels = trainer.normalise(test.images), torch.from_numpy(test.labels)
+    progress, trained, failure = _Progress(trainer), None, None
+    with checkpoint:
+        progress.load(trainer, checkpoint)
+        files = checkpoint.make_folder("outcome")
+        try:
+            if progress.step == 0:
+                progress.initial = _measure_awareness(trainer, images)
+            steps = _train(trainer, progress, images, labels, show)
+            save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
+            trained = _measure_awareness(trainer, images)
+            write_weights(files / "last.safetensors", network.state_dict())
+            write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
+        except (SolveError, DivergedError, RuntimeError, MemoryError) as error:
+            failure, epoch = explain_failure(error), len(progress.history) + 1
+            write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": failure})
+        if progress.best:
+            best = {name: value for name, value in progress.best.items() if name.startswith("weights.")}
+            write_weights(files / "best.safetensors", {name[8:]: value for name, value in best.items()})
+        write_run(files / "run.json", run, num_params)
+        write_history(files / "history.tsv", _HISTORY, progress.history)
+        awareness = {"initial": progress.initial, "trained": trained}
+        write_json(files / "time_awareness.json", {when: value for when, value in awareness.items() if value})
+        checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
     return failure

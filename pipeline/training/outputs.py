@@ -12,6 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.process import is_out_of_memory
+
+OUT_OF_MEMORY = "out of memory"
+
 RunT = TypeVar("RunT", bound=BaseModel)
 
 
@@ -74,3 +78,18 @@ def check_finite(value: float, what: str) -> float:
     if not math.isfinite(value):
         raise DivergedError(f"{what} is {value}: the training diverged")
     return value
+
+
+def explain_failure(error: ArithmeticError | RuntimeError | MemoryError) -> str:
+    """Why a run cannot go on, as its record says it: the solver gave up, the loss is not finite, memory ran out.
+
+    The last depends on the machine more than on the run. It is recorded nevertheless, so that the other runs go on.
+
+    Raises:
+        RuntimeError: `error` itself, any other: a mistake of ours.
+    """
+    if is_out_of_memory(error):
+        return OUT_OF_MEMORY
+    if isinstance(error, ArithmeticError):
+        return str(error)
+    raise error

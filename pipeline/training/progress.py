@@ -1,9 +1,13 @@
 """Progress bars with rate and time left."""
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from tqdm import tqdm
+
+Show = Callable[[Sequence[Mapping[str, float | int | None]]], object]
+"""Shows the rows of a history so far."""
 
 
 class _Lines:

@@ -181,7 +181,7 @@ def sample_ddpm(
             write_json(
                 own.files / "samples.json", {"steps": last, "snapshots": sampled, "sampling": sampling.model_dump()}
             )
-            own.finish(out)
+            own.finish(own.files, out)
         worker.wait()
         if not worker.leads:
             own.remove()

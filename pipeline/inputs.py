@@ -1,0 +1,79 @@
+"""What a stage is made from, its code and its settings: noted when it starts, compared before its result counts.
+
+DVC hashes code and params after the command, so what is edited meanwhile would be recorded as what made the result.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("pipeline", "stages")
+
+T = TypeVar("T")
+
+_noted: dict[Path, str] = {}
+_read: list[tuple[Callable[[], object], object]] = []
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def list_code() -> dict[str, Path]:
+    """Files of this project that are loaded, by module."""
+    files = {}
+    for name, module in list(sys.modules.items()):
+        spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
+        name = spec.name if spec else name  # a stage's own is `__main__`
+        if file and name.split(".")[0] in ROOMS:
+            files[name] = Path(file).resolve()
+    return dict(sorted(files.items()))
+
+
+def _digest_files() -> dict[Path, str]:
+    """Of all code and settings."""
+    code = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    settings = [ROOT / "params.yaml", *(ROOT / "specs").rglob("*.yaml")]
+    return {path: digest_file(path) for path in (*code, *settings) if path.is_file()}
+
+
+def note_inputs() -> None:
+    """Note code and settings as they are now, before anything that computes is imported."""
+    _noted.update(_digest_files())
+
+
+def read_inputs(read: Callable[[], T]) -> T:
+    """Read settings, now and once more when they are compared: only a change of what is read matters."""
+    value = read()
+    _read.append((read, value))
+    return value
+
+
+def check_inputs() -> None:
+    """Refuse a result if what made it is no longer on disk; once, for then the result is in place.
+
+    Files of data are not looked at: no command of DVC's changes them while a stage that DVC started runs.
+
+    Raises:
+        ValueError: code that is loaded, or settings that were read, have changed since `note_inputs`.
+    """
+    if not _noted:
+        return
+    now = _digest_files()
+    changed = {path for path in now.keys() | _noted.keys() if now.get(path) != _noted.get(path)}
+    stale = changed & set(list_code().values())
+    settings = {path for path in changed if path.suffix == ".yaml"}
+    if settings and any(read() != value for read, value in _read):
+        stale |= settings
+    if stale:
+        names = ", ".join(sorted(str(path.relative_to(ROOT)) for path in stale))
+        raise ValueError(
+            f"{names}: changed while this ran, so that the result would be recorded as made by what it says now: "
+            "nothing is kept of it. Run again; with the old content back, a training goes on from its last state"
+        )
+    _noted.clear()
