@@ -197,18 +197,20 @@ def test_the_direct_gradient_has_no_backward_evaluations_and_learns_as_well(tmp_
     assert record.accuracy > 95
 
 
-GOLDEN = {  # losses of the first five steps on the digits
-    ("native", "adjoint"): [2.337670, 2.304983, 2.261018, 2.199006, 2.171928],
-    ("native", "direct"): [2.337670, 2.305304, 2.261219, 2.209155, 2.177154],
-    ("torchdiffeq", "adjoint"): [2.337670, 2.304978, 2.261156, 2.197780, 2.168048],
+GOLDEN = {  # losses of the first four steps on the digits
+    ("native", "adjoint"): [2.337670, 2.304983, 2.261018, 2.199006],
+    ("native", "direct"): [2.337670, 2.305304, 2.261219, 2.209155],
+    ("torchdiffeq", "adjoint"): [2.337670, 2.304978, 2.261156, 2.197780],
 }
+ROUNDING = [1e-6, 1e-5, 1e-3, 2e-3]
+"""Of themselves: ReLU makes the solver's steps jump, so what two models of CPU round differently grows."""
 
 
 @pytest.mark.parametrize(("implementation", "gradient"), list(GOLDEN))
 def test_golden_loss_trace(implementation: str, gradient: str):
     """Pins the numerics of the NODE study: a change of code that moves these changed the training.
 
-    Rounding alone (the number of threads) moves the fifth by 2e-4 of itself: ReLU makes steps jump.
+    Measured from one model of CPU to another: 4e-9, 3e-6, 2e-4, 6e-4 of themselves; the fifth, 2.5e-3.
     """
     digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, {}, ROOT)
     train = Split(resize_images(digits.images, 12), digits.labels, digits.classes)
@@ -217,11 +219,12 @@ def test_golden_loss_trace(implementation: str, gradient: str):
     run = run.model_copy(update={"network": run.network.model_copy(update=fields)})
     trainer = NodeTrainer(run, train, COMPUTE, "cpu")
     tally, losses = trainer.begin_epoch(), []
-    for batch, step in zip(trainer.order(1), range(5), strict=False):
+    for batch, step in zip(trainer.order(1), range(4), strict=False):
         before = tally.loss.item()
         trainer.step(step, batch, tally)
         losses.append((tally.loss.item() - before) / len(batch))
-    assert losses == pytest.approx(GOLDEN[implementation, gradient], rel=1e-3)
+    for loss, pinned, rounding in zip(losses, GOLDEN[implementation, gradient], ROUNDING, strict=True):
+        assert loss == pytest.approx(pinned, rel=rounding)
 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
