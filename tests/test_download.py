@@ -164,6 +164,25 @@ def test_only_the_rest_is_asked_for_and_of_the_same_version_only(server: Server,
     assert server.sent == len(CONTENT)
 
 
+def test_a_weak_tag_makes_no_condition(server: Server, tmp_path: Path):
+    server.script = [serve(keep=HALF, etag='W/"1"'), serve(etag='W/"1"')]
+    fetch(tmp_path, server.url)
+    assert server.asked[1]["range"] == f"bytes={HALF}-"
+    assert "if-range" not in server.asked[1]  # RFC 9110, 13.1.5
+
+
+def test_what_came_whole_and_is_wrong_is_not_fetched_twice(server: Server, tmp_path: Path):
+    server.script = [serve(content=OTHER)]
+    refused(tmp_path, server.url)
+    assert len(server.asked) == 1
+
+
+def test_a_file_that_changes_all_the_time_is_given_up(server: Server, tmp_path: Path):
+    server.script = [serve(keep=HALF, etag=f'"v{version}"', heed_if_range=False) for version in range(1000)]
+    assert "(tried 3 times)" in refused(tmp_path, server.url)
+    assert len(server.asked) < 10
+
+
 def test_a_connection_that_breaks_a_hundred_times_is_no_obstacle_as_long_as_something_comes(
     server: Server, tmp_path: Path
 ):
