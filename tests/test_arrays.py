@@ -1,5 +1,6 @@
 """Arrays on disk: the same bytes each time, any damage noticed, and what DVC does about it."""
 
+import errno
 import json
 import os
 import random
@@ -72,6 +73,19 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path):
             path.write_bytes(damaged)
             with pytest.raises(ValueError, match=r"split: not .*README\.md, Damaged files"):
                 read_split(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"[2,2,4,4]", b"[4,4,2,2]"), (b'"I64"', b'"U64"'), (b'"labels"', b'"lapels"')],
+)
+def test_the_same_bytes_under_another_name_or_shape_are_noticed(old: bytes, new: bytes, tmp_path: Path):
+    path = tmp_path / "split"
+    write_split(path, draw_split(2))
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    assert "split: not the content that was written to it" in refused(path)
 
 
 def test_any_damage_is_one_line(tmp_path: Path):
@@ -170,6 +184,16 @@ run_stage(lambda: write_arrays(Path(sys.argv[1]), {"a": np.zeros(100_000, np.uin
     assert result.stderr.count("\n") == 1
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["split"]
+
+
+def test_a_file_that_does_not_reach_the_disk_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ValueError, match=r"split: cannot be written: .*Input/output error"):
+        write_split(tmp_path / "split", draw_split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_dvc_trusts_its_cache_and_mends_it_as_the_readme_says(tmp_path: Path):

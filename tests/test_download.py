@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import random
 import re
 import shutil
 import signal
@@ -163,6 +164,25 @@ def test_only_the_rest_is_asked_for_and_of_the_same_version_only(server: Server,
     assert server.sent == len(CONTENT)
 
 
+def test_a_weak_tag_makes_no_condition(server: Server, tmp_path: Path):
+    server.script = [serve(keep=HALF, etag='W/"1"'), serve(etag='W/"1"')]
+    fetch(tmp_path, server.url)
+    assert server.asked[1]["range"] == f"bytes={HALF}-"
+    assert "if-range" not in server.asked[1]  # RFC 9110, 13.1.5
+
+
+def test_what_came_whole_and_is_wrong_is_not_fetched_twice(server: Server, tmp_path: Path):
+    server.script = [serve(content=OTHER)]
+    refused(tmp_path, server.url)
+    assert len(server.asked) == 1
+
+
+def test_a_file_that_changes_all_the_time_is_given_up(server: Server, tmp_path: Path):
+    server.script = [serve(keep=HALF, etag=f'"v{version}"', heed_if_range=False) for version in range(1000)]
+    assert "(tried 3 times)" in refused(tmp_path, server.url)
+    assert len(server.asked) < 10
+
+
 def test_a_connection_that_breaks_a_hundred_times_is_no_obstacle_as_long_as_something_comes(
     server: Server, tmp_path: Path
 ):
@@ -231,6 +251,35 @@ def test_a_server_that_never_answers_is_left(script: list[Act], says: str, serve
     server.script = list(script)
     line = refused(tmp_path, server.url, patience=HASTE)
     assert re.search(says, line), line
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_answer_gives_the_right_bytes_or_one_line(seed: int, server: Server, tmp_path: Path):
+    """Answers of a good server, whole or in part, with a few bytes of their headers changed."""
+    chance = random.Random(seed)  # noqa: S311
+
+    def garble(status: str, headers: str, content: bytes) -> Act:
+        head = bytearray(f'HTTP/1.1 {status}\r\n{headers}\r\nETag: "v1"\r\n\r\n'.encode())
+        for _ in range(chance.randint(0, 3)):
+            at = chance.randrange(8, len(head))
+            head[at : at + chance.randint(0, 6)] = chance.choice([b"", b"\r\n", b":", b"9" * 20, b"-1", b"\0", b"\xff"])
+        return say(bytes(head) + content[: chance.choice([len(content), chance.randrange(len(content))])])
+
+    whole, part = f"Content-Length: {len(CONTENT)}", f"Content-Range: bytes {HALF}-{len(CONTENT) - 1}/{len(CONTENT)}"
+    answers = [
+        ("200 OK", whole, CONTENT),
+        ("206 Partial Content", part, CONTENT[HALF:]),
+        ("302 Found", "Location: /x", b"x"),
+    ]
+    server.script = [garble(*chance.choice(answers)) for _ in range(8)]
+    (tmp_path / "file.bin.partial").write_bytes(CONTENT[: HALF * (seed % 2)])
+    try:
+        assert fetch(tmp_path, server.url).read_bytes() == CONTENT
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017
+        server.script = [serve()]
+        assert fetch(tmp_path, server.url).read_bytes() == CONTENT
+    assert left(tmp_path) == {"file.bin"}
 
 
 def test_nobody_there_is_one_line(tmp_path: Path):

@@ -36,7 +36,6 @@ class Split:
 
 def write_split(path: Path, split: Split) -> None:
     """Write a split as one safetensors file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(path, {"images": split.images, "labels": split.labels, "classes": np.array(split.classes)})
 
 

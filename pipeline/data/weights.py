@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.data.download import fetch_file
-from pipeline.data.partial import find_flaw
+from pipeline.data.partial import find_flaw, name_mirror
 from pipeline.schema.data import InceptionExtractor
 
 INCEPTION_LOGITS = 1008
@@ -26,9 +26,8 @@ def find_weights(spec: InceptionExtractor, mirrors: Sequence[str], root: Path) -
     path = root / spec.path
     where = f"specs/data.yaml: extractor.path = {spec.path!r}"
     if not path.is_file():
-        raise ValueError(
-            f"{where}: no such file; put Inception's weights there ({mirrors[0]}), or set null to fetch them"
-        )
+        source = name_mirror(mirrors[0])
+        raise ValueError(f"{where}: no such file; put Inception's weights ({source}) there, or set null to fetch them")
     if flaw := find_flaw(path, spec):
         raise ValueError(f"{where}: {flaw}")
     return path
