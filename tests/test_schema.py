@@ -202,6 +202,7 @@ MISTAKES = [
     ("specs/data.yaml", "path: null", "path: ''", "cifar10.extractor; path; at least 1 character"),
     ("params.yaml", "gpus: all", "gpus: 0", "resources.gpus; 0; 1"),
     ("params.yaml", "checkpoint_minutes: 5", "checkpoint_minutes: -1", "resources.checkpoint_minutes; -1; 0"),
+    ("params.yaml", "strict: false", "strict: maybe", "resources.strict; 'maybe'; boolean"),
     ("specs/data.yaml", "md5: c32a", "md5: z32a", "cifar10.source; md5; z32a"),
     ("specs/data.yaml", "kind: digits", "kind: digit", "digits.source; digit; 'digits', 'cifar'"),
     ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
