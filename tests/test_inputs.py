@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from trainings import COMPUTE, make_checkpoint
 
 from pipeline import inputs
+from pipeline.training.checkpoint import fingerprint_work
 
 SETTINGS = "params.yaml"
 
@@ -53,13 +55,28 @@ def test_a_change_of_what_made_the_result_is_refused_by_name(root: Path, file: s
     assert "\n" not in str(refused.value)
 
 
+def test_a_checkpoint_is_not_begun_and_no_result_put_in_place_once_code_has_changed(root: Path, tmp_path: Path):
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        checkpoint.save({}, {})
+        (root / "pipeline/used.py").write_text("x = 2")
+        with pytest.raises(ValueError, match="changed while this ran"):
+            checkpoint.finish(checkpoint.files, tmp_path / "out")
+        assert checkpoint.load() is not None
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="changed while this ran"):
+        fingerprint_work(COMPUTE)
+
+
 def test_code_that_is_gone_is_changed(root: Path):
     (root / "pipeline/used.py").unlink()
     with pytest.raises(ValueError, match=r"pipeline/used\.py: changed"):
         inputs.check_inputs()
 
 
-def test_what_changes_after_the_result_is_in_place_is_no_ones_business(root: Path):
-    inputs.check_inputs()
+def test_what_changes_after_the_result_is_in_place_does_not_concern_it(root: Path, tmp_path: Path):
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        checkpoint.finish(checkpoint.files, tmp_path / "out")
     (root / "pipeline/used.py").write_text("x = 2")
     inputs.check_inputs()

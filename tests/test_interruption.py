@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,8 +19,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from trainings import COMPUTE, digest, node_run, stripes, train_node_run
-from workspace import Workspace, commit_all, make_reduced
+from workspace import ROOT, Workspace, commit_all, make_reduced
 
+from pipeline.process import _find_dvc
 from pipeline.schema.node import NodeRun
 from pipeline.training.node_trainer import NodeTrainer
 
@@ -236,6 +238,57 @@ def test_when_dvc_is_killed_its_stage_saves_and_ends_and_the_next_run_goes_on(
     assert find_first_step(work.run("dvc", *REPRO).stderr) > 0
     assert digest(out(work)) == unbroken
     shutil.rmtree(out(work))
+
+
+def test_a_stage_looks_for_dvc_past_the_shell_between():
+    ask = f"{sys.executable} -c 'from pipeline.process import _find_dvc; print(_find_dvc().pid)'; true"
+    found = subprocess.run(["/bin/sh", "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert int(found) == os.getpid()
+
+
+@dataclass
+class Ancestor:
+    """A process above a stage."""
+
+    pid: int
+    program: str
+    arguments: str = ""
+
+    def name(self) -> str:
+        return self.program
+
+    def cmdline(self) -> list[str]:
+        return self.arguments.split()
+
+
+INIT, SHELL, DVC = Ancestor(1, "init"), Ancestor(7, "sh"), Ancestor(6, "python", "python bin/dvc repro")
+FIRST = Ancestor(1, "python", "python bin/dvc repro")
+
+
+@pytest.mark.parametrize(
+    ("above", "found"),
+    [
+        ([SHELL, DVC, INIT], DVC),
+        ([DVC, SHELL, INIT], DVC),
+        ([SHELL, FIRST], FIRST),  # in a container without an init
+        ([SHELL, INIT], None),
+        ([INIT], None),
+        ([SHELL, Ancestor(900, "systemd"), INIT], None),  # which adopts a user's orphans
+        ([SHELL], None),
+    ],
+)
+def test_an_orphan_knows_that_it_is_one(above: list[Ancestor], found: Ancestor | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PIPELINE_DVC_PID", raising=False)
+    monkeypatch.setattr(psutil.Process, "parents", lambda _: above)
+    assert _find_dvc() is found
+
+
+def test_a_stage_whose_dvc_has_ended_does_not_begin(work: Workspace):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    environment = {"DVC_STAGE": "train", "PIPELINE_DVC_PID": str(ended.pid)}  # as torchrun hands it on
+    result = work.run(*COMMAND, ok=False, **environment)
+    assert (result.returncode, result.stderr) == (1, "error: DVC, which started this stage, has ended\n")
 
 
 def edit(work: Workspace, file: str, old: str, new: str) -> None:

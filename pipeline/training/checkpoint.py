@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.inputs import check_inputs, digest_file, list_code
+from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
 from pipeline.schema.compute import Compute
 
 _STATE = "state.safetensors"
@@ -32,7 +32,11 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
 
     Args:
         facts: models of pydantic, or what JSON can say.
+
+    Raises:
+        ValueError: code or settings have changed since the stage started: who knows which of them were read.
     """
+    check_inputs()
     content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
     code = {name: digest_file(path) for name, path in list_code().items()}
     everything = [compute.model_dump(), content, torch.__version__, code]
@@ -154,6 +158,7 @@ class Checkpoint:
         shutil.copytree(files, whole, copy_function=_link)
         shutil.rmtree(out, ignore_errors=True)
         whole.rename(out)
+        forget_inputs()
         if not keep:
             self.remove()
 
