@@ -23,6 +23,7 @@ all: repro
 	@echo "The full report: reports/index.html, and reports/README.md"
 
 repro: $(SETUP)
+	@python -m pipeline recover
 	python -m pipeline check --quiet
 	dvc repro
 

@@ -5,7 +5,6 @@ status, ...), or a program (bash, pytest, dvc). Without arguments: `repro`, then
 """
 
 import fcntl
-import json
 import os
 import pwd
 import shutil
@@ -26,7 +25,7 @@ CACHE = Path("/cache")
 CACHE_ELSEWHERE = "/opt/pipeline/cache-elsewhere"
 """A folder with a configuration of DVC that keeps its cache in /cache (docker/Dockerfile)."""
 READING = ("check", "show", "fields", "tables", "compare")
-PIPELINE = (*READING, "plan", "export", "import")
+PIPELINE = (*READING, "plan", "recover", "export", "import")
 DVC = (
     "repro",
     "exp",
@@ -164,33 +163,6 @@ def describe_device() -> str:
     return f"{count} x {name.strip()}"
 
 
-def is_alive(holder: dict[str, object]) -> bool:
-    """Whether a process that holds a lock of DVC's still runs: its number may be another's by now."""
-    try:
-        return " ".join(psutil.Process(int(str(holder["pid"]))).cmdline()).endswith(str(holder["cmd"]))
-    except psutil.Error:
-        return False
-
-
-def drop_dead_holders(path: Path) -> None:
-    """Take out of DVC's list of busy paths what a killed container left there.
-
-    DVC asks only whether a process of that number exists; in a new container the same small numbers come again, and
-    DVC waits for itself. A list that cannot be read was cut off, and goes.
-    """
-    if not path.exists():
-        return
-    try:
-        busy = json.loads(path.read_text(encoding="utf-8"))
-        busy["write"] = {name: holder for name, holder in busy.get("write", {}).items() if is_alive(holder)}
-        readers = {name: list(filter(is_alive, holders)) for name, holders in busy.get("read", {}).items()}
-        busy["read"] = {name: holders for name, holders in readers.items() if holders}
-    except (ValueError, KeyError, AttributeError, TypeError):
-        path.unlink()
-        return
-    path.write_text(json.dumps(busy), encoding="utf-8")
-
-
 def take_workspace(root: Path) -> IO[str]:
     """Be the only container that computes in this workspace, as long as the file returned is open.
 
@@ -204,7 +176,6 @@ def take_workspace(root: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise MistakeError(f"another container computes in {root}: wait for it, or mount another checkout") from None
-    drop_dead_holders(folder / "rwlock")
     return file
 
 
@@ -299,7 +270,9 @@ def main(arguments: list[str]) -> int:
     if not WORKSPACE.is_mount():
         say("no checkout is mounted at /workspace: results stay in this container")
     with take_workspace(WORKSPACE):
-        status = supervise(command, env)
+        # What a killed container left behind: in a new one the same small numbers of processes come again.
+        recovery = subprocess.run([sys.executable, "-m", "pipeline", "recover"], env=env, check=False)
+        status = recovery.returncode or supervise(command, env)
     if not arguments and status == 0:
         for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
             if path.is_file():
@@ -313,3 +286,5 @@ if __name__ == "__main__":
     except (MistakeError, OSError) as error:
         say(f"error: {error}")
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -95,6 +95,11 @@ def plan(args: argparse.Namespace) -> None:
     import_module("pipeline.plan.text").print_plan(ROOT, args.json)
 
 
+def recover(args: argparse.Namespace) -> None:
+    """Mend what a killed `dvc` left behind: a dvc.lock that was cut off, paths that it still calls busy."""
+    import_module("pipeline.plan.recovery").print_recovery(ROOT)  # by name, as in `plan`
+
+
 def tables(args: argparse.Namespace) -> None:
     """Print tables of the records there are, ours beside the paper's, and what is missing."""
     import_module("pipeline.report.terminal").print_tables(ROOT, args.table)  # by name, as in `plan`
@@ -141,6 +146,7 @@ def main() -> None:
     planner = commands.add_parser("plan", help=plan.__doc__)
     planner.add_argument("--json", action="store_true")
     planner.set_defaults(run=plan)
+    commands.add_parser("recover", help=recover.__doc__).set_defaults(run=recover)
     printer = commands.add_parser("tables", help=tables.__doc__)
     printer.add_argument("table", nargs="*", help="as in specs/tables/; all of them if none is named")
     printer.set_defaults(run=tables)

@@ -55,7 +55,7 @@ def read_inputs(read: Callable[[], T]) -> T:
 
 
 def check_inputs() -> None:
-    """Refuse a result if what made it is no longer on disk; once, for then the result is in place.
+    """Refuse to go on if what a result is made from is no longer on disk.
 
     Files of data are not looked at: no command of DVC's changes them while a stage that DVC started runs.
 
@@ -76,4 +76,8 @@ def check_inputs() -> None:
             f"{names}: changed while this ran, so that the result would be recorded as made by what it says now: "
             "nothing is kept of it. Run again; with the old content back, a training goes on from its last state"
         )
+
+
+def forget_inputs() -> None:
+    """The result is in place: what changes from now on does not concern it."""
     _noted.clear()

@@ -79,12 +79,18 @@ def test_one_process_at_a_time(tmp_path: Path):
         pass
 
 
-def test_a_process_that_is_about_to_end_is_waited_for(tmp_path: Path):
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_process_that_is_about_to_end_is_waited_for(finishes: bool, tmp_path: Path):
     first = make_checkpoint(tmp_path / "work")
     first.__enter__()
-    Timer(0.3, first.__exit__).start()
-    with make_checkpoint(tmp_path / "work", patience=20):
-        pass
+    if finishes:  # the folder vanishes, and the lock with it
+        Timer(0.3, first.remove).start()
+    Timer(0.4, first.__exit__).start()
+    with make_checkpoint(tmp_path / "work", patience=20) as second:
+        assert second.load() is None
+        second.save(STATE, {})
+        with pytest.raises(ValueError, match="another process"), make_checkpoint(tmp_path / "work"):
+            pass
 
 
 def test_a_full_disk_leaves_the_state_before(tmp_path: Path):

@@ -130,6 +130,18 @@ def test_a_run_that_fails_is_shown_and_the_others_go_on(work: Workspace):
     assert "0 of 1, 1 failed" in row
     assert "in epoch 1: max_steps = 2 exceeded" in (report / "node_arms.md").read_text()
     assert work.executed() == set()  # a failure is a result: it is not run again
+
+    params = work.read("params.yaml")
+    params["resources"]["strict"] = True
+    work.write("params.yaml", params)
+    for _ in range(2):
+        result = work.run("dvc", "repro", ok=False)
+        assert result.returncode != 0
+        assert "error: node digits: failed: `max_steps=2`, seed 0" in result.stderr
+        ran = [line.split("'")[1] for line in result.stdout.splitlines() if line.startswith("Running stage")]
+        assert set(ran) <= {"check", "strict"}
+    params["resources"]["strict"] = False
+    work.write("params.yaml", params)
     edit_params(work, arms=["baseline", "norm=batch"])
     work.executed()
 

@@ -83,12 +83,14 @@ def test_trainings_know_nothing_of_evaluation_and_report():
         rooms = {room(path) for path in close_imports(Path(f"stages/{stage}.py"))}
         assert not rooms & {"metrics", "report"}
         assert Path("pipeline/schema/panel.py") not in close_imports(Path(f"stages/{stage}.py"))
-    for stage in ("render", "draw", "claims", "render_awareness", "report"):
+    for stage in ("render", "draw", "claims", "render_awareness", "report", "strict"):
         rooms = {room(path) for path in close_imports(Path(f"stages/{stage}.py"))}
         assert not rooms & {"networks", "training", "metrics", "data"}
 
 
-@pytest.mark.parametrize("stage", ["fetch", "evaluate_node", "render", "draw", "claims", "render_awareness", "report"])
+@pytest.mark.parametrize(
+    "stage", ["fetch", "evaluate_node", "render", "draw", "claims", "render_awareness", "report", "strict"]
+)
 def test_stages_that_need_no_torch_import_none(stage: str):
     for path in close_imports(Path(f"stages/{stage}.py")):
         lines = (ROOT / path).read_text().splitlines()

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -16,8 +19,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from trainings import COMPUTE, digest, node_run, stripes, train_node_run
-from workspace import Workspace, commit_all, make_reduced
+from workspace import ROOT, Workspace, commit_all, make_reduced
 
+from pipeline.process import _find_dvc
 from pipeline.schema.node import NodeRun
 from pipeline.training.node_trainer import NodeTrainer
 
@@ -199,28 +203,125 @@ def test_a_process_that_is_killed_or_told_to_end_at_random_goes_on(work: Workspa
     shutil.rmtree(out(work))
 
 
+@contextmanager
+def dvc_at_work(work: Workspace, log: Path, shell: str = "/bin/sh") -> Iterator[psutil.Popen]:
+    """`dvc repro` of the training, in which it has begun to take steps."""
+    environment = {**os.environ, "SHELL": shell, "DVC_SITE_CACHE_DIR": str(work.root.parent / "home")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with log.open("w") as file:
+        dvc = psutil.Popen(["dvc", *REPRO], cwd=work.root, env=environment, stdout=file, stderr=file)
+    wait_for(lambda: f"node baseline:   0%|          | 0/{LENGTH}" in log.read_text() or dvc.poll() is not None)
+    yield dvc
+
+
+def find_first_step(output: str) -> int:
+    """Where the training went on."""
+    first = re.search(rf"node baseline: .* (\d+)/{LENGTH} ", output)
+    assert first is not None
+    return int(first[1])
+
+
 @pytest.mark.parametrize("shell", ["/bin/sh", shutil.which("bash") or "/bin/sh"])  # one may wait, one become the stage
 def test_when_dvc_is_killed_its_stage_saves_and_ends_and_the_next_run_goes_on(
     shell: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
 ):
     save_often(work, 5)  # nothing is due: what is saved is saved because DVC died
-    log = tmp_path / "log"
-    with log.open("w") as file:
-        environment = {**os.environ, "SHELL": shell, "DVC_SITE_CACHE_DIR": str(work.root.parent / "home")}
-        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        dvc = psutil.Popen(["dvc", *REPRO], cwd=work.root, env=environment, stdout=file, stderr=file)
-    wait_for(lambda: f"node baseline:   0%|          | 0/{LENGTH}" in log.read_text())
-    time.sleep(1)
-    below = dvc.children(recursive=True)
-    dvc.kill()
-    dvc.wait()
+    with dvc_at_work(work, tmp_path / "log", shell) as dvc:
+        time.sleep(1)
+        below = dvc.children(recursive=True)
+        dvc.kill()
+        dvc.wait()
     _, alive = psutil.wait_procs(below, timeout=30)
     assert not alive
     assert not out(work).exists()
     assert 0 < read_step(work) < LENGTH
-    result = work.run("dvc", *REPRO)
-    first = re.search(rf"node baseline: .* (\d+)/{LENGTH} ", result.stderr)
-    assert first is not None
-    assert int(first[1]) > 0
+    assert find_first_step(work.run("dvc", *REPRO).stderr) > 0
     assert digest(out(work)) == unbroken
+    shutil.rmtree(out(work))
+
+
+def test_a_stage_looks_for_dvc_past_the_shell_between():
+    ask = f"{sys.executable} -c 'from pipeline.process import _find_dvc; print(_find_dvc().pid)'; true"
+    found = subprocess.run(["/bin/sh", "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert int(found) == os.getpid()
+
+
+@dataclass
+class Ancestor:
+    """A process above a stage."""
+
+    pid: int
+    program: str
+    arguments: str = ""
+
+    def name(self) -> str:
+        return self.program
+
+    def cmdline(self) -> list[str]:
+        return self.arguments.split()
+
+
+INIT, SHELL, DVC = Ancestor(1, "init"), Ancestor(7, "sh"), Ancestor(6, "python", "python bin/dvc repro")
+FIRST = Ancestor(1, "python", "python bin/dvc repro")
+
+
+@pytest.mark.parametrize(
+    ("above", "found"),
+    [
+        ([SHELL, DVC, INIT], DVC),
+        ([DVC, SHELL, INIT], DVC),
+        ([SHELL, FIRST], FIRST),  # in a container without an init
+        ([SHELL, INIT], None),
+        ([INIT], None),
+        ([SHELL, Ancestor(900, "systemd"), INIT], None),  # which adopts a user's orphans
+        ([SHELL], None),
+    ],
+)
+def test_an_orphan_knows_that_it_is_one(above: list[Ancestor], found: Ancestor | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PIPELINE_DVC_PID", raising=False)
+    monkeypatch.setattr(psutil.Process, "parents", lambda _: above)
+    assert _find_dvc() is found
+
+
+def test_a_stage_whose_dvc_has_ended_does_not_begin(work: Workspace):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    environment = {"DVC_STAGE": "train", "PIPELINE_DVC_PID": str(ended.pid)}  # as torchrun hands it on
+    result = work.run(*COMMAND, ok=False, **environment)
+    assert (result.returncode, result.stderr) == (1, "error: DVC, which started this stage, has ended\n")
+
+
+def edit(work: Workspace, file: str, old: str, new: str) -> None:
+    path = work.root / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [("stages/train_node.py", "import sys\n", "import sys  # edited\n"), ("specs/node.yaml", "0.15", "0.16")],
+)
+def test_what_is_edited_during_a_run_is_not_recorded_as_what_made_it(
+    file: str, old: str, new: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
+):
+    save_often(work, 0)
+    log, lock = tmp_path / "log", (work.root / "dvc.lock").read_bytes()
+    with dvc_at_work(work, log) as dvc:
+        edit(work, file, old, new)
+        assert dvc.wait() != 0
+    assert (work.root / "dvc.lock").read_bytes() == lock
+    assert not out(work).exists()
+    assert [line for line in log.read_text().splitlines() if line.startswith(f"error: {file}: changed while this ran")]
+    assert "Traceback" not in log.read_text()
+    edit(work, file, new, old)
+    save_often(work, 5)
+    with dvc_at_work(work, log) as dvc:  # settings of others may be edited at any time
+        edit(work, "params.yaml", "- norm=batch", "- groups=2")
+        edit(work, "specs/node.yaml", "epochs: 250", "epochs: 251")
+        assert dvc.wait() == 0, log.read_text()
+    assert find_first_step(log.read_text()) > 0
+    assert digest(out(work)) == unbroken
+    assert "up to date" in work.run("dvc", "status", REPRO[-1]).stdout
+    edit(work, "params.yaml", "- groups=2", "- norm=batch")
+    edit(work, "specs/node.yaml", "epochs: 251", "epochs: 250")
     shutil.rmtree(out(work))

@@ -223,6 +223,7 @@ MISTAKES = [
         "    - ''\n    - https://www",
         "cifar-10-binary.tar.gz.0; at least 1 character",
     ),
+    ("params.yaml", "strict: false", "strict: maybe", "resources.strict; 'maybe'; boolean"),
     ("specs/data.yaml", "kind: digits", "kind: digit", "digits.source; digit; 'digits', 'cifar'"),
     ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
     ("specs/tables/table3.yaml", "study: ddpm", "study: dpm", "study; 'dpm'; 'node' or 'ddpm'"),

@@ -19,14 +19,15 @@ class Compute(Strict):
 
 
 class Resources(Strict):
-    """What a run may use; no part of its identity, so that changing it trains nothing again."""
+    """What a run may use and what its failure means; no part of its identity: changing it trains nothing again."""
 
     gpus: Literal["all"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         description="of this machine, for the training or sampling of one diffusion model"
     )
     checkpoint_minutes: float = Field(
-        ge=0, le=1e4, description="between the states from which an interrupted diffusion model goes on"
+        ge=0, le=1e4, description="between the states from which an interrupted training or sampling goes on"
     )
+    strict: bool = Field(description="whether `dvc repro` ends with an error, after all else, where a run failed")
 
 
 def _read_section(root: Path, name: str) -> Any:

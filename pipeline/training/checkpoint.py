@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.inputs import check_inputs, digest_file, list_code
+from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
 from pipeline.schema.compute import Compute
 
 _STATE = "state.safetensors"
@@ -32,7 +33,11 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
 
     Args:
         facts: models of pydantic, or what JSON can say.
+
+    Raises:
+        ValueError: code or settings have changed since the stage started: who knows which of them were read.
     """
+    check_inputs()
     content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
     code = {name: digest_file(path) for name, path in list_code().items()}
     everything = [compute.model_dump(), content, torch.__version__, code]
@@ -71,19 +76,28 @@ class Checkpoint:
         Raises:
             ValueError: another process has it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
         deadline = time.monotonic() + self.patience
-        while True:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self
-            except OSError:
-                if time.monotonic() >= deadline:
-                    os.close(self.lock)
-                    message = "another process is at this work; wait for it, or end it"
-                    raise ValueError(f"{self.folder}: {message}") from None
+        while not self._take():
+            if time.monotonic() >= deadline:
+                raise ValueError(f"{self.folder}: another process is at this work; wait for it, or end it")
             time.sleep(0.1)
+        return self
+
+    def _take(self) -> bool:
+        """Lock the folder if no other process has it; one that finishes takes folder and lock file away with it."""
+        path = self.folder / "lock"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            return False
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                self.lock = lock
+                return True
+        os.close(lock)
+        return False
 
     def __exit__(self, *_: object) -> None:
         os.close(self.lock)
@@ -154,6 +168,7 @@ class Checkpoint:
         shutil.copytree(files, whole, copy_function=_link)
         shutil.rmtree(out, ignore_errors=True)
         whole.rename(out)
+        forget_inputs()
         if not keep:
             self.remove()
 

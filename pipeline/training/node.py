@@ -53,6 +53,11 @@ def _measure_awareness(trainer: NodeTrainer, images: Tensor) -> dict[str, Any] |
     return asdict(awareness) if awareness is not None else None
 
 
+def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins so, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
 class _Progress:
     """How far a training is, beside the trainer's tensors: steps, finished epochs, what this one has counted.
 
@@ -93,7 +98,7 @@ class _Progress:
         with torch.no_grad():
             for name, value in self._list_state(trainer).items():
                 value.copy_(tensors[name])
-        self.best = {name[5:]: value for name, value in tensors.items() if name.startswith("best.")}
+        self.best = _select(tensors, "best.")
         self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
         self.tally.nfe, self.tally.nfe_backward = content["tally"]["nfe"], content["tally"]["nfe_backward"]
         trainer.load_rate(content["rate"])
@@ -204,14 +209,14 @@ def train_node(
             steps = _train(trainer, progress, images, labels, show)
             save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
             trained = _measure_awareness(trainer, images)
-            write_weights(files / "last.safetensors", network.state_dict())
-            write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
         except (SolveError, DivergedError, RuntimeError, MemoryError) as error:
             failure, epoch = explain_failure(error), len(progress.history) + 1
             write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": failure})
+        else:
+            write_weights(files / "last.safetensors", network.state_dict())
+            write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
         if progress.best:
-            best = {name: value for name, value in progress.best.items() if name.startswith("weights.")}
-            write_weights(files / "best.safetensors", {name[8:]: value for name, value in best.items()})
+            write_weights(files / "best.safetensors", _select(progress.best, "weights."))
         write_run(files / "run.json", run, num_params)
         write_history(files / "history.tsv", _HISTORY, progress.history)
         awareness = {"initial": progress.initial, "trained": trained}

@@ -1,0 +1,28 @@
+"""strict: nothing; or, where resources.strict asks for it, an error that names the runs that failed. The last stage."""
+
+from pathlib import Path
+
+from pipeline.inputs import read_inputs
+from pipeline.process import run_stage
+from pipeline.report.panel import list_failed, read_panel
+from pipeline.schema.compute import load_resources
+from pipeline.schema.panel import STUDIES
+from pipeline.schema.project import load_project
+
+ROOT = Path()
+
+
+def main() -> None:
+    project, strict = read_inputs(lambda: (load_project(ROOT), load_resources(ROOT).strict))
+    panels = [
+        (study, read_panel(ROOT, project, study, dataset))
+        for study in STUDIES
+        for dataset in project.panel.active(study)
+    ]
+    failed = [f"{study} {panel.dataset}: {line}" for study, panel in panels for line in list_failed(panel, panel.arms)]
+    if strict and failed:
+        raise ValueError("; ".join(failed) + " (params.yaml: resources.strict = true)")
+
+
+if __name__ == "__main__":
+    run_stage(main)

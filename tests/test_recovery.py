@@ -1,0 +1,141 @@
+"""What a killed `dvc` leaves behind does not need the user: `recover`, on a DVC project of two stages."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from workspace import ROOT, Workspace, commit_all
+
+STAGES = """
+stages:
+  first: {cmd: cp number first && echo first >> ran, deps: [number], outs: [first]}
+  second: {cmd: cp first second && echo second >> ran, deps: [first], outs: [second]}
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Both stages have run, and again with another number: the lock file is newer than the last commit's."""
+    workspace = Workspace(tmp_path_factory.mktemp("recovery") / "project")
+    workspace.root.mkdir()
+    (workspace.root / "dvc.yaml").write_text(STAGES)
+    (workspace.root / "number").write_text("1")
+    (workspace.root / ".gitignore").write_text("ran\ndvc.lock.broken*\n")
+    workspace.run("git", "init", "-q")
+    workspace.run("dvc", "init", "-q")
+    workspace.run("dvc", "repro")
+    for key, value in {"user.name": "test", "user.email": "test@example.org"}.items():
+        workspace.run("git", "config", key, value)
+    commit_all(workspace)
+    (workspace.root / "number").write_text("2")
+    workspace.run("dvc", "repro")
+    return workspace
+
+
+@pytest.fixture
+def work(template: Workspace, tmp_path: Path) -> Workspace:
+    return Workspace(shutil.copytree(template.root, tmp_path / "project", symlinks=True))
+
+
+def recover(work: Workspace) -> str:
+    said = work.run("python", "-m", "pipeline", "recover", PYTHONPATH=str(ROOT)).stderr
+    assert "Traceback" not in said
+    return said
+
+
+def ran(work: Workspace) -> int:
+    return len((work.root / "ran").read_text().splitlines())
+
+
+@pytest.mark.parametrize(("last", "committed"), [(None, True), (None, False), (b"    outs:\n    - pa", True)])
+def test_a_lock_file_that_was_cut_off_is_mended_and_nothing_runs_again(
+    last: bytes | None, committed: bool, work: Workspace
+):
+    lock = work.root / "dvc.lock"
+    whole = lock.read_bytes()
+    if not committed:
+        work.run("git", "rm", "-q", "--cached", "dvc.lock")
+        work.run("git", "commit", "-qm", "without")
+    lock.write_bytes(whole[: whole.index(last) + len(last)] if last else b"")
+    assert work.run("dvc", "repro", ok=False).returncode != 0
+    said = recover(work)
+    assert said.startswith("dvc.lock was cut off; it is dvc.lock.broken now, and ")
+    assert said.count("\n") == 1
+    assert ("the last commit's" in said) == committed
+    work.run("dvc", "repro")
+    assert ran(work) == 4
+    assert lock.read_bytes() == whole
+    assert (work.root / "second").read_text() == "2"
+    assert recover(work) == ""
+
+
+def test_no_file_is_overwritten_and_a_broken_commit_is_no_help(work: Workspace):
+    lock = work.root / "dvc.lock"
+    for content in (b"", b"stages: [", b"\xff\xfe"):
+        lock.write_bytes(content)
+        commit_all(work) if content == b"" else None
+        assert "a new one will be written" in recover(work)
+        assert not lock.exists()
+    aside = [work.root / name for name in ("dvc.lock.broken", "dvc.lock.broken-2", "dvc.lock.broken-3")]
+    assert [path.read_bytes() for path in aside] == [b"", b"stages: [", b"\xff\xfe"]
+
+
+def test_a_whole_lock_file_and_one_that_is_not_there_are_left_alone(work: Workspace):
+    lock = work.root / "dvc.lock"
+    whole = lock.read_bytes()
+    assert recover(work) == ""
+    assert lock.read_bytes() == whole
+    lock.unlink()
+    assert recover(work) == ""
+    assert not lock.exists()
+
+
+def test_nothing_is_touched_while_dvc_is_at_work(work: Workspace):
+    (work.root / "dvc.lock").write_bytes(b"")
+    hold = "import sys, zc.lockfile; held = zc.lockfile.LockFile('.dvc/tmp/lock'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold], cwd=work.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert recover(work) == ""
+        assert (work.root / "dvc.lock").read_bytes() == b""
+        other.stdin.close()
+
+
+def test_the_dead_hold_nothing_and_the_living_what_they_hold(work: Workspace):
+    """A number that another process has by now is that of a dead one."""
+    path = work.root / ".dvc" / "tmp" / "rwlock"
+    first = str(work.root / "first")
+    dead = {"pid": os.getpid(), "cmd": "dvc repro of another day"}
+    mine = " ".join(Path(f"/proc/{os.getpid()}/cmdline").read_text().strip("\0").split("\0"))
+    living = {"pid": os.getpid(), "cmd": mine}
+    path.write_text(json.dumps({"write": {first: dead}, "read": {}}))
+    (work.root / "number").write_text("3")
+    assert "it is being blocked by" in work.run("dvc", "repro", ok=False).stderr
+    assert recover(work) == ""
+    work.run("dvc", "repro")
+    path.write_text(json.dumps({"write": {first: living}, "read": {first: [dead, living]}}))
+    recover(work)
+    assert json.loads(path.read_text()) == {"write": {first: living}, "read": {first: [living]}}
+
+
+@pytest.mark.parametrize("content", ['{"write": {"/workspa', "[]", '{"write": {"x": 1}}', ""])
+def test_a_list_of_busy_paths_that_was_cut_off_goes(content: str, work: Workspace):
+    path = work.root / ".dvc" / "tmp" / "rwlock"
+    path.write_text(content)
+    recover(work)
+    assert not path.exists()
+    work.run("dvc", "repro")
+
+
+def test_outside_a_project_it_says_so_in_a_line(tmp_path: Path):
+    result = Workspace(tmp_path).run("python", "-m", "pipeline", "recover", ok=False, PYTHONPATH=str(ROOT))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: DVC: ")
+    assert result.stderr.count("\n") == 1
