@@ -4,12 +4,14 @@ One file for all arms and seeds of a dataset, so that arms are seen together and
 """
 
 import csv
+import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.schema.base import SpecError
+from pipeline.schema.base import SpecError, read_text
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,47 @@ def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
     partial.replace(path)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a tab-separated file with a header.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SpecError: it is not one.
+    """
+    lines = io.StringIO(read_text(path, str(path)), newline="")
+    try:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    except csv.Error as error:
+        raise SpecError(f"{path}: not a tab-separated table: {error}") from None
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise SpecError(f"{path}: row {number}: not as many cells as the header has")
+    return rows
+
+
+def _read_number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return value
+
+
 def read_curve(path: Path, curve: Curve) -> list[Point]:
     """Points in the file's order; none where there is no file.
 
     Raises:
         SpecError: it is not a curve of this version.
     """
+    points: list[Point] = []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        return [Point(row["arm"], int(row["seed"]), int(row[curve.over]), float(row[curve.name])) for row in rows]
+        for row in read_rows(path):
+            value = _read_number(row[curve.name])
+            points.append(Point(row["arm"], int(row["seed"]), int(row[curve.over]), value))
     except FileNotFoundError:
         return []
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise SpecError(f"{path}: not a table of {curve.over}, {curve.name}, arm, seed: {error!r}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        columns, row_number = f"{curve.over}, {curve.name}, arm, seed", len(points) + 1
+        raise SpecError(f"{path}: row {row_number}: not of a table of {columns}: {error!r}") from None
+    return points
 
 
 def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]) -> list[Point]:
@@ -107,10 +136,12 @@ def read_history(path: Path) -> list[dict[str, float | None]]:
 
     Raises:
         SpecError: a cell is no number.
+        FileNotFoundError: there is no file.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file, delimiter="\t")
-            return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
-    except (TypeError, ValueError, csv.Error) as error:
-        raise SpecError(f"{path}: not a table of numbers: {error}") from None
+    rows = []
+    for number, row in enumerate(read_rows(path), 1):
+        try:
+            rows.append({key: _read_number(value) if value else None for key, value in row.items()})
+        except ValueError as error:
+            raise SpecError(f"{path}: row {number}: not a table of numbers: {error}") from None
+    return rows

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.schema.base import SpecError, Strict, read_yaml, validate
+from pipeline.schema.base import MAX_WIDTH, SpecError, Strict, read_yaml, validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -55,7 +55,7 @@ class ClassifierExtractor(Strict):
     """A small classifier trained on the dataset; its penultimate layer gives the features."""
 
     kind: Literal["classifier"]
-    features: int = Field(ge=2, description="dimension of the features")
+    features: int = Field(ge=2, le=MAX_WIDTH, description="dimension of the features")
     epochs: int = Field(ge=1, description="passes over the training split")
     batch_size: int = Field(ge=2, description="images a step")
     learning_rate: float = Field(gt=0, description="of Adam")
@@ -78,8 +78,8 @@ class Dataset(Strict):
 
     title: str = Field(min_length=1, description="as the tables call it")
     scale: Literal["embedded", "paper"] = Field(description="embedded: the small default, comparable with no paper")
-    channels: int = Field(ge=1, description="of an image")
-    classes: int = Field(ge=2, description="number of labels")
+    channels: int = Field(ge=1, le=1024, description="of an image")
+    classes: int = Field(ge=2, le=1_000_000, description="number of labels")
     train_images: int = Field(ge=1, description="of the training split; what the plan reckons with before the fetch")
     test_images: int = Field(ge=1, description="of the test split; likewise")
     source: DigitsSource | CifarSource = Field(discriminator="kind")

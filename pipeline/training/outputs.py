@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
+
 RunT = TypeVar("RunT", bound=BaseModel)
 
 
@@ -26,9 +28,15 @@ def write_run(path: Path, run: BaseModel, num_params: int) -> None:
 
 
 def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
-    """Read what `write_run` wrote: the run, and the number of parameters."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return model.model_validate(content["run"]), int(content["num_params"])
+    """Read what `write_run` wrote: the run, and the number of parameters.
+
+    Raises:
+        SpecError: it is damaged, or of another version.
+    """
+    content = read_json(path, str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("num_params"), int):
+        raise SpecError(f"{path}: not a run and its num_params{OUTDATED}")
+    return validate(model, content.get("run"), str(path), "run", OUTDATED), content["num_params"]
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
