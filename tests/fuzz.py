@@ -9,22 +9,26 @@ import io
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from mutations import SENTINEL, damage_json, damage_table, damage_tensors, damage_yaml
-from targets import Target, list_targets
+from targets import File, Target, list_targets
+from workspace import copy_project
 
 SECONDS = 3.0
 MEMORY = 6 << 30
 """Bytes of address space: what the process and torch's libraries map, and some room."""
 DAMAGE = {".yaml": damage_yaml, ".json": damage_json, ".tsv": damage_table, ".safetensors": damage_tensors}
+COMMANDS = ("check", "show node digits baseline", "tables", "show ddpm digits baseline", "check --quiet", "plan")
 _RUNNING = (
     "os.system",
     "os.exec",
@@ -41,7 +45,7 @@ class Violation(BaseException):  # no Exception, so that nothing under test swal
     """What must never happen."""
 
 
-def _audit(event: str, arguments: tuple[object, ...]) -> None:
+def audit(event: str, arguments: tuple[object, ...]) -> None:
     if _armed and event in _RUNNING:
         raise Violation(f"{event} {arguments!r:.200}")
 
@@ -54,15 +58,16 @@ def guard(seconds: float = SECONDS) -> Iterator[None]:
         raise Violation(f"a hang over {seconds:g} s")
 
     global _armed
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    handler = signal.signal(signal.SIGALRM, stop)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
     _armed = True
     try:
         yield
     finally:
         _armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)  # pytest-timeout's
 
 
 def judge(read: Callable[[], object], names: str) -> str:
@@ -104,6 +109,13 @@ class Failed:
     why: str
 
 
+def damage(file: File, random: Random) -> bytes:
+    """Damage a file in place."""
+    content = DAMAGE[file.path.suffix](file.path.read_bytes(), random)
+    file.path.write_bytes(content)
+    return content
+
+
 def try_target(target: Target, count: int, seed: int) -> tuple[Counter[str], list[Failed]]:
     """Damage the target's files in turn, `count` inputs in all."""
     outcomes: Counter[str] = Counter()
@@ -112,16 +124,60 @@ def try_target(target: Target, count: int, seed: int) -> tuple[Counter[str], lis
         random = Random(f"{seed} {target.name} {index}")  # noqa: S311
         file = target.files[index % len(target.files)]
         whole = file.path.read_bytes()
-        content = DAMAGE[file.path.suffix](whole, random)
-        file.path.write_bytes(content)
+        content = damage(file, random)
         try:
             outcomes[judge(file.read, file.names)] += 1
         except Violation as violation:
             outcomes["VIOLATION"] += 1
             failed.append(Failed(target.name, index, content, f"{file.names}: {violation}"))
         finally:
-            file.path.parent.mkdir(parents=True, exist_ok=True)
             file.path.write_bytes(whole)
+    return outcomes, failed
+
+
+def run_command(root: Path, command: str) -> str:
+    """`python -m pipeline COMMAND` as a user runs it.
+
+    Raises:
+        Violation: it ends otherwise than well, or with status 1 and one line.
+    """
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "pipeline", *command.split()],
+            cwd=root, capture_output=True, text=True, timeout=60, check=False, errors="surrogateescape",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise Violation(f"{command}: a hang") from None
+    if result.returncode == 0:
+        return "read"
+    lines = result.stderr.splitlines()
+    if result.returncode != 1 or len(lines) != 1 or not lines[0].startswith("error: ") or result.stdout:
+        raise Violation(f"{command}: status {result.returncode}: {result.stderr[-300:]!r}")
+    return "refused"
+
+
+def try_commands(root: Path, count: int, seed: int) -> tuple[Counter[str], list[Failed]]:
+    """Settings and records damaged in a copy of the project, each before one of four commands."""
+    copy_project(root)
+    paths = [
+        root / "params.yaml",
+        *sorted((root / "specs").rglob("*.yaml")),
+        *sorted(root.glob("records/*/*/*/0.json")),
+    ]
+    outcomes: Counter[str] = Counter()
+    failed = []
+    for index in range(count):
+        random = Random(f"{seed} commands {index}")  # noqa: S311
+        path, command = random.choice(paths), COMMANDS[index % len(COMMANDS)]
+        whole = path.read_bytes()
+        content = damage(File(path, list, path.name), random)
+        try:
+            outcomes[run_command(root, command)] += 1
+        except Violation as violation:
+            outcomes["VIOLATION"] += 1
+            failed.append(Failed("commands", index, content, f"{path.name}: {violation}"))
+        finally:
+            path.write_bytes(whole)
     return outcomes, failed
 
 
@@ -132,23 +188,27 @@ def main() -> None:
     parser.add_argument("--only", help="one target")
     parser.add_argument("--keep", type=Path, help="a folder for the inputs of violations")
     args = parser.parse_args()
-    sys.addaudithook(_audit)
+    sys.addaudithook(audit)
     failed: list[Failed] = []
-    total = 0
-    start = time.perf_counter()
+    total, start = 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        targets = list_targets(Path(folder))
+        targets = list_targets(Path(folder) / "files")
+        shares = sum(target.share for target in targets)
+        trials = {
+            target.name: partial(try_target, target, -(-args.inputs * target.share // shares), args.seed)
+            for target in targets
+        }
+        trials["commands"] = partial(try_commands, Path(folder) / "project", args.inputs // 200, args.seed)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        weights = sum(target.share for target in targets)
-        for target in targets:
-            if args.only not in (None, target.name):
+        for name, trial in trials.items():
+            if args.only not in (None, name):
                 continue
             begun = time.perf_counter()
-            outcomes, found = try_target(target, -(-args.inputs * target.share // weights), args.seed)
+            outcomes, found = trial()
             failed += found
             total += outcomes.total()
-            shown = ", ".join(f"{name} {number}" for name, number in outcomes.most_common())
-            print(f"{target.name:12} {outcomes.total():6} in {time.perf_counter() - begun:5.1f} s: {shown}", flush=True)
+            shown = ", ".join(f"{outcome} {number}" for outcome, number in outcomes.most_common())
+            print(f"{name:10} {outcomes.total():6} in {time.perf_counter() - begun:5.1f} s: {shown}", flush=True)
     for one in failed[:20]:
         print(f"VIOLATION {one.target} {one.index}: {one.why}")
     if args.keep:

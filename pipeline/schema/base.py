@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -48,9 +49,10 @@ class Strict(BaseModel):
     @classmethod
     def _name_unknown_keys(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            unknown = [str(key) for key in value if key not in cls.model_fields]
+            fields = cls.model_fields  # looked up once: it is slow
+            unknown = [str(key) for key in value if key not in fields]
             if unknown:
-                allowed = ", ".join(cls.model_fields)
+                allowed = ", ".join(fields)
                 raise PydanticCustomError(
                     "unknown_key", "unknown key {key}; allowed: {allowed}", {"key": unknown[0], "allowed": allowed}
                 )
@@ -210,6 +212,13 @@ def _spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+@cache
+def _adapt(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    """What reads a field's value; making one takes longer than all else about an arm."""
+    field = model.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+
+
 def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
     """Read the overrides of an arm as typed values of the fields of `model`.
 
@@ -227,14 +236,12 @@ def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
                 f"nor {BASELINE!r}"
             )
         name, text = match.groups()
-        field = model.model_fields.get(name)
-        if field is None:
+        if name not in model.model_fields:
             raise SpecError(f"arm {arm!r}: unknown field {name!r}; allowed: {', '.join(model.model_fields)}")
         if name in overrides:
             raise SpecError(f"arm {arm!r}: {name!r} is given twice")
-        adapter = TypeAdapter[Any](Annotated[field.annotation, field])  # type: ignore[arg-type]
         try:
-            overrides[name] = adapter.validate_strings(text)
+            overrides[name] = _adapt(model, name).validate_strings(text)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise SpecError(f"arm {arm!r}: {name} = {text!r}: {message}") from None
