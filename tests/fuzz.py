@@ -151,7 +151,7 @@ def run_command(root: Path, command: str) -> str:
     if result.returncode == 0:
         return "read"
     lines = result.stderr.splitlines()
-    if result.returncode != 1 or len(lines) != 1 or not lines[0].startswith("error: ") or result.stdout:
+    if result.returncode != 1 or len(lines) != 1 or not lines[0].startswith("error: "):
         raise Violation(f"{command}: status {result.returncode}: {result.stderr[-300:]!r}")
     return "refused"
 
@@ -198,7 +198,7 @@ def main() -> None:
             target.name: partial(try_target, target, -(-args.inputs * target.share // shares), args.seed)
             for target in targets
         }
-        trials["commands"] = partial(try_commands, Path(folder) / "project", args.inputs // 200, args.seed)
+        trials["commands"] = partial(try_commands, Path(folder) / "project", args.inputs // 300, args.seed)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         for name, trial in trials.items():
             if args.only not in (None, name):

@@ -160,7 +160,7 @@ def list_targets(root: Path) -> list[Target]:
     return [
         Target("settings", 7, _list_settings(settings)),
         Target("records", 5, _list_records(results, partial(read_record, results))),
-        Target("shown", 2, _list_records(results, lambda *_: print_tables(results, []))),
+        Target("shown", 1, _list_records(results, lambda *_: print_tables(results, []))),
         Target("documents", 4, _list_documents(other)),
         Target("tables", 3, _list_tables(other)),
         Target("arrays", 3, _list_arrays(other)),

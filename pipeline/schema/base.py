@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import CollectionNode, Node
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 BASELINE = "baseline"
-_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)$")
+_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)\Z")
 
 ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 """An arm as written: `baseline`, or `field=value[,field=value]`; `resolve_arm` says whether it is canonical."""
@@ -91,8 +91,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         text = read_text(path, path.name, _YAML_BYTES)
-        if "&" in text:
-            _weigh(YAML(typ="safe").compose(text), {})
+        _check_events(text)
         content = YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise SpecError(f"{path.name}: the file is missing; expected at {path}") from None
@@ -111,18 +110,29 @@ def read_yaml(path: Path) -> Any:
     return content
 
 
-def _weigh(node: Node | None, known: dict[int, int]) -> int:
-    """Number of values below a node with its aliases written out; an alias in itself is endless."""
-    if not isinstance(node, CollectionNode):
-        return 1
-    if id(node) not in known:
-        known[id(node)] = _VALUES + 1
-        parts = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
-        known[id(node)] = 1 + sum(_weigh(part, known) for part in parts)
-    if known[id(node)] > _VALUES:
-        where = f"line {node.start_mark.line + 1}"
-        raise MarkedYAMLError(problem=f"{where}: more than {_VALUES} values once aliases are written out")
-    return known[id(node)]
+def _check_events(text: str) -> None:
+    """Refuse what the parser would die of or never end with: nesting without bound, and aliases that multiply."""
+    weights: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and values before it
+    total = 0
+    for event in YAML(typ="safe").parse(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
+            if event.anchor in [anchor for anchor, _ in open_nodes]:
+                raise YAMLError(f"line {line}: the alias {event.anchor} stands in what it repeats")
+            total += weights.get(event.anchor, 1)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                weights[anchor] = total - before
+        elif isinstance(event, ScalarEvent | CollectionStartEvent):
+            total += 1
+            if isinstance(event, CollectionStartEvent):
+                open_nodes.append((event.anchor, total - 1))
+        if len(open_nodes) > _DEPTH:
+            raise YAMLError(f"line {line}: nested more than {_DEPTH} deep")
+        if total > _VALUES:
+            raise YAMLError(f"line {line}: more than {_VALUES} values, with aliases written out")
 
 
 def _check_tree(content: Any, file: str) -> None:

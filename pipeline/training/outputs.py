@@ -48,12 +48,12 @@ def load_weights(path: Path, network: nn.Module) -> None:
     """Load weights that `write_weights` wrote.
 
     Raises:
-        ValueError: the file is damaged, or is of another network.
+        SpecError: the file is damaged, or is of another network.
     """
     try:
         network.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
