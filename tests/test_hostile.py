@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from panels import node_record
 from problems import ROOT
+from ruamel.yaml import YAML
 from targets import Target, list_targets
 from workspace import copy_project
 
@@ -210,6 +211,17 @@ def test_a_hostile_value_is_refused_where_it_stands(root: Path, old: str, new: s
     assert old in text
     (root / "params.yaml").write_text(text.replace(old, new, 1))
     refuse(root, "params.yaml", says)
+
+
+@pytest.mark.parametrize(
+    "name", ["x; touch y", "$(touch y)", "../x", "_x", "model_config", "compute", "x\n", "\x1b[31m"]
+)
+def test_a_dataset_is_no_command_and_no_path(root: Path, name: str):
+    """dvc.yaml gives its name to a shell."""
+    content = YAML(typ="safe").load(root / "specs/data.yaml")
+    content["datasets"][name] = content["datasets"]["digits"]
+    (root / "specs/data.yaml").write_text(json.dumps(content))
+    refuse(root, "data.yaml: datasets", ascii(name)[1:-1])
 
 
 def test_ten_thousand_arms_are_checked_in_time(root: Path):

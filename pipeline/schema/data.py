@@ -62,6 +62,10 @@ class ClassifierExtractor(Strict):
     seed: int = Field(ge=0, lt=2**31, description="of its initialisation and data order")
 
 
+DatasetName = Annotated[str, Field(pattern=r"^(?:[a-z][a-z0-9-]*)$", max_length=50)]
+"""Part of paths, of a shell's commands in dvc.yaml, and a key of params.yaml."""
+_TAKEN = ("studies", "compute", "resources")
+"""The other keys of params.yaml."""
 INCEPTION_FEATURES = 2048
 """Dimension of Inception's features (its last pooling layer)."""
 
@@ -96,10 +100,13 @@ class DataSpec(Strict):
     mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
         description="by file: where it is tried to be had, in this order"
     )
-    datasets: dict[str, Dataset]
+    datasets: dict[DatasetName, Dataset]
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
+        for name in _TAKEN:
+            if name in self.datasets:
+                raise ValueError(f"datasets: {name!r} is no name for a dataset: params.yaml has a section of that name")
         parts = [part for dataset in self.datasets.values() for part in (dataset.source, dataset.extractor)]
         files = {part.file for part in parts if isinstance(part, RemoteFile)}
         for file in sorted(files - self.mirrors.keys()):
