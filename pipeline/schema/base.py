@@ -25,8 +25,9 @@ OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
 MAX_WIDTH = 65_536
 """Channels, groups or features: beyond it a network is a slip of the pen, and counting it would overflow."""
 _LINE = 2000  # characters of a message
-_YAML_BYTES, _JSON_BYTES = 2 << 20, 64 << 20  # ten thousand arms are 0.4 MB
-_VALUES, _DEPTH = 200_000, 50  # in a file, aliases written out
+_YAML_BYTES, _JSON_BYTES, _TEXT_BYTES = 2 << 20, 16 << 20, 256 << 20  # ten thousand arms are 0.4 MB of YAML
+_YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file, aliases written out
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class SpecError(ValueError):
@@ -62,7 +63,7 @@ class Strict(BaseModel):
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def read_text(path: Path, file: str, limit: int = _JSON_BYTES) -> str:
+def read_text(path: Path, file: str, limit: int = _TEXT_BYTES) -> str:
     """A text file as a whole.
 
     Args:
@@ -91,7 +92,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         text = read_text(path, path.name, _YAML_BYTES)
-        _check_events(text)
+        _check_events(text, path.name)
         content = YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise SpecError(f"{path.name}: the file is missing; expected at {path}") from None
@@ -110,7 +111,7 @@ def read_yaml(path: Path) -> Any:
     return content
 
 
-def _check_events(text: str) -> None:
+def _check_events(text: str, file: str) -> None:
     """Refuse what the parser would die of or never end with: nesting without bound, and aliases that multiply."""
     weights: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and values before it
@@ -119,7 +120,7 @@ def _check_events(text: str) -> None:
         line = event.start_mark.line + 1
         if isinstance(event, AliasEvent):
             if event.anchor in [anchor for anchor, _ in open_nodes]:
-                raise YAMLError(f"line {line}: the alias {event.anchor} stands in what it repeats")
+                raise SpecError(f"{file}: line {line}: the alias {event.anchor} stands in what it repeats")
             total += weights.get(event.anchor, 1)
         elif isinstance(event, CollectionEndEvent):
             anchor, before = open_nodes.pop()
@@ -130,9 +131,9 @@ def _check_events(text: str) -> None:
             if isinstance(event, CollectionStartEvent):
                 open_nodes.append((event.anchor, total - 1))
         if len(open_nodes) > _DEPTH:
-            raise YAMLError(f"line {line}: nested more than {_DEPTH} deep")
-        if total > _VALUES:
-            raise YAMLError(f"line {line}: more than {_VALUES} values, with aliases written out")
+            raise SpecError(f"{file}: line {line}: nested more than {_DEPTH} deep")
+        if total > _YAML_VALUES:
+            raise SpecError(f"{file}: line {line}: more than {_YAML_VALUES} values, with aliases written out")
 
 
 def _check_tree(content: Any, file: str) -> None:
@@ -147,7 +148,7 @@ def _check_tree(content: Any, file: str) -> None:
         if isinstance(value, int) and abs(value) >= 2**63:
             raise SpecError(f"{where}an integer of more than 64 bits")
         texts = [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []
-        if any("\ud800" <= char <= "\udfff" for text in texts if isinstance(text, str) for char in text):
+        if any(isinstance(text, str) and _HALF.search(text) for text in texts):
             raise SpecError(f"{where}half a character (a lone surrogate)")
         if isinstance(value, Mapping):
             parts += [(f"{key}.{name!s:.99}", part, depth + 1) for name, part in value.items()]
@@ -171,7 +172,7 @@ def read_json(path: Path, file: str) -> Any:
         FileNotFoundError: there is none.
         SpecError: it is not JSON, or more than a sane file could be.
     """
-    text = read_text(path, file)
+    text = read_text(path, file, _JSON_BYTES)
     try:
         content = json.loads(text, object_pairs_hook=_collect)
     except (ValueError, RecursionError) as error:

@@ -97,16 +97,18 @@ def read_curve(path: Path, curve: Curve) -> list[Point]:
     Raises:
         SpecError: it is not a curve of this version.
     """
-    points: list[Point] = []
     try:
-        for row in read_rows(path):
-            value = _read_number(row[curve.name])
-            points.append(Point(row["arm"], int(row["seed"]), int(row[curve.over]), value))
+        rows = read_rows(path)
     except FileNotFoundError:
         return []
-    except (KeyError, TypeError, ValueError) as error:
-        columns, row_number = f"{curve.over}, {curve.name}, arm, seed", len(points) + 1
-        raise SpecError(f"{path}: row {row_number}: not of a table of {columns}: {error!r}") from None
+    points = []
+    for number, row in enumerate(rows, 1):
+        try:
+            value = _read_number(row[curve.name])
+            points.append(Point(row["arm"], int(row["seed"]), int(row[curve.over]), value))
+        except (KeyError, ValueError) as error:
+            columns = f"{curve.over}, {curve.name}, arm, seed"
+            raise SpecError(f"{path}: row {number}: not of a table of {columns}: {error!r}") from None
     return points
 
 
