@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from targets import Target, list_targets
 from workspace import copy_project
 
+from pipeline.data.arrays import read_arrays
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES, read_curve, read_history
 from pipeline.schema.document import read_document
@@ -301,6 +302,14 @@ def test_a_wrong_row_of_a_curve_is_named(tmp_path: Path, row: str):
         read_history(path)
     with pytest.raises(SpecError, match=r"curve\.tsv: row [12]: "):
         read_ledger(path)
+
+
+def test_more_dimensions_than_numpy_has_are_refused(tmp_path: Path):
+    path = tmp_path / "set.safetensors"
+    header = json.dumps({"images": {"dtype": "U8", "shape": [1] * 300, "data_offsets": [0, 1]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    with pytest.raises(SpecError, match=r"set\.safetensors: not a whole safetensors file"):
+        read_arrays(path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"output": "abc"}', '{"output": "abc", "compute": 3}', "[" * 100_000])

@@ -96,7 +96,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             expected = (file.metadata() or {}).get("sha256")
     except FileNotFoundError:
         raise SpecError(f"{path}: the file is missing") from None
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types that numpy lacks
+    # The last three: types that numpy lacks, more dimensions than it has.
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {_ADVICE}") from None
     if _digest(arrays) != expected:
         raise SpecError(f"{path}: not the content that was written to it; {_ADVICE}")
