@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from pipeline.schema.base import SpecError
+
 _ADVICE = "README.md, Damaged files, says what to do"
 
 
@@ -85,16 +87,17 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read named arrays that `write_arrays` wrote.
 
     Raises:
-        ValueError: the file is missing or damaged.
+        SpecError: the file is missing or damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             expected = (file.metadata() or {}).get("sha256")
     except FileNotFoundError:
-        raise ValueError(f"{path}: the file is missing") from None
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types that numpy lacks
-        raise ValueError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {_ADVICE}") from None
+        raise SpecError(f"{path}: the file is missing") from None
+    # The last three: types that numpy lacks, more dimensions than it has.
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
+        raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {_ADVICE}") from None
     if _digest(arrays) != expected:
-        raise ValueError(f"{path}: not the content that was written to it; {_ADVICE}")
+        raise SpecError(f"{path}: not the content that was written to it; {_ADVICE}")
     return arrays

@@ -1,7 +1,9 @@
-"""What every schema shares: strict models, one-line errors, safe YAML, and the language of arms."""
+"""What every schema shares: strict models, one-line errors, safe YAML and JSON, and the language of arms."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -9,16 +11,34 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
 BASELINE = "baseline"
-_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)$")
+_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)\Z")
 
 ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 """An arm as written: `baseline`, or `field=value[,field=value]`; `resolve_arm` says whether it is canonical."""
 
 
+OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
+"""Advice about a file that a stage wrote."""
+MAX_WIDTH = 65_536
+"""Channels, groups or features: beyond it a network is a slip of the pen, and counting it would overflow."""
+_LINE = 2000  # characters of a message
+_YAML_BYTES, _JSON_BYTES, _TEXT_BYTES = 2 << 20, 16 << 20, 256 << 20  # ten thousand arms are 0.4 MB of YAML
+_YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file, aliases written out
+_HALF = re.compile("[\ud800-\udfff]")
+
+
 class SpecError(ValueError):
-    """A mistake in params.yaml, in specs/ or on the command line; its text is the one line that the user sees."""
+    """A mistake in params.yaml, in specs/ or on the command line; its text is the one line that the user sees.
+
+    Whatever a file says: what no terminal should be told, such as a line break or an escape sequence, is spelled out.
+    """
+
+    def __init__(self, text: str) -> None:
+        shown = text if len(text) <= _LINE else text[:_LINE] + "..."
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
 
 
 class Strict(BaseModel):
@@ -30,9 +50,10 @@ class Strict(BaseModel):
     @classmethod
     def _name_unknown_keys(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            unknown = [str(key) for key in value if key not in cls.model_fields]
+            fields = cls.model_fields  # looked up once: it is slow
+            unknown = [str(key) for key in value if key not in fields]
             if unknown:
-                allowed = ", ".join(cls.model_fields)
+                allowed = ", ".join(fields)
                 raise PydanticCustomError(
                     "unknown_key", "unknown key {key}; allowed: {allowed}", {"key": unknown[0], "allowed": allowed}
                 )
@@ -42,18 +63,39 @@ class Strict(BaseModel):
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+def read_text(path: Path, file: str, limit: int = _TEXT_BYTES) -> str:
+    """A text file as a whole.
+
+    Args:
+        file: what messages call it.
+        limit: bytes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SpecError: it is no file (a pipe would never end), too big or not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise SpecError(f"{file}: not a regular file")
+    try:
+        if (size := path.stat().st_size) > limit:
+            raise SpecError(f"{file}: {size} bytes; allowed are {limit}")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{file}: not UTF-8 text (byte {error.start})") from None
+
+
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file with the parser that DVC uses (YAML 1.2; a repeated key is an error).
 
     Raises:
-        SpecError: the file is missing, is not UTF-8 or is not YAML.
+        SpecError: the file is missing, is not UTF-8, is not YAML, or is more than a sane file could be.
     """
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        text = read_text(path, path.name, _YAML_BYTES)
+        _check_events(text, path.name)
+        content = YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise SpecError(f"{path.name}: the file is missing; expected at {path}") from None
-    except UnicodeDecodeError as error:
-        raise SpecError(f"{path.name}: not UTF-8 text (byte {error.start})") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
@@ -61,6 +103,82 @@ def read_yaml(path: Path) -> Any:
         raise SpecError(f"{path.name}: {where}not valid YAML: {problem}") from None
     except (YAMLError, RecursionError) as error:
         raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except (SpecError, OSError):
+        raise
+    except Exception as error:  # the parser makes what it likes of a date that is none, or of a tag on the wrong value
+        raise SpecError(f"{path.name}: not valid YAML: {error!r}") from None
+    _check_tree(content, path.name)
+    return content
+
+
+def _check_events(text: str, file: str) -> None:
+    """Refuse what the parser would die of or never end with: nesting without bound, and aliases that multiply."""
+    weights: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and values before it
+    total = 0
+    for event in YAML(typ="safe").parse(text):
+        line = event.start_mark.line + 1
+        if isinstance(event, AliasEvent):
+            if event.anchor in [anchor for anchor, _ in open_nodes]:
+                raise SpecError(f"{file}: line {line}: the alias {event.anchor} stands in what it repeats")
+            total += weights.get(event.anchor, 1)
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                weights[anchor] = total - before
+        elif isinstance(event, ScalarEvent | CollectionStartEvent):
+            total += 1
+            if isinstance(event, CollectionStartEvent):
+                open_nodes.append((event.anchor, total - 1))
+        if len(open_nodes) > _DEPTH:
+            raise SpecError(f"{file}: line {line}: nested more than {_DEPTH} deep")
+        if total > _YAML_VALUES:
+            raise SpecError(f"{file}: line {line}: more than {_YAML_VALUES} values, with aliases written out")
+
+
+def _check_tree(content: Any, file: str) -> None:
+    """Refuse what no setting or result is, before anything is made of it, such as a message."""
+    parts: list[tuple[str, Any, int]] = [("", content, 0)]
+    for key, value, depth in parts:
+        where = f"{file}: {key[1:]}: " if key else f"{file}: "
+        if depth > _DEPTH:
+            raise SpecError(f"{where}nested more than {_DEPTH} deep")
+        if len(parts) > _VALUES:
+            raise SpecError(f"{file}: more than {_VALUES} values")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise SpecError(f"{where}an integer of more than 64 bits")
+        texts = [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []
+        if any(isinstance(text, str) and _HALF.search(text) for text in texts):
+            raise SpecError(f"{where}half a character (a lone surrogate)")
+        if isinstance(value, Mapping):
+            parts += [(f"{key}.{name!s:.99}", part, depth + 1) for name, part in value.items()]
+        elif isinstance(value, list | tuple | set):
+            parts += [(f"{key}.{index}", part, depth + 1) for index, part in enumerate(value)]
+
+
+def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if (twice := find_duplicate([name for name, _ in pairs])) is not None:
+        raise ValueError(f"the key {twice!r} is given twice")
+    return dict(pairs)
+
+
+def read_json(path: Path, file: str) -> Any:
+    """Parse a JSON file; a repeated key is an error.
+
+    Args:
+        file: what messages call it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SpecError: it is not JSON, or more than a sane file could be.
+    """
+    text = read_text(path, file, _JSON_BYTES)
+    try:
+        content = json.loads(text, object_pairs_hook=_collect)
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{file}: not JSON: {error}") from None
+    _check_tree(content, file)
+    return content
 
 
 def _describe(error: ErrorDetails, file: str, prefix: str) -> str:
@@ -75,11 +193,12 @@ def _describe(error: ErrorDetails, file: str, prefix: str) -> str:
     return f"{file}: {key} = {shown}: {message}" if key else f"{file}: {shown}: a mapping of keys is needed"
 
 
-def validate(model: type[ModelT], data: Any, file: str, prefix: str = "") -> ModelT:
-    """Validate parsed YAML; a failure becomes one line naming file, key, value and what is allowed.
+def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice: str = "") -> ModelT:
+    """Validate parsed YAML or JSON; a failure becomes one line naming file, key, value and what is allowed.
 
     Args:
         prefix: the dotted key at which `data` stands in the file.
+        advice: what to do about it, at the end of the line.
 
     Raises:
         SpecError: the first mistake, and how many more there are.
@@ -89,7 +208,7 @@ def validate(model: type[ModelT], data: Any, file: str, prefix: str = "") -> Mod
     except ValidationError as error:
         details = error.errors(include_url=False)
         more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise SpecError(_describe(details[0], file, prefix) + more) from None
+        raise SpecError(_describe(details[0], file, prefix) + more + advice) from None
 
 
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -102,6 +221,13 @@ def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _spell(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def _adapt(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    """What reads a field's value; making one takes longer than all else about an arm."""
+    field = model.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
 
 
 def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
@@ -121,14 +247,12 @@ def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
                 f"nor {BASELINE!r}"
             )
         name, text = match.groups()
-        field = model.model_fields.get(name)
-        if field is None:
+        if name not in model.model_fields:
             raise SpecError(f"arm {arm!r}: unknown field {name!r}; allowed: {', '.join(model.model_fields)}")
         if name in overrides:
             raise SpecError(f"arm {arm!r}: {name!r} is given twice")
-        adapter = TypeAdapter[Any](Annotated[field.annotation, field])  # type: ignore[arg-type]
         try:
-            overrides[name] = adapter.validate_strings(text)
+            overrides[name] = _adapt(model, name).validate_strings(text)
         except ValidationError as error:
             message = error.errors(include_url=False)[0]["msg"]
             raise SpecError(f"arm {arm!r}: {name} = {text!r}: {message}") from None

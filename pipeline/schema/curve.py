@@ -4,13 +4,15 @@ One file for all arms and seeds of a dataset, so that arms are seen together and
 """
 
 import csv
+import io
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.schema.base import SpecError
+from pipeline.schema.base import SpecError, read_text
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,35 @@ def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
     partial.replace(path)
 
 
+def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Rows of a tab-separated file with a header.
+
+    Args:
+        columns: that it must have; none: whatever it has.
+
+    Raises:
+        FileNotFoundError: there is none.
+        SpecError: it is not one, or has other columns.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, str(path)), newline=""), delimiter="\t")
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise SpecError(f"{path}: not a tab-separated table: {error}") from None
+    if columns and list(reader.fieldnames or ()) != list(columns):
+        raise SpecError(f"{path}: not a table of {', '.join(columns)}; `dvc repro` writes it anew")
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise SpecError(f"{path}: row {number}: not as many cells as the header has")
+    return rows
+
+
+def _read_number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not finite")
+    return value
+
+
 def read_curve(path: Path, curve: Curve) -> list[Point]:
     """Points in the file's order; none where there is no file.
 
@@ -77,16 +108,17 @@ def read_curve(path: Path, curve: Curve) -> list[Point]:
         SpecError: it is not a curve of this version.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file, delimiter="\t")
-        if header != _name_columns(curve):
-            raise ValueError(f"its columns are {', '.join(header)}")
-        return [Point(arm, int(seed), int(at), float(value)) for at, value, arm, seed in rows]
+        rows = read_rows(path, _name_columns(curve))
     except FileNotFoundError:
         return []
-    except (ValueError, csv.Error) as error:
-        wanted = ", ".join(_name_columns(curve))
-        raise SpecError(f"{path}: not a table of {wanted}: {error}; `dvc repro` writes it anew") from None
+    points = []
+    for number, row in enumerate(rows, 1):
+        try:
+            value = _read_number(row[curve.name])
+            points.append(Point(row["arm"], int(row["seed"]), int(row[curve.over]), value))
+        except ValueError as error:
+            raise SpecError(f"{path}: row {number}: {error}; `dvc repro` writes it anew") from None
+    return points
 
 
 def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]) -> list[Point]:
@@ -115,10 +147,12 @@ def read_history(path: Path) -> list[dict[str, float | None]]:
 
     Raises:
         SpecError: a cell is no number.
+        FileNotFoundError: there is no file.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.DictReader(file, delimiter="\t")
-            return [{key: float(value) if value else None for key, value in row.items()} for row in rows]
-    except (TypeError, ValueError, csv.Error) as error:
-        raise SpecError(f"{path}: not a table of numbers: {error}") from None
+    rows = []
+    for number, row in enumerate(read_rows(path), 1):
+        try:
+            rows.append({key: _read_number(value) if value else None for key, value in row.items()})
+        except ValueError as error:
+            raise SpecError(f"{path}: row {number}: not a table of numbers: {error}") from None
+    return rows

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.schema.base import SpecError, Strict, read_yaml, validate
+from pipeline.schema.base import MAX_WIDTH, SpecError, Strict, read_yaml, validate
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -55,13 +55,17 @@ class ClassifierExtractor(Strict):
     """A small classifier trained on the dataset; its penultimate layer gives the features."""
 
     kind: Literal["classifier"]
-    features: int = Field(ge=2, description="dimension of the features")
+    features: int = Field(ge=2, le=MAX_WIDTH, description="dimension of the features")
     epochs: int = Field(ge=1, description="passes over the training split")
     batch_size: int = Field(ge=2, description="images a step")
     learning_rate: float = Field(gt=0, description="of Adam")
     seed: int = Field(ge=0, lt=2**31, description="of its initialisation and data order")
 
 
+DatasetName = Annotated[str, Field(pattern=r"^(?:[a-z][a-z0-9-]*)$", max_length=50)]
+"""Part of paths, of a shell's commands in dvc.yaml, and a key of params.yaml."""
+_TAKEN = ("studies", "compute", "resources")
+"""The other keys of params.yaml."""
 INCEPTION_FEATURES = 2048
 """Dimension of Inception's features (its last pooling layer)."""
 
@@ -78,8 +82,8 @@ class Dataset(Strict):
 
     title: str = Field(min_length=1, description="as the tables call it")
     scale: Literal["embedded", "paper"] = Field(description="embedded: the small default, comparable with no paper")
-    channels: int = Field(ge=1, description="of an image")
-    classes: int = Field(ge=2, description="number of labels")
+    channels: int = Field(ge=1, le=1024, description="of an image")
+    classes: int = Field(ge=2, le=1_000_000, description="number of labels")
     train_images: int = Field(ge=1, description="of the training split; what the plan reckons with before the fetch")
     test_images: int = Field(ge=1, description="of the test split; likewise")
     source: DigitsSource | CifarSource = Field(discriminator="kind")
@@ -96,10 +100,13 @@ class DataSpec(Strict):
     mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
         description="by file: where it is tried to be had, in this order"
     )
-    datasets: dict[str, Dataset]
+    datasets: dict[DatasetName, Dataset]
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
+        for name in _TAKEN:
+            if name in self.datasets:
+                raise ValueError(f"datasets: {name!r} is no name for a dataset: params.yaml has a section of that name")
         parts = [part for dataset in self.datasets.values() for part in (dataset.source, dataset.extractor)]
         files = {part.file for part in parts if isinstance(part, RemoteFile)}
         for file in sorted(files - self.mirrors.keys()):

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import SpecError, Strict, merge, read_yaml, resolve_arm, validate
+from pipeline.schema.base import MAX_WIDTH, SpecError, Strict, merge, read_yaml, resolve_arm, validate
 
 
 class DdpmNetwork(Strict):
@@ -44,19 +44,23 @@ class DdpmNetwork(Strict):
         description="layers of the timestep branch that are not zero where zero_bias leaves that branch out: all, "
         "those that add at a site, or those of the level's embedding"
     )
-    groups: int = Field(ge=1, description="groups G of every GroupNorm within groups_scope")
+    groups: int = Field(ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm within groups_scope")
     groups_scope: Literal["all", "sites"] = Field(
         description="where `groups` applies: everywhere, or in the norms that follow a site, with outer_groups "
         "elsewhere (A21)"
     )
-    outer_groups: int = Field(ge=1, description="groups of the other norms where groups_scope is sites")
+    outer_groups: int = Field(ge=1, le=MAX_WIDTH, description="groups of the other norms where groups_scope is sites")
     up_attention: Literal["last", "each"] = Field(
         description="attention on the way up after the last residual block of a resolution, or after each one"
     )
-    channels: int = Field(ge=4, multiple_of=4, description="channels of the first resolution")
-    channel_multipliers: list[int] = Field(min_length=1, description="channels of each resolution, as a multiple")
-    blocks: int = Field(ge=1, description="residual blocks a resolution on the way down; one more on the way up")
-    attention_sizes: list[int] = Field(description="resolutions, pixels a side, with self-attention")
+    channels: int = Field(ge=4, le=MAX_WIDTH, multiple_of=4, description="channels of the first resolution")
+    channel_multipliers: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        min_length=1, max_length=8, description="channels of each resolution, as a multiple"
+    )
+    blocks: int = Field(
+        ge=1, le=100, description="residual blocks a resolution on the way down; one more on the way up"
+    )
+    attention_sizes: list[int] = Field(max_length=100, description="resolutions, pixels a side, with self-attention")
     dropout: float = Field(ge=0, lt=1, description="probability in every residual block")
     replicate: int = Field(
         ge=0, le=999, description="control: the same network trained with other random numbers; 0 is the seed's own"
@@ -83,8 +87,6 @@ class DdpmNetwork(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if any(multiplier < 1 for multiplier in self.channel_multipliers):
-            raise ValueError("channel_multipliers must be at least 1")
         site_widths = {self.channels * multiplier for multiplier in self.channel_multipliers}
         for width in self.norm_widths():
             uses = []
@@ -121,7 +123,7 @@ _OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope"
 class Diffusion(Strict):
     """The discrete linear variance-preserving schedule: beta from beta_min / levels to beta_max / levels."""
 
-    levels: int = Field(ge=2, description="noise levels, 0 the least noisy")
+    levels: int = Field(ge=2, le=1_000_000, description="noise levels, 0 the least noisy")
     beta_min: float = Field(gt=0, description="score_sde's units: 0.1 is 1e-4 at 1000 levels")
     beta_max: float = Field(gt=0, description="score_sde's units: 20 is 0.02 at 1000 levels")
 

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
-from pipeline.schema.base import SpecError, validate
+from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -15,15 +15,14 @@ def read_document(path: Path, model: type[ModelT]) -> ModelT:
     """Read a JSON file.
 
     Raises:
-        SpecError: it is missing, is not JSON, or does not fit the model; one line that names the file.
+        SpecError: it is missing, is not JSON, or does not fit the model, as another version's; one line that
+            names the file.
     """
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, str(path))
     except FileNotFoundError:
         raise SpecError(f"{path}: the file is missing") from None
-    except (ValueError, RecursionError) as error:
-        raise SpecError(f"{path}: not JSON: {error}") from None
-    return validate(model, content, str(path))
+    return validate(model, content, str(path), advice=OUTDATED)
 
 
 def write_document(path: Path, content: BaseModel) -> None:

@@ -5,14 +5,14 @@ making the same bytes again changes no file.
 """
 
 import csv
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import SpecError, Strict, validate
+from pipeline.schema.base import SpecError, Strict, read_json, validate
+from pipeline.schema.curve import read_rows
 
 Step = Literal["train", "sample", "evaluate"]
 STEPS: dict[str, tuple[Step, ...]] = {"node": ("train",), "ddpm": ("train", "sample", "evaluate")}
@@ -65,19 +65,17 @@ def read_ledger(path: Path) -> list[Entry]:
         SpecError: it is not a ledger of this version.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_parse(row, str(path)) for row in csv.DictReader(file, delimiter="\t")]
+        rows = read_rows(path)
     except FileNotFoundError:
         return []
-    except csv.Error as error:
-        raise SpecError(f"{path}: {error}") from None
+    return [_parse(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
 
 
 def _read_provenance(path: Path) -> dict[str, Any]:
     """What a stage wrote about its last end; empty where it is missing or damaged, as nothing depends on it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path, str(path))
+    except (OSError, SpecError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -91,12 +89,16 @@ def enter(arm: str, seed: int, step: Step, output: str, provenance: Path, known:
     for entry in known:
         if (entry.arm, entry.seed, entry.step, entry.output) == (arm, seed, step, output):
             return entry
-    found = _read_provenance(provenance)
+    found, unknown = _read_provenance(provenance), Entry(arm=arm, seed=seed, step=step, output=output)
     if found.get("output") != output:
-        return Entry(arm=arm, seed=seed, step=step, output=output)
-    return Entry(
-        arm=arm, seed=seed, step=step, output=output, seconds=found["seconds"],
-        device=found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
-        workers=found.get("workers", 1), threads=found["compute"]["threads"], precision=found["compute"]["precision"],
-        torch=found["packages"]["torch"], git=found["git"], finished=found["finished"],
-    )  # fmt: skip
+        return unknown
+    try:
+        return Entry(
+            arm=arm, seed=seed, step=step, output=output, seconds=found["seconds"],
+            device=found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
+            workers=found.get("workers", 1), threads=found["compute"]["threads"],
+            precision=found["compute"]["precision"], torch=found["packages"]["torch"], git=found["git"],
+            finished=found["finished"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError):  # another version's, or damaged
+        return unknown

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import SpecError, Strict, merge, read_yaml, resolve_arm, validate
+from pipeline.schema.base import MAX_WIDTH, SpecError, Strict, merge, read_yaml, resolve_arm, validate
 
 
 class NodeNetwork(Strict):
@@ -60,18 +60,24 @@ class NodeNetwork(Strict):
     padding: Literal["zeros", "circular"] = Field(
         description="of the sites; circular: no border, where the t channel's embedding differs from the interior's"
     )
-    groups: int = Field(ge=1, description="groups G of every GroupNorm, min(G, channels) where narrower")
+    groups: int = Field(ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm, min(G, channels) where narrower")
     groups_scope: Literal["all", "ode"] = Field(
         description="where `groups` applies: everywhere, or in the ODE function, with outer_groups elsewhere (A3)"
     )
-    outer_groups: int = Field(ge=1, description="groups outside the ODE function where groups_scope is ode")
+    outer_groups: int = Field(
+        ge=1, le=MAX_WIDTH, description="groups outside the ODE function where groups_scope is ode"
+    )
     activation: Literal["relu", "silu", "elu", "softplus", "sigmoid"] = Field(description="within activation_scope")
     activation_scope: Literal["all", "ode"] = Field(
         description="where `activation` applies: everywhere, or in the ODE function, with ReLU elsewhere (A12)"
     )
-    channels: int = Field(ge=1, description="channels C of the ODE block")
-    stem_channels: int = Field(ge=1, description="channels of the stem convolution and the first residual block")
-    augment_channels: int = Field(ge=0, description="channels of zeros that the ODE's state has besides (ANODE)")
+    channels: int = Field(ge=1, le=MAX_WIDTH, description="channels C of the ODE block")
+    stem_channels: int = Field(
+        ge=1, le=MAX_WIDTH, description="channels of the stem convolution and the first residual block"
+    )
+    augment_channels: int = Field(
+        ge=0, le=MAX_WIDTH, description="channels of zeros that the ODE's state has besides (ANODE)"
+    )
     dropout: float = Field(ge=0, lt=1, description="probability in the head")
     solver: Literal["dopri5", "bosh3", "dopri8"] = Field(description="adaptive Runge-Kutta method, torchdiffeq's names")
     implementation: Literal["native", "torchdiffeq"] = Field(
@@ -79,7 +85,9 @@ class NodeNetwork(Strict):
     )
     rtol: float = Field(gt=0, le=1, description="relative tolerance of the solver")
     atol: float = Field(gt=0, le=1, description="absolute tolerance of the solver")
-    max_steps: int = Field(ge=1, description="attempted steps of one solve, beyond which the run has failed")
+    max_steps: int = Field(
+        ge=1, le=1_000_000_000, description="attempted steps of one solve, beyond which the run has failed"
+    )
     gradient: Literal["adjoint", "direct"] = Field(description="adjoint ODE, or backpropagation through the solver")
     adjoint_norm: Literal["mixed", "seminorm"] = Field(
         description="error norm of the adjoint solve: with the parameters' part (torchdiffeq's default) or without"

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import SpecError, Strict, validate
+from pipeline.schema.base import OUTDATED, Strict, read_json, validate
 
 
 class TimeAwareness(Strict):
@@ -190,13 +190,11 @@ def read_record(root: Path, study: str, dataset: str, arm: str, seed: int) -> Re
         SpecError: the file is not a record of this version.
     """
     path = record_path(root, study, dataset, arm, seed)
+    file = str(path.relative_to(root))
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path, file)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise SpecError(f"{path.relative_to(root)}: not JSON: {error}") from None
-    file = str(path.relative_to(root))
     if isinstance(data, dict) and data.get("status") == "failed":
-        return validate(Failure, data, file)
-    return validate(RECORDS[study], data, file)
+        return validate(Failure, data, file, advice=OUTDATED)
+    return validate(RECORDS[study], data, file, advice=OUTDATED)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import SpecError, Strict, validate
+from pipeline.schema.base import OUTDATED, SpecError, Strict, read_json, validate
 
 PATH = Path("records") / "theory.json"
 EXACT = 1e-12
@@ -49,9 +49,7 @@ def read_theory(root: Path) -> Theory:
         SpecError: the file is missing, or not of this version.
     """
     try:
-        data = json.loads((root / PATH).read_text(encoding="utf-8"))
+        data = read_json(root / PATH, str(PATH))
     except FileNotFoundError:
         raise SpecError(f"{PATH}: the file is missing; `dvc repro theory` writes it") from None
-    except ValueError as error:
-        raise SpecError(f"{PATH}: not JSON: {error}") from None
-    return validate(Theory, data, str(PATH))
+    return validate(Theory, data, str(PATH), advice=OUTDATED)

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
+from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
 
 _STATE = "state.safetensors"
@@ -109,8 +110,9 @@ class Checkpoint:
             return self._read(path)
         except FileNotFoundError:
             pass
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            print(f"{path}: left aside, the work begins anew: {str(error).splitlines()[0]}", file=sys.stderr)
+        except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+            # What a damaged file says is spelled out and cut, as in every error.
+            print(SpecError(f"{path}: left aside, the work begins anew: {error}"), file=sys.stderr)
         shutil.rmtree(self.files, ignore_errors=True)
         self.files.mkdir()
         return None

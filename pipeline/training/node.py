@@ -109,7 +109,7 @@ class _Progress:
         """Add a row to the history, and return it; the next epoch begins.
 
         Raises:
-            DivergedError: the training loss is not finite.
+            DivergedError: the training loss or the test loss is not finite.
         """
         count, has_ode = len(trainer.images), trainer.network.field is not None
         accuracy = (predictions.logits.argmax(1) == labels).double().mean().item() * 100
@@ -120,7 +120,7 @@ class _Progress:
             "train_accuracy": self.tally.correct.item() / count * 100,
             "train_nfe": _mean(self.tally.nfe),
             "backward_nfe": _mean(self.tally.nfe_backward),
-            "test_loss": functional.cross_entropy(predictions.logits, labels).item(),
+            "test_loss": check_finite(functional.cross_entropy(predictions.logits, labels).item(), "the test loss"),
             "test_accuracy": accuracy,
             "test_nfe": predictions.nfe.double().mean().item() if has_ode else None,
         }

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.process import is_out_of_memory
+from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
 
 OUT_OF_MEMORY = "out of memory"
 
@@ -30,9 +31,15 @@ def write_run(path: Path, run: BaseModel, num_params: int) -> None:
 
 
 def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
-    """Read what `write_run` wrote: the run, and the number of parameters."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return model.model_validate(content["run"]), int(content["num_params"])
+    """Read what `write_run` wrote: the run, and the number of parameters.
+
+    Raises:
+        SpecError: it is damaged, or of another version.
+    """
+    content = read_json(path, str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("num_params"), int):
+        raise SpecError(f"{path}: not a run and its num_params{OUTDATED}")
+    return validate(model, content.get("run"), str(path), "run", OUTDATED), content["num_params"]
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -44,12 +51,12 @@ def load_weights(path: Path, network: nn.Module) -> None:
     """Load weights that `write_weights` wrote.
 
     Raises:
-        ValueError: the file is damaged, or is of another network.
+        SpecError: the file is damaged, or is of another network.
     """
     try:
         network.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
 def write_json(path: Path, content: Any) -> None:
