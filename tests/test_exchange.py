@@ -95,7 +95,8 @@ def test_diffusers_computes_what_our_unet_computes(dataset: str, channels: int, 
     x, level = torch.randn(2, channels, size, size), torch.tensor([3.0, 977.0])
     with torch.no_grad():
         expected = theirs(x, level).sample
-        torch.testing.assert_close(ours(x, level), expected, atol=2e-5, rtol=0)
+        # In float64, too: both have the sinusoid's phase, up to 977, in float32, which is 6e-5 at most.
+        torch.testing.assert_close(ours(x, level), expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
     assert expected.std() > 0.05
     back = from_diffusers(weights, network, channels, size)
     assert back.keys() == ours.state_dict().keys()

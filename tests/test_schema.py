@@ -286,7 +286,7 @@ def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, 
         ("", "params.yaml: None: a mapping of keys is needed"),
         ("- a\n", "params.yaml: ['a']: a mapping of keys is needed"),
         ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
-        ("a: " + "[" * 20_000, "not valid YAML"),
+        ("a: " + "[" * 20_000, "params.yaml: line 1: nested more than 50 deep"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
 )
