@@ -130,7 +130,7 @@ def test_random_numbers_depend_on_the_step_alone():
 # ---- Real processes --------------------------------------------------------------------------------------------
 
 REPRO = ["repro", "--force", "--single-item", "train_node_digits@digits-baseline-0"]
-LENGTH = 40 * 15
+LENGTH = 12 * 15
 COMMAND = [sys.executable, "-m", "stages.train_node", "digits", "baseline", "0"]
 
 
@@ -227,7 +227,7 @@ def test_when_dvc_is_killed_its_stage_saves_and_ends_and_the_next_run_goes_on(
 ):
     save_often(work, 5)  # nothing is due: what is saved is saved because DVC died
     with dvc_at_work(work, tmp_path / "log", shell) as dvc:
-        time.sleep(1)
+        time.sleep(0.5)
         below = dvc.children(recursive=True)
         dvc.kill()
         dvc.wait()
