@@ -42,11 +42,12 @@ def ledger_path(root: Path, study: str, dataset: str) -> Path:
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
     """Write a ledger; an empty cell is what is not known."""
+    rows = [entry.model_dump() for entry in entries]  # before the file is emptied, which they may come from
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Entry.model_fields), delimiter="\t", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(entry.model_dump() for entry in entries)
+        writer.writerows(rows)
 
 
 def _parse(row: dict[str, str], file: str) -> Entry:
