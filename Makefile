@@ -8,6 +8,7 @@
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
 # make fuzz        damage 12,000 files of every kind that the project reads: each is read, or refused in one line
+# make chaos       kill DVC and its stages at 50 random moments; the outputs are those of an undisturbed run
 # make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
@@ -17,7 +18,7 @@ IMAGE ?= timestep-embedding-benchmark
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup test lint image image-test page-test fuzz audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup test lint image image-test page-test fuzz chaos audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -75,6 +76,9 @@ page-test: $(SETUP)
 
 fuzz: $(SETUP)
 	PYTHONPATH=tests python -m fuzz
+
+chaos: $(SETUP)
+	PYTHONPATH=tests python -m chaos
 
 audit: $(SETUP)
 	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock

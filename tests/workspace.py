@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ruamel.yaml import YAML
 
@@ -21,12 +21,21 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the workspace; with `ok`, fail loudly unless it exits with 0."""
+    def _make_environment(self) -> dict[str, str]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         home = Path(_HOME.name) if self.root == ROOT else self.root.parent / "home"
-        environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
-        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+        environment = {**os.environ, "PATH": path, "DVC_SITE_CACHE_DIR": str(home), "CUDA_VISIBLE_DEVICES": ""}
+        return environment | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+
+    def start(self, *command: str, output: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """Start a command in a session of its own; what it says goes to a file."""
+        return subprocess.Popen(
+            command, cwd=self.root, env=self._make_environment(), stdout=output, stderr=output, start_new_session=True
+        )
+
+    def run(self, *command: str, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the workspace; with `ok`, fail loudly unless it exits with 0."""
+        environment = self._make_environment() | env
         result = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         if ok and result.returncode:
             raise AssertionError(
