@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import psutil
 from safetensors import SafetensorError
 
-from pipeline.inputs import check_inputs, note_inputs
+from pipeline.closures import check_closure
+from pipeline.inputs import ROOT, check_inputs, note_inputs
 from pipeline.schema.compute import Compute
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -117,13 +118,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage or command; what a user can mend ends in one line on stderr and status 1.
 
-    A stage's result counts only if the code and settings that it was made from are still there at its end.
+    What DVC starts runs the code that closures/ speaks of, or nothing. A stage's result counts only if the code and
+    settings that it was made from are still there at its end.
     """
+    file = Path(sys.argv[0])
     if "DVC_STAGE" in os.environ:
         _end_with_dvc()
-    if "DVC_STAGE" in os.environ or Path(sys.argv[0]).parent.name == "stages":
+    if "DVC_STAGE" in os.environ or file.parent.name == "stages":
         note_inputs()
     try:
+        if "DVC_STAGE" in os.environ and file.stem != "check":
+            check_closure(ROOT, file.stem)
         main()
         check_inputs()
     except BrokenPipeError:  # the reader, such as `head`, has had enough

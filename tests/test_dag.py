@@ -58,6 +58,7 @@ def test_bytecode_and_documentation_dirty_nothing(work: Workspace):
     (cache / "new.cpython-311.pyc").write_bytes(b"x")
     (work.root / "README.md").write_text("changed")
     assert work.executed() == set()
+    work.run("git", "checkout", "-q", "README.md")
 
 
 def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):

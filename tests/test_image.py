@@ -367,7 +367,7 @@ def test_ctrl_c_at_a_terminal_loses_nothing(run: Runner, long_training: Workspac
 
 def test_a_killed_container_does_not_block_the_next(run: Runner, built: Built, tmp_path: Path):
     workspace = clone(built, tmp_path / "project")
-    busy = {"write": {"/workspace/checked": {"pid": 1, "cmd": "/opt/venv/bin/dvc repro other"}}, "read": {}}
+    busy = {"write": {"/workspace/closures": {"pid": 1, "cmd": "/opt/venv/bin/dvc repro other"}}, "read": {}}
     path = workspace.root / ".dvc/tmp/rwlock"
     path.parent.mkdir()
     path.write_text(json.dumps(busy))
@@ -375,7 +375,7 @@ def test_a_killed_container_does_not_block_the_next(run: Runner, built: Built, t
     without_us = run.on(workspace, "bash", "-c", "dvc repro check", status=255)
     assert "it is being blocked by" in without_us.output
     assert run.on(workspace, "repro", "check").executed == ["check"]
-    (workspace.root / "checked").unlink()
+    shutil.rmtree(workspace.root / "closures")
     path.write_text('{"write": {"/workspa')
     assert run.on(workspace, "repro", "check").status == 0
 

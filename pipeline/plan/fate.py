@@ -6,17 +6,20 @@ the outputs before them, and judged as `dvc repro` judges them (`Stage.reproduce
 written to the workspace and no lock is taken.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
+from pipeline.closures import closure_path, describe_closures
 from pipeline.schema.base import SpecError
 
 Fate = Literal["kept", "restored", "made"]
 """The output stays as it is; DVC fetches it from its cache; its stage runs."""
 
-_STEADY = ("check", "fetch_node", "fetch_ddpm")
-"""Stages that give the same output again when only their code changed: a constant, and data with a checksum."""
+_STEADY = ("fetch_node", "fetch_ddpm")
+"""Stages that give the same output again when only their code changed: data with a checksum."""
 
 
 def find_fates(root: Path, paths: Collection[str]) -> dict[str, Fate]:
@@ -42,12 +45,27 @@ def _find_fates(repo: Any, paths: Collection[str]) -> dict[str, Fate]:
         if path not in stages:
             raise SpecError(f"dvc.yaml: no stage has the output {path}; does its group of {path.split('/')[0]} exist?")
     fates: dict[Any, Fate] = {}
-    known: dict[str, Any] = {}  # outputs as they will be, where that can be foretold
+    known = _foresee_closures(Path(repo.root_dir))  # outputs as they will be, where that can be foretold
     for stage in _order(graph, [stages[path] for path in paths]):
         before = {_locate(out) for needed in graph.successors(stage) for out in needed.outs}
         fates[stage], outs = _judge(stage, before, known)
         known |= {_locate(out): out for out in outs}
     return {path: fates[stages[path]] for path in paths}
+
+
+def _foresee_closures(root: Path) -> dict[str, Any]:
+    """What the stage `check` will write for each stage to depend on."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+
+    outs = {}
+    for stage, content in describe_closures(root).items():
+        data = content.encode()
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        outs[closure_path(stage).as_posix()] = SimpleNamespace(
+            hash_info=HashInfo("md5", digest), meta=Meta(size=len(data))
+        )
+    return outs
 
 
 def _locate(out: Any) -> str:
