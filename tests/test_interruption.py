@@ -297,6 +297,14 @@ def edit(work: Workspace, file: str, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new, 1))
 
 
+def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
+    edit(work, "stages/train_node.py", "import sys\n", "import sys  # edited\n")
+    result = work.run("dvc", *REPRO, ok=False)
+    edit(work, "stages/train_node.py", "import sys  # edited\n", "import sys\n")
+    assert result.returncode != 0
+    assert "error: stages/train_node.py: changed since closures/train_node.txt was written" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [("stages/train_node.py", "import sys\n", "import sys  # edited\n"), ("specs/node.yaml", "0.15", "0.16")],
