@@ -2,11 +2,14 @@
 
     make chaos            or, in tests/: python -m chaos --kills 50 --seed 0
 
-A reduced panel of the digits whose trainings save their state after every step. When it is complete it is compared,
-and, while kills are left, made anew from nothing.
+A reduced panel of the digits whose trainings save their state after every step. Every kill is aimed at a stage, and
+each kind of stage is aimed at as often as the others. The moment is a random one of the time that the stage takes
+undisturbed and a little longer, so that some kills hit DVC while it writes down what the stage did. When the panel is
+complete it is compared, and, while kills are left, made anew from nothing.
 """
 
 import argparse
+import math
 import random
 import re
 import signal
@@ -15,6 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +35,21 @@ WAYS: tuple[tuple[str, signal.Signals], ...] = (
     ("stage", signal.SIGTERM),
 )
 """Whom, with what: a crash, out of memory, a power cut, `docker stop`, Ctrl-C, a stop of the stage alone."""
-_LONGEST = 14.0
-"""Seconds between kills, at most: most stages take two to six."""
+_KINDS = {
+    "NODE training": ("train_node",),
+    "DDPM training": ("train_ddpm",),
+    "sampling": ("sample",),
+    "evaluation": ("evaluate", "reference"),
+    "rendering": ("render", "draw", "claims", "report", "publish"),
+    "the rest": ("check", "fetch", "extractor", "record", "theory", "architecture", "strict"),
+}
+"""Kinds of stages, by how their names begin; the first that fits."""
+_BEYOND = 1.2
+"""Of the time that a stage takes: until when a kill that is aimed at it may come."""
+_PER_ROUND = 18
+"""Kills until the panel is compared and made anew."""
+_LOOK = 0.02
+"""Seconds between two looks at what DVC says."""
 _ENDING = 60.0
 """Seconds that what was killed may take to be gone."""
 _BY_CLOCK = ("ledger/", "reports/index.html")
@@ -61,19 +79,65 @@ def list_outputs(workspace: Workspace) -> dict[str, str]:
     return {str(out["path"]): str(out["md5"]) for out in outputs if not str(out["path"]).startswith(_BY_CLOCK)}
 
 
-def compare(calm: dict[str, str], workspace: Workspace) -> list[str]:
+def compare(calm: dict[str, str], workspace: Workspace, targets: Sequence[str]) -> list[str]:
     """What differs from the undisturbed run, and what DVC finds changed."""
     found = list_outputs(workspace)
-    status = workspace.run("dvc", "status").stdout
+    status = workspace.run("dvc", "status", *targets).stdout
     return [path for path in calm.keys() | found.keys() if calm.get(path) != found.get(path)] + (
         [] if "up to date" in status else [status]
     )
 
 
-def find_stage(log: Path) -> str:
-    """The group of the stage that ran last."""
-    names = re.findall(r"Running stage '([a-z_0-9]+)", log.read_text(encoding="utf-8", errors="replace"))
-    return names[-1] if names else "before any stage"
+@dataclass(frozen=True)
+class Kill:
+    """A moment, and who gets what then."""
+
+    stage: str
+    """Which runs at that moment, or has just ended."""
+    delay: float
+    """Seconds after it began."""
+    whom: str
+    number: signal.Signals
+
+
+def find_kind(stage: str) -> str:
+    """The kind of a stage."""
+    return next(kind for kind, starts in _KINDS.items() if stage.startswith(starts))
+
+
+def time_stages(workspace: Workspace, targets: Sequence[str], log: Path) -> dict[str, float]:
+    """Run undisturbed; seconds of each stage, in the order in which they ran."""
+    begun: dict[str, float] = {}
+    with log.open("wb") as file:
+        process = workspace.start("dvc", "repro", *targets, output=file)
+        while process.poll() is None:
+            time.sleep(_LOOK)
+            for stage in list_begun(log):
+                begun.setdefault(stage, time.monotonic())
+    if process.returncode:
+        raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
+    ends = [*list(begun.values())[1:], time.monotonic()]
+    return {stage: end - start for (stage, start), end in zip(begun.items(), ends, strict=True)}
+
+
+def list_begun(log: Path) -> list[str]:
+    """Stages that DVC has begun to run."""
+    return re.findall(r"Running stage '([^']+)'", log.read_text(encoding="utf-8", errors="replace"))
+
+
+def aim(seconds: dict[str, float], count: int, chance: random.Random) -> list[Kill]:
+    """Kills in the order of the stages; every kind of stage gets its share."""
+    kinds: dict[str, list[str]] = {}
+    for stage in seconds:
+        kinds.setdefault(find_kind(stage), []).append(stage)
+    order = list(kinds)
+    chance.shuffle(order)
+    stages = [chance.choice(kinds[order[number % len(order)]]) for number in range(count)]
+    places = {stage: place for place, stage in enumerate(seconds)}
+    return [
+        Kill(stage, chance.uniform(0, seconds[stage] * _BEYOND), *chance.choice(WAYS))
+        for stage in sorted(stages, key=places.__getitem__)
+    ]
 
 
 def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals) -> None:
@@ -95,51 +159,72 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
         raise AssertionError(f"{whom} got {number.name}; still there: {alive}")
 
 
-def main() -> int:
+def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, log: Path) -> bool:
+    """Go on until the moment of the kill, and kill; False if all was done before it came."""
+    workspace.run("python", "-m", "pipeline", "recover")
+    with log.open("wb") as file:
+        process = workspace.start("dvc", "repro", *targets, output=file)
+        moment = math.inf
+        while time.monotonic() < moment:
+            if process.poll() is not None:
+                if process.returncode:
+                    raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
+                return False
+            time.sleep(_LOOK)
+            if moment == math.inf and kill.stage in list_begun(log):
+                moment = time.monotonic() + kill.delay
+        strike(process, kill.whom, kill.number)
+    return True
+
+
+def wreak(folder: Path, count: int, seed: int, targets: Sequence[str] = ()) -> Counter[str]:
+    """Kill so many times; the kinds of stages that were hit.
+
+    Args:
+        targets: of `dvc repro`; all of them if there are none.
+
+    Raises:
+        AssertionError: an output is another one than in the undisturbed run, or something does not end or go on.
+    """
+    chance, hit = random.Random(seed), Counter[str]()  # noqa: S311 - moments, not secrets
+    workspace, log = make_panel(folder / "project"), folder / "log"
+    workspace.run("git", "commit", "-qam", "panel")
+    seconds = time_stages(workspace, targets, log)
+    calm = list_outputs(workspace)
+    print(f"undisturbed: {len(calm)} outputs of {len(seconds)} stages, {sum(seconds.values()):.0f} s", flush=True)
+    while hit.total() < count:
+        workspace.run("git", "clean", "-fdxq")  # nothing was ever run, DVC's cache included
+        for kill in aim(seconds, min(_PER_ROUND, count - hit.total()), chance):
+            if disturb(workspace, targets, kill, log):
+                last = list_begun(log)[-1]
+                hit[find_kind(last)] += 1
+                print(
+                    f"{hit.total():4} {kill.whom} {kill.number.name} {kill.delay:.1f} s into {kill.stage}", flush=True
+                )
+        workspace.run("python", "-m", "pipeline", "recover")
+        workspace.run("dvc", "repro", *targets)
+        if differing := compare(calm, workspace, targets):
+            raise AssertionError("\n".join(["differs:", *differing]))
+        print("all outputs as in the undisturbed run", flush=True)
+    return hit
+
+
+def main() -> None:
     """Print one line a kill, and a count; the status is 1 where something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("targets", nargs="*", help="of dvc repro; all stages without any")
     args = parser.parse_args()
-    chance = random.Random(args.seed)  # noqa: S311 - moments, not secrets
-    hit: Counter[str] = Counter()
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        workspace, log = make_panel(root / "project"), root / "log"
-        workspace.run("git", "commit", "-qam", "panel")
-        workspace.run("dvc", "repro")
-        calm = list_outputs(workspace)
-        print(f"undisturbed: {len(calm)} outputs", flush=True)
-        rounds = 0
-        while sum(hit.values()) < args.kills:
-            workspace.run("git", "clean", "-fdxq")  # nothing was ever run, DVC's cache included
-            rounds += 1
-            finished = False
-            while not finished:
-                workspace.run("python", "-m", "pipeline", "recover")
-                with log.open("wb") as file:
-                    process = workspace.start("dvc", "repro", output=file)
-                    delay = chance.uniform(0.5, _LONGEST)
-                    whom, number = chance.choice(WAYS)
-                    try:
-                        finished = process.wait(delay if sum(hit.values()) < args.kills else None) == 0
-                        if not finished:
-                            raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
-                    except subprocess.TimeoutExpired:
-                        stage = find_stage(log)
-                        strike(process, whom, number)
-                        hit[stage] += 1
-                        print(f"{sum(hit.values()):4} {delay:5.1f} s {whom} {number.name} in {stage}", flush=True)
-            if differing := compare(calm, workspace):
-                print("differs:", *differing, sep="\n", file=sys.stderr)
-                return 1
-            print(f"round {rounds}: all outputs as in the undisturbed run", flush=True)
-    print(f"{sum(hit.values())} kills: {', '.join(f'{count} in {stage}' for stage, count in hit.most_common())}")
-    return 0
+        try:
+            hit = wreak(Path(folder), args.kills, args.seed, args.targets)
+        except AssertionError as error:
+            sys.exit(str(error))
+    told = ", ".join(f"{count} in {kind}" for kind, count in hit.most_common())
+    print(f"{hit.total()} kills: {told}; no output differs; {time.monotonic() - begun:.0f} s")
 
 
 if __name__ == "__main__":
-    begun = time.monotonic()
-    status = main()
-    print(f"{time.monotonic() - begun:.0f} s")
-    sys.exit(status)
+    main()

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from pipeline.schema.base import SpecError
 
-_ADVICE = "README.md, Damaged files, says what to do"
+ADVICE = "README.md, Damaged files, says what to do"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise SpecError(f"{path}: the file is missing") from None
     # The last three: types that numpy lacks, more dimensions than it has.
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
-        raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {_ADVICE}") from None
+        raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {ADVICE}") from None
     if _digest(arrays) != expected:
-        raise SpecError(f"{path}: not the content that was written to it; {_ADVICE}")
+        raise SpecError(f"{path}: not the content that was written to it; {ADVICE}")
     return arrays

@@ -25,6 +25,7 @@ from torch import Tensor
 from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
+from pipeline.training.outputs import digest_tensors
 
 _STATE = "state.safetensors"
 
@@ -47,11 +48,7 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
 
 def _digest(tensors: Mapping[str, Tensor], content: str) -> str:
     """Of a state: what reads as safetensors may still be damaged."""
-    digest = hashlib.blake2b(content.encode())
-    for name, value in sorted(tensors.items()):
-        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return hashlib.sha256(f"{digest_tensors(tensors)}\n{content}".encode()).hexdigest()
 
 
 class Checkpoint:

@@ -1,5 +1,6 @@
 """Training of the diffusion model."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -119,15 +120,19 @@ def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folde
 
 
 def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, device: str, out: Path) -> None:
-    """Write what `train_ddpm` does for weights from elsewhere: one snapshot after 0 steps, no history."""
+    """Write what `train_ddpm` does for weights from elsewhere, as a whole: one snapshot after 0 steps, no history."""
     network = make_unet(run, train.images.shape[1])
     network.load_state_dict(averages)
-    out.mkdir(parents=True, exist_ok=True)
+    whole = out.with_name(f"{out.name}.partial")
+    for folder in (whole, out):
+        shutil.rmtree(folder, ignore_errors=True)
+    whole.mkdir(parents=True)
     trained = measure_averages(run, averages, torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device))
-    write_json(out / "level_awareness.json", {"trained": asdict(trained)})
-    write_weights(out / name_snapshot(0), averages)
-    write_history(out / "history.tsv", ["step", "loss"], [])
-    write_run(out / "run.json", run, count_params(network))
+    write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
+    write_weights(whole / name_snapshot(0), averages)
+    write_history(whole / "history.tsv", ["step", "loss"], [])
+    write_run(whole / "run.json", run, count_params(network))
+    whole.rename(out)
 
 
 def train_ddpm(

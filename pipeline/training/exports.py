@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import save_file
 
 from pipeline.networks.diffusers_config import CLASS, write_config
 from pipeline.networks.diffusers_weights import to_diffusers
 from pipeline.schema.ddpm import DdpmRun, Diffusion, Sampling
 from pipeline.training.imports import CONFIG, SCHEDULER, WEIGHTS
-from pipeline.training.outputs import read_run, write_json, write_weights
+from pipeline.training.outputs import read_run, read_weights, write_json
 
 _PIPELINE, _SCHEDULER = "DDPMPipeline", "DDPMScheduler"
 
@@ -72,14 +71,14 @@ def export_folder(folder: Path, step: int | None, sampling: Sampling, out: Path)
         raise ValueError(f"{out}: is there already; name a new folder")
     size = run.training.image_size
     try:
-        ours = load_file(source)
+        ours = read_weights(source)
         config = write_config(run.network, ours["conv_in.weight"].shape[1], size)
         weights = to_diffusers(ours, run.network, size)
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError) as error:
         raise ValueError(f"{source}: not this network's weights: {str(error).splitlines()[0]}") from None
     for name in ("unet", "scheduler"):
         (out / name).mkdir(parents=True)
-    write_weights(out / "unet" / WEIGHTS, weights)
+    save_file({name: value.contiguous() for name, value in weights.items()}, out / "unet" / WEIGHTS)
     write_json(out / "unet" / CONFIG, config)
     write_json(out / "scheduler" / SCHEDULER, write_scheduler(run.diffusion, sampling))
     parts = {"scheduler": ["diffusers", _SCHEDULER], "unet": ["diffusers", CLASS]}

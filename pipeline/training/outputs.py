@@ -1,17 +1,20 @@
 """What a training writes: the resolved run, weights, and a history that `dvc plots` reads."""
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from pydantic import BaseModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipeline.data.arrays import ADVICE
 from pipeline.process import is_out_of_memory
 from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
 
@@ -42,9 +45,38 @@ def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
     return validate(model, content.get("run"), str(path), "run", OUTDATED), content["num_params"]
 
 
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors on the CPU, whatever their layout in a file."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors; independent of the device they were on."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, path)
+    """Write tensors as safetensors with a digest of them; independent of the device they were on."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    save_file(tensors, path, metadata={"sha256": digest_tensors(tensors)})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read what `write_weights` wrote.
+
+    Raises:
+        SpecError: the file is missing or damaged.
+    """
+    if not path.is_file():  # safetensors' own error has no type
+        raise SpecError(f"{path}: the file is missing")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            expected = (file.metadata() or {}).get("sha256")
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {ADVICE}") from None
+    if digest_tensors(tensors) != expected:
+        raise SpecError(f"{path}: not the content that was written to it; {ADVICE}")
+    return tensors
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
@@ -54,8 +86,8 @@ def load_weights(path: Path, network: nn.Module) -> None:
         SpecError: the file is damaged, or is of another network.
     """
     try:
-        network.load_state_dict(load_file(path), strict=True)
-    except (SafetensorError, RuntimeError) as error:
+        network.load_state_dict(read_weights(path), strict=True)
+    except RuntimeError as error:
         raise SpecError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
