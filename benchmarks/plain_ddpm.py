@@ -43,6 +43,7 @@ def make_trainer(run: DdpmRun, channels: int, precision: str, device: str, compi
         device="cuda" if device == "cuda" else "cpu",
         precision="bfloat16" if precision == "bfloat16" else "float32",
         tf32=False,
+        deterministic=True,
         compile=compiled,
         threads=torch.get_num_threads(),
     )

@@ -52,20 +52,22 @@ def tune_process(threads: int) -> None:
 
 
 def choose_device(compute: Compute) -> str:
-    """`cpu` or `cuda`, with torch's kernels deterministic from here on.
+    """`cpu` or `cuda`, with torch's kernels deterministic from here on, unless `compute` asks for the fastest.
 
     Raises:
         ValueError: `cuda` is asked for and there is none.
     """
     import torch
 
-    if compute.compile:
+    if not compute.deterministic:
+        torch.set_deterministic_debug_mode("default")
+    elif compute.compile:
         torch.use_deterministic_algorithms(True)  # tells the compiler too, and so imports it: 3 s
     else:
         torch.set_deterministic_debug_mode("error")  # the same for all else
     # Not needed for determinism: a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = compute.tf32
     available = torch.cuda.is_available()
     if compute.device == "cuda" and not available:

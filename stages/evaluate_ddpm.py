@@ -24,7 +24,8 @@ def evaluate(dataset: str, name: str, samples: SampleSets, out: Path) -> None:
     awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
     check_steps(model, samples)
     evaluation = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[dataset].evaluation)
-    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False})  # features are float32's
+    # Features are float32's, and a score is the same each time.
+    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
     tune_process(compute.threads)
 
     from pipeline.metrics.generative import measure_scores

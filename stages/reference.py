@@ -18,7 +18,8 @@ def main() -> None:
     name = parser.parse_args().dataset
     dataset = read_inputs(lambda: find_dataset(load_data_spec(ROOT), name))
     batch_size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[name].evaluation.batch_size)
-    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False})  # features are float32's
+    # Features are float32's, and a score is the same each time.
+    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
     tune_process(compute.threads)
 
     from pipeline.data.arrays import read_split

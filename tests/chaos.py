@@ -21,10 +21,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
-from workspace import Workspace, make_reduced
+from workspace import Workspace, list_outputs, make_reduced
 
 WAYS: tuple[tuple[str, signal.Signals], ...] = (
     ("dvc", signal.SIGKILL),
@@ -52,8 +51,6 @@ _LOOK = 0.02
 """Seconds between two looks at what DVC says."""
 _ENDING = 60.0
 """Seconds that what was killed may take to be gone."""
-_BY_CLOCK = ("ledger/", "reports/index.html")
-"""Outputs that say how long something took."""
 
 
 def make_panel(folder: Path) -> Workspace:
@@ -70,13 +67,6 @@ def make_panel(folder: Path) -> Workspace:
     ddpm["datasets"]["digits"]["sampling"] |= {"first_snapshot": 30, "images": 200, "batch_size": 20, "steps": 10}
     workspace.write("specs/ddpm.yaml", ddpm)
     return workspace
-
-
-def list_outputs(workspace: Workspace) -> dict[str, str]:
-    """Every output with its hash, as dvc.lock has it."""
-    stages: dict[str, Any] = workspace.read("dvc.lock")["stages"]
-    outputs = (out for stage in stages.values() for out in stage.get("outs", ()))
-    return {str(out["path"]): str(out["md5"]) for out in outputs if not str(out["path"]).startswith(_BY_CLOCK)}
 
 
 def compare(calm: dict[str, str], workspace: Workspace, targets: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workspace import ROOT, Workspace, commit_all, copy_project, make_reduced
+from workspace import ROOT, Workspace, commit_all, copy_project, copy_workspace, make_reduced
 
 from pipeline.schema.curve import CURVES, curve_path
 from pipeline.schema.ledger import STEPS, ledger_path, read_ledger
@@ -20,11 +20,8 @@ VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "r
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = make_reduced(tmp_path_factory.mktemp("dag") / "project")
-    workspace.run("dvc", "repro")
-    commit_all(workspace)
-    return workspace
+def work(calm: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return copy_workspace(calm, tmp_path_factory.mktemp("dag") / "project")
 
 
 def edit_params(work: Workspace, **lists: list) -> None:

@@ -70,6 +70,22 @@ def copy_project(target: Path) -> Workspace:
     return Workspace(target)
 
 
+def copy_workspace(workspace: Workspace, target: Path) -> Workspace:
+    """A copy with its repository, its results and DVC's cache."""
+    return Workspace(shutil.copytree(workspace.root, target, symlinks=True))
+
+
+BY_CLOCK = ("ledger/", "reports/index.html")
+"""Outputs that say how long something took."""
+
+
+def list_outputs(workspace: Workspace) -> dict[str, str]:
+    """Every output with its hash, as dvc.lock has it, but those that say how long something took."""
+    stages: dict[str, Any] = workspace.read("dvc.lock")["stages"]
+    outputs = (out for stage in stages.values() for out in stage.get("outs", ()))
+    return {str(out["path"]): str(out["md5"]) for out in outputs if not str(out["path"]).startswith(BY_CLOCK)}
+
+
 def commit_all(workspace: Workspace) -> None:
     """Commit everything in the workspace, which becomes a repository with an identity of its own."""
     if not (workspace.root / ".git").exists():

@@ -15,6 +15,9 @@ class Compute(Strict):
     precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast; float32 is the paper's")
     tf32: bool = Field(description="whether a GPU may round factors to TF32's 10 bits; the reference is without")
     compile: bool = Field(description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
+    deterministic: bool = Field(
+        description="the same bytes each time on the same kind of device; false: a GPU may take faster kernels"
+    )
     threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
 
 

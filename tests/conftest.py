@@ -1,0 +1,13 @@
+"""What tests of several files share."""
+
+import pytest
+from workspace import Workspace, commit_all, make_reduced
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The reduced panel after one `dvc repro`, committed. Nobody changes it: take a copy (`copy_workspace`)."""
+    workspace = make_reduced(tmp_path_factory.mktemp("calm") / "project")
+    workspace.run("dvc", "repro")
+    commit_all(workspace)
+    return workspace

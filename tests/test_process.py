@@ -1,0 +1,29 @@
+"""The settings of a stage's process."""
+
+import subprocess
+import sys
+
+import pytest
+from problems import ROOT
+from trainings import COMPUTE
+
+CODE = """
+import sys, torch
+from pipeline.process import choose_device
+from pipeline.schema.compute import Compute
+choose_device(Compute.model_validate_json(sys.argv[1]))
+print(torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, 'torch._inductor' in sys.modules)
+x = torch.zeros(3).index_put((torch.tensor([0, 0]),), torch.ones(2), accumulate=True)
+torch.nn.functional.max_unpool1d(x.reshape(1, 1, 3), torch.zeros(1, 1, 3, dtype=torch.int64), 2)  # not deterministic
+"""
+
+
+@pytest.mark.parametrize(("deterministic", "printed"), [(True, "2 False False"), (False, "0 True False")])
+def test_kernels_that_are_not_deterministic_are_refused_unless_asked_for(deterministic: bool, printed: str):
+    compute = COMPUTE.model_copy(update={"deterministic": deterministic}).model_dump_json()
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, compute], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split("\n")[0] == printed  # and torch's compiler, seconds of imports, is not loaded for it
+    assert (result.returncode == 0) is not deterministic
+    assert ("does not have a deterministic implementation" in result.stderr) is deterministic
