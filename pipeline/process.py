@@ -188,16 +188,22 @@ def hash_output(path: Path) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def write_provenance(name: str, output: Path, compute: Compute, **facts: Any) -> None:
+def count_seconds() -> float:
+    """Since this process began to work."""
+    return time.time() - _STARTED
+
+
+def write_provenance(name: str, output: Path, compute: Compute, earlier: float = 0, **facts: Any) -> None:
     """Write what depends on the clock and the host to provenance/NAME.json; the stage `record` keeps some of it.
 
     Args:
         output: what the stage made.
+        earlier: seconds that interrupted processes were at it.
     """
     torch = sys.modules.get("torch")
     record = {
         "output": hash_output(output),
-        "seconds": round(time.time() - _STARTED, 1),
+        "seconds": round(earlier + count_seconds(), 1),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "git": _git_revision(),
         "host": platform.node(),

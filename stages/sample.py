@@ -55,7 +55,7 @@ def main() -> None:
     if worker.leads:
         write_preview(preview, read_arrays(out / "set-0.safetensors")["images"])
         write_trajectory(trajectory, read_arrays(out / "trajectory.safetensors"))
-        write_provenance(f"sample/{name}", out, compute, device=device, workers=worker.count)
+        write_provenance(f"sample/{name}", out, compute, checkpoints[0].earlier, device=device, workers=worker.count)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def main() -> None:
     if worker.leads:
         if failure is not None:  # recorded, and shown by the tables; the other runs go on
             print(f"{name}: the run failed: {failure}", file=sys.stderr)
-        write_provenance(name, out, compute, device=device, workers=worker.count)
+        write_provenance(name, out, compute, checkpoint.earlier, device=device, workers=worker.count)
 
 
 if __name__ == "__main__":

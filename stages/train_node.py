@@ -37,7 +37,7 @@ def main() -> None:
     failure = train_node(run, train, test, compute, device, ROOT / "runs" / name, checkpoint, live)
     if failure is not None:  # recorded, and shown by the tables; the other runs go on
         print(f"{name}: the run failed: {failure}", file=sys.stderr)
-    write_provenance(name, ROOT / "runs" / name, compute, device=device)
+    write_provenance(name, ROOT / "runs" / name, compute, checkpoint.earlier, device=device)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,18 @@ def test_a_state_is_read_back(tmp_path: Path):
         assert (checkpoint.files / "part").read_text() == "finished"
 
 
+def test_the_time_of_interrupted_processes_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for process, seconds in enumerate((5.0, 7.0)):
+        monkeypatch.setattr("pipeline.training.checkpoint.count_seconds", lambda seconds=seconds: seconds)
+        with make_checkpoint(tmp_path / "work") as checkpoint:
+            checkpoint.load()
+            assert checkpoint.earlier == 5.0 * process
+            checkpoint.save(STATE, {})
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+    assert checkpoint.earlier == 12.0
+
+
 @pytest.mark.parametrize(
     "damage", ["truncated", "garbage", "a bit of a tensor", "no metadata", "other work", "other metadata"]
 )

@@ -7,6 +7,7 @@ work has finished. One process at a time works there.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
+from pipeline.process import count_seconds
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
 from pipeline.training.outputs import digest_tensors
@@ -55,6 +57,7 @@ class Checkpoint:
     """A folder for one piece of work; a context manager that holds it for this process.
 
     `files` is a folder inside it for what the work has finished; what a state counts on must be there before `save`.
+    `earlier` are the seconds that other processes spent on the state that was loaded.
 
     Args:
         folder: e.g. checkpoints/ddpm/digits/baseline/0; made if missing.
@@ -67,6 +70,7 @@ class Checkpoint:
         self.folder, self.fingerprint, self.seconds, self.patience = folder, fingerprint, 60 * minutes, patience
         self.files = folder / "files"
         self.saved = time.monotonic()
+        self.earlier = 0.0
 
     def __enter__(self) -> "Checkpoint":
         """Take the folder.
@@ -104,7 +108,8 @@ class Checkpoint:
         """Tensors and content of the last `save`; None, and no files, where there is none of this work."""
         path = self.folder / _STATE
         try:
-            return self._read(path)
+            tensors, content, self.earlier = self._read(path)
+            return tensors, content
         except FileNotFoundError:
             pass
         except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
@@ -114,7 +119,7 @@ class Checkpoint:
         self.files.mkdir()
         return None
 
-    def _read(self, path: Path) -> tuple[dict[str, Tensor], Any]:
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], Any, float]:
         if not path.is_file():  # safetensors' own error has no type
             raise FileNotFoundError(path)
         with safe_open(path, framework="pt") as file:
@@ -124,7 +129,8 @@ class Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("digest") != _digest(tensors, metadata.get("content", "")):
             raise ValueError("it is damaged")
-        return tensors, json.loads(metadata["content"])
+        seconds = float(metadata["seconds"])
+        return tensors, json.loads(metadata["content"]), seconds if math.isfinite(seconds) else 0.0
 
     def is_due(self) -> bool:
         """Whether the last save is so long ago that another should be made."""
@@ -135,6 +141,7 @@ class Checkpoint:
         partial, text = self.folder / f"{_STATE}.partial", json.dumps(content)
         state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         metadata = {"fingerprint": self.fingerprint, "content": text, "digest": _digest(state, text)}
+        metadata["seconds"] = str(self.earlier + count_seconds())
         save_file(state, partial, metadata)
         _flush(partial)
         self._read(partial)
