@@ -1,9 +1,10 @@
-"""report: verdicts, tables, theory and figures in reports/, and the sample grids -> reports/README.md."""
+"""report: verdicts, tables, theory and figures in reports/, sample grids, the ledger -> reports/README.md."""
 
 from pathlib import Path
 
 from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
+from pipeline.report.costs import find_mixtures, read_books
 from pipeline.report.page import Preview, render_page
 from pipeline.schema.project import load_project
 
@@ -34,7 +35,8 @@ def main() -> None:
     ]
     active = {*project.panel.studies.node, *project.panel.studies.ddpm}
     embedded = any(project.data.datasets[name].scale == "embedded" for name in active)
-    (ROOT / "reports" / "README.md").write_text(render_page(sections, previews, embedded), encoding="utf-8")
+    warnings = find_mixtures(read_books(ROOT, project.runs()))
+    (ROOT / "reports" / "README.md").write_text(render_page(sections, previews, embedded, warnings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -219,7 +219,9 @@ def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
         "1",
     ]
     assert [cell.strip() for cell in text.splitlines()[3].split("|")[1:5]] == ["`groups=1`", "—", "—", "—"]
-    assert find_mixtures(books) == ["**Mixed:** node, digits: device H200, cpu &lt;b&gt;"]
+    assert find_mixtures(books) == [
+        "**Mixed:** runs of node, digits, were not made with the same device: H200, cpu &lt;b&gt;."
+    ]
     assert "| H200 " in render_places(books)
     assert find_mixtures({key: found for key, found in books.items() if key[3] == 0}) == []
 

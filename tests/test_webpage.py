@@ -24,8 +24,10 @@ from pipeline.report.sweeps import find_points
 from pipeline.report.webpage import Contents, Drawing, Sample, Section, convert, render_static, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.document import write_document
+from pipeline.schema.ledger import Entry, ledger_path, write_ledger
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import write_record
+from stages.report import SECTIONS
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
 
@@ -192,6 +194,22 @@ def test_trajectories_say_what_their_rows_and_columns_are(workspace: Workspace):
     text = " ".join(page.text.split())
     assert "digits, position=mlp, seed 0, not the paper's scale; columns: levels 987, image" in text
     assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")
+
+
+def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(workspace: Workspace):
+    entries = [
+        Entry(arm=arm, seed=0, step="train", output="0" * 32, seconds=1.0, device=device, threads=1)
+        for arm, device in (("baseline", "H200"), ("norm=batch", "cpu, EPYC"))
+    ]
+    write_ledger(ledger_path(workspace.root, "node", "digits"), entries)
+    project = load_project(workspace.root)
+    told = "**Mixed:** runs of node, digits, were not made with the same device: H200, cpu, EPYC."
+    marked = {section.id for section in gather(workspace.root, project).sections if told in section.notes}
+    assert marked == {"table1", "table2", "table4", "figure6", "figure7", "node_arms"}
+    for name in SECTIONS:
+        (workspace.root / "reports" / f"{name}.md").write_text("")
+    workspace.run("python", "-m", "stages.report")
+    assert f"> {told}" in (workspace.root / "reports/README.md").read_text()
 
 
 def test_a_partial_state_says_what_is_missing(workspace: Workspace):

@@ -34,14 +34,17 @@ class Preview:
     """Relative to previews/ and trajectories/, which lie beside the report."""
 
 
-def render_page(sections: Mapping[str, str], previews: Sequence[Preview], embedded: bool) -> str:
+def render_page(
+    sections: Mapping[str, str], previews: Sequence[Preview], embedded: bool, warnings: Sequence[str] = ()
+) -> str:
     """The report as Markdown.
 
     Args:
         sections: name to rendered Markdown, in order.
         embedded: whether a dataset of the small default is among the panels.
+        warnings: Markdown, what to know before any number is compared with another.
     """
-    parts = [_HEAD + (_EMBEDDED if embedded else "")]
+    parts = [_HEAD + (_EMBEDDED if embedded else ""), *(f"> {warning}\n" for warning in warnings)]
     parts += sections.values()
     if previews:
         parts.append(_SAMPLES)

@@ -76,6 +76,11 @@ def _draw(name: str, title: str, chart: Chart | None, still: Chart | None = None
         yield Drawing(f"chart-{name}", title, chart, render_static(still or chart))
 
 
+def _warn(sources: _Sources, study: str) -> list[str]:
+    """Where a study's numbers were made in places that may give different bytes."""
+    return find_mixtures({key: entries for key, entries in sources.books.items() if key[0] == study})
+
+
 def _table(sources: _Sources, name: str) -> Section:
     """A table of specs/tables/."""
     table = sources.project.tables[name]
@@ -84,7 +89,7 @@ def _table(sources: _Sources, name: str) -> Section:
         sources.panels[table.study],
         lambda dataset: describe_baseline(sources.project, table.study, dataset),
     )
-    return Section(name, table.title, text=table.caption, grid=grid)
+    return Section(name, table.title, text=table.caption, grid=grid, notes=_warn(sources, table.study))
 
 
 def _figure(sources: _Sources, name: str) -> Section:
@@ -96,8 +101,9 @@ def _figure(sources: _Sources, name: str) -> Section:
         drawings += _draw(
             f"{name}-{panel.dataset}", f"{figure.title}: {panel.title}", draw_sweep(figure, panel, points)
         )
+    warnings = _warn(sources, figure.study)
     note = f"Line and band: mean ± standard deviation over seeds; dots: single seeds. Values: [{name}.md]({name}.md)."
-    return Section(name, figure.title, text=figure.caption, drawings=drawings, notes=[note])
+    return Section(name, figure.title, text=figure.caption, drawings=drawings, notes=[note, *warnings])
 
 
 def _time(sources: _Sources) -> Section:
@@ -195,7 +201,7 @@ def _provenance(sources: _Sources) -> Section:
         "What trained, sampled and evaluated, and the revision of the code at that time. The same settings in another "
         "row may give other bytes. Each run below names DVC's hash of what it made: dvc.lock has the same."
     )
-    parts = [text, "", render_places(sources.books), "", *(f"- {line}." for line in find_mixtures(sources.books))]
+    parts = [text, "", render_places(sources.books), "", *(f"- {line}" for line in find_mixtures(sources.books))]
     return Section("provenance", "Provenance", "\n".join(parts))
 
 
