@@ -242,8 +242,9 @@ def test_the_committed_lock_records_and_report_agree(tmp_path: Path):
     assert "Running stage" not in dry, dry
 
 
-def test_an_arm_of_two_tables_is_one_stage():
+def test_an_arm_of_two_tables_is_one_stage_and_the_lock_has_no_other():
     names = Workspace(ROOT).run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert set(Workspace(ROOT).read("dvc.lock")["stages"]) == set(names)
     assert len(set(names)) == len(names)
     for seed in (0, 1):
         assert names.count(f"train_node_digits@digits-baseline-{seed}") == 1
