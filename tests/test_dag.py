@@ -16,7 +16,7 @@ from pipeline.schema.ledger import STEPS, ledger_path, read_ledger
 RENDERS = {
     f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
 }
-VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "render_awareness", "publish"}
+VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "render_awareness", "report", "publish"}
 
 
 @pytest.fixture(scope="module")
