@@ -301,12 +301,12 @@ def test_other_commands(checkout: tuple[Workspace, Outcome], run: Runner):
 # ---- Interruptions ---------------------------------------------------------------------------------------------------
 
 LONG = "train_ddpm_digits@digits-baseline-0"
-LONG_STEPS = 500
+LONG_STEPS = 300
 
 
 @pytest.fixture
 def long_training(built: Built, tmp_path: Path) -> Workspace:
-    """A checkout whose diffusion model takes twenty seconds."""
+    """A checkout whose diffusion model takes more than ten seconds."""
     workspace = clone(built, tmp_path / "project")
     ddpm = workspace.read("specs/ddpm.yaml")
     ddpm["datasets"]["digits"]["training"] |= {"steps": LONG_STEPS, "snapshot_every": LONG_STEPS}

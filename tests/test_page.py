@@ -354,7 +354,7 @@ def test_paper(browser: Browser):
         page.view.emulate_media(media="print")
         page.view.set_viewport_size({"width": 794, "height": 1123})  # A4
         assert all(table.is_visible() for table in page.find(TABLES))
-        for chart in charts_of(page):
+        for chart in charts_of(page)[::5]:  # a second each
             assert count_coloured(page.take_picture(chart)) > 50
         assert not any(buttons.is_visible() for buttons in page.find(".series"))
         assert measure_brightness(page.take_picture()) > 170
