@@ -49,6 +49,8 @@ _PER_ROUND = 18
 """Kills until the panel is compared and made anew."""
 _LOOK = 0.02
 """Seconds between two looks at what DVC says."""
+_GIVING_UP = 5.0
+"""Seconds that DVC may take to end after its stage did."""
 _ENDING = 60.0
 """Seconds that what was killed may take to be gone."""
 
@@ -143,8 +145,13 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
                 psutil.Process(pid).send_signal(number)
             except psutil.NoSuchProcess:
                 continue
-    process.wait(_ENDING)
     _, alive = psutil.wait_procs(children, timeout=_ENDING)
+    try:
+        process.wait(_GIVING_UP if whom == "stage" else _ENDING)
+    except subprocess.TimeoutExpired:
+        if whom != "stage":
+            raise AssertionError(f"{whom} got {number.name}; DVC is still there") from None
+        strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
     if alive:
         raise AssertionError(f"{whom} got {number.name}; still there: {alive}")
 
