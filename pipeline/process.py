@@ -125,6 +125,8 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     file = Path(sys.argv[0])
     if "DVC_STAGE" in os.environ:
+        # Ctrl-C ends it at once, which nothing is lost by: while torch is imported, KeyboardInterrupt may get lost.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         _end_with_dvc()
     if "DVC_STAGE" in os.environ or file.parent.name == "stages":
         note_inputs()

@@ -146,14 +146,15 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
             except psutil.NoSuchProcess:
                 continue
     _, alive = psutil.wait_procs(children, timeout=_ENDING)
-    try:
-        process.wait(_GIVING_UP if whom == "stage" else _ENDING)
-    except subprocess.TimeoutExpired:
-        if whom != "stage":
-            raise AssertionError(f"{whom} got {number.name}; DVC is still there") from None
-        strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
     if alive:
         raise AssertionError(f"{whom} got {number.name}; still there: {alive}")
+    spared = whom == "stage" or number == signal.SIGINT  # which DVC leaves to its stage
+    try:
+        process.wait(_GIVING_UP if spared else _ENDING)
+    except subprocess.TimeoutExpired:
+        if not spared:
+            raise AssertionError(f"{whom} got {number.name}; DVC is still there") from None
+        strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
 
 
 def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, log: Path) -> bool:

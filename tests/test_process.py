@@ -1,5 +1,7 @@
 """The settings of a stage's process."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -27,3 +29,27 @@ def test_kernels_that_are_not_deterministic_are_refused_unless_asked_for(determi
     assert result.stdout.split("\n")[0] == printed  # and torch's compiler, seconds of imports, is not loaded for it
     assert (result.returncode == 0) is not deterministic
     assert ("does not have a deterministic implementation" in result.stderr) is deterministic
+
+
+DEAF = """
+import time
+from pipeline.process import run_stage
+def main():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:  # as somewhere in the import of torch
+        print("went on", flush=True)
+run_stage(main)
+"""
+
+
+def test_ctrl_c_ends_a_stage_whatever_swallows_exceptions():
+    ready = {**os.environ, "DVC_STAGE": "check", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", f"import sys; sys.argv = ['stages/check.py']\n{DEAF}"]
+    with subprocess.Popen(command, env=ready, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        said, error = process.communicate(timeout=30)
+    assert (process.returncode, said, error) == (-signal.SIGINT, "", "")
