@@ -157,8 +157,13 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
         strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
 
 
-def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, log: Path) -> bool:
-    """Go on until the moment of the kill, and kill; False if all was done before it came."""
+def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, order: Sequence[str], log: Path) -> bool:
+    """Go on until the moment of the kill, and kill; False if all was done before it came.
+
+    Args:
+        order: of the stages; where the one that is aimed at has nothing more to do, a later one is hit.
+    """
+    late = set(order[order.index(kill.stage) :])
     workspace.run("python", "-m", "pipeline", "recover")
     with log.open("wb") as file:
         process = workspace.start("dvc", "repro", *targets, output=file)
@@ -169,7 +174,7 @@ def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, log: Path)
                     raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
                 return False
             time.sleep(_LOOK)
-            if moment == math.inf and kill.stage in list_begun(log):
+            if moment == math.inf and not late.isdisjoint(list_begun(log)):
                 moment = time.monotonic() + kill.delay
         strike(process, kill.whom, kill.number)
     return True
@@ -193,12 +198,10 @@ def wreak(folder: Path, count: int, seed: int, targets: Sequence[str] = ()) -> C
     while hit.total() < count:
         workspace.run("git", "clean", "-fdxq")  # nothing was ever run, DVC's cache included
         for kill in aim(seconds, min(_PER_ROUND, count - hit.total()), chance):
-            if disturb(workspace, targets, kill, log):
+            if disturb(workspace, targets, kill, list(seconds), log):
                 last = list_begun(log)[-1]
                 hit[find_kind(last)] += 1
-                print(
-                    f"{hit.total():4} {kill.whom} {kill.number.name} {kill.delay:.1f} s into {kill.stage}", flush=True
-                )
+                print(f"{hit.total():4} {kill.whom} {kill.number.name} in {last}", flush=True)
         workspace.run("python", "-m", "pipeline", "recover")
         workspace.run("dvc", "repro", *targets)
         if differing := compare(calm, workspace, targets):
