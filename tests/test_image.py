@@ -301,7 +301,7 @@ def test_other_commands(checkout: tuple[Workspace, Outcome], run: Runner):
 # ---- Interruptions ---------------------------------------------------------------------------------------------------
 
 LONG = "train_ddpm_digits@digits-baseline-0"
-LONG_STEPS = 300
+LONG_STEPS = 400
 
 
 @pytest.fixture
