@@ -2,8 +2,8 @@
 
     python -m benchmarks.memory
 
-The digits' data and batches, with networks small enough for minutes. Memory is what the process holds (resident), at
-tenths of the way.
+The digits' data and batches, with networks small enough for minutes. Memory is what the process holds (resident) after
+one to nine tenths of the way.
 """
 
 import argparse
@@ -89,8 +89,9 @@ def main() -> None:
             measure(root, ("python", "-m", "stages.fetch", study, "digits"))
             seen = watch(root, study, steps)
             tenths = [next(held for step, held in seen if step >= part * steps // 10) for part in range(1, 10)]
-            told = " ".join(f"{held:.0f}" for held in (*tenths, seen[-1][1]))
-            print(f"{study}: {told} MB; {seen[-1][1] - tenths[0]:+.0f} MB over the last nine tenths", flush=True)
+            told = " ".join(f"{held:.0f}" for held in tenths)
+            growth = f"{tenths[-1] - tenths[0]:+.0f} MB from the first to the last of these"
+            print(f"{study}: {told} MB; {growth}; at the end, with its evaluation, {seen[-1][1]:.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """The image, built and run by a real Docker engine; skipped where there is none, unless PIPELINE_ENGINE=required."""
 
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import docker
 import pytest
 from docker.errors import DockerException
 from docker.models.containers import Container
-from workspace import ROOT, Workspace, commit_all, copy_project, list_outputs, make_reduced
+from workspace import ROOT, Workspace, commit_all, copy_project, copy_workspace, list_outputs, make_reduced
 
 REQUIRED = os.environ.get("PIPELINE_ENGINE") == "required"
 OWNER = (12345, 54321) if os.getuid() == 0 else (os.getuid(), os.getgid())
@@ -152,15 +154,19 @@ def give(workspace: Workspace) -> None:
             os.chown(path, *OWNER, follow_symlinks=False)
 
 
-def clone(built: Built, target: Path) -> Workspace:
-    """A checkout of what the image was built from, owned by the calling user, without a name in git's settings."""
-    shutil.copytree(built.source.root, target, symlinks=True)
-    workspace = Workspace(target)
+def hand_over(workspace: Workspace) -> Workspace:
+    """Owned by the calling user, without a name in git's settings."""
     for key in ("user.name", "user.email"):
         workspace.run("git", "config", "--unset", key)
-    workspace.run("rm", "private.key")
     give(workspace)
     return workspace
+
+
+def clone(built: Built, target: Path) -> Workspace:
+    """A checkout of what the image was built from."""
+    workspace = copy_workspace(built.source, target)
+    workspace.run("rm", "private.key")
+    return hand_over(workspace)
 
 
 def on_host(workspace: Workspace, *command: str) -> str:
@@ -173,10 +179,11 @@ def on_host(workspace: Workspace, *command: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def checkout(run: Runner, built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Outcome]:
-    """A checkout in which a container has done everything, as hardened as can be, and what it said."""
-    workspace = clone(built, tmp_path_factory.mktemp("checkout") / "project")
-    return workspace, run.on(workspace, environment={"TZ": "Asia/Kathmandu"}, **HARDENED)
+def checkout(calm: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A checkout in which the host has done everything, and of which DVC's cache is left, and what git keeps."""
+    workspace = copy_workspace(calm, tmp_path_factory.mktemp("checkout") / "project")
+    workspace.run("git", "clean", "-fdxq", "--exclude=/.dvc")
+    return hand_over(workspace)
 
 
 # ---- The image -------------------------------------------------------------------------------------------------------
@@ -228,74 +235,78 @@ def test_torch_compile_finds_its_compiler(run: Runner):
 # ---- The panel -------------------------------------------------------------------------------------------------------
 
 
-def test_the_bare_image_gives_the_tables(run: Runner):
-    outcome = run(network_mode="none")
+def fetch_file(container: Container, path: str) -> bytes:
+    """A file of a container, which may have ended."""
+    chunks, _ = container.get_archive(path)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        file = archive.extractfile(Path(path).name)
+        assert file is not None
+        return file.read()
+
+
+def test_the_bare_image_gives_the_tables_and_the_same_bytes(run: Runner, calm: Workspace, tmp_path: Path):
+    """Every model, record, table and picture is that of the host: another user, another folder, another time zone."""
+    container = run.start(network_mode="none", environment={"TZ": "Asia/Kathmandu"})
+    outcome = run.wait(container)
+    assert outcome.status == 0, outcome.output
     assert outcome.output.count(NO_GPU) == 1
     assert "results stay in this container" in outcome.output
     assert "train_ddpm_digits@digits-position=mlp-0" in outcome.executed
     for title in ("## Table 1", "## Table 3", "## The paper's claims"):
         assert title in outcome.output
     assert re.search(r"\| Baseline \(GN\) +\| `baseline` +\| +1 \| +\d+\.\d+", outcome.output)
+    (tmp_path / "dvc.lock").write_bytes(fetch_file(container, "/workspace/dvc.lock"))
+    assert list_outputs(Workspace(tmp_path)) == list_outputs(calm)
 
 
-def test_a_mounted_checkout_gets_the_results_and_its_owner_owns_them(checkout: tuple[Workspace, Outcome]):
-    workspace, outcome = checkout
+def test_a_mounted_checkout_gets_what_the_host_made_and_its_owner_owns_it(checkout: Workspace, run: Runner):
+    outcome = run.on(checkout, **HARDENED)
+    assert outcome.executed == []
     assert "results stay" not in outcome.output
     assert "## Table 1" in outcome.output
-    assert (workspace.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
-    assert (workspace.root / ".dvc/tmp/site-cache").is_dir()  # DVC's database of hashes outlives the container
-    for path in workspace.root.rglob("*"):
+    assert (checkout.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
+    assert (checkout.root / ".dvc/tmp/site-cache").is_dir()  # DVC's database of hashes outlives the container
+    for path in checkout.root.rglob("*"):
         assert (path.lstat().st_uid, path.lstat().st_gid) == OWNER, path
 
 
-def test_a_second_container_has_nothing_to_do(checkout: tuple[Workspace, Outcome], run: Runner):
-    assert run.on(checkout[0], "repro", **HARDENED).executed == []
+def test_every_kind_of_stage_runs_locked_up_and_gives_the_bytes_of_the_host(checkout: Workspace, run: Runner):
+    item = "digits@digits-position=mlp-0"
+    stages = [f"{kind}_{item}" for kind in ("train_ddpm", "sample", "evaluate_ddpm")]
+    stages += ["train_node_digits@digits-baseline-0", "evaluate_node@digits", "record_node@digits"]
+    stages += ["draw@figure7", "publish"]
+    before = (checkout.root / "dvc.lock").read_bytes()
+    assert set(run.on(checkout, "repro", "--force", "--single-item", *stages, **HARDENED).executed) == set(stages)
+    assert (checkout.root / "dvc.lock").read_bytes() == before
 
 
-def test_the_host_finds_everything_up_to_date(checkout: tuple[Workspace, Outcome]):
-    assert "up to date" in on_host(checkout[0], "dvc", "status")
-
-
-def test_the_host_gets_the_same_bytes(checkout: tuple[Workspace, Outcome], calm: Workspace):
-    """Every model, record, table and picture, as another user in another folder and time zone made it."""
-    assert list_outputs(checkout[0]) == list_outputs(calm)
-
-
-def test_host_and_container_hit_the_same_cache(checkout: tuple[Workspace, Outcome], run: Runner):
-    workspace, _ = checkout
-    shutil.rmtree(workspace.root / "runs")
-    assert "runs" in on_host(workspace, "dvc", "checkout")
-    lock = (workspace.root / "dvc.lock").read_bytes()
-    panel = (workspace.root / "params.yaml").read_bytes()
-    params = workspace.read("params.yaml")
+def test_the_host_finds_what_the_container_made(checkout: Workspace, run: Runner):
+    assert "up to date" in on_host(checkout, "dvc", "status")
+    params = checkout.read("params.yaml")
     params["digits"]["node"]["arms"].append("groups=2")
-    workspace.write("params.yaml", params)
-    stage = "train_node_digits@digits-groups=2-0"
-    assert f"Running stage '{stage}'" in on_host(workspace, "dvc", "repro", stage)
-    shutil.rmtree(workspace.root / "runs/node/digits/groups=2")
-    (workspace.root / "dvc.lock").write_bytes(lock)
-    outcome = run.on(workspace, "repro", stage)
-    assert stage not in outcome.executed
-    assert (workspace.root / "runs/node/digits/groups=2/0").is_dir()
-    (workspace.root / "dvc.lock").write_bytes(lock)
-    (workspace.root / "params.yaml").write_bytes(panel)
-    shutil.rmtree(workspace.root / "runs/node/digits/groups=2")
-    assert set(run.on(workspace, "repro").executed) <= {"record_node@digits"}  # its points go from the curves
+    checkout.write("params.yaml", params)
+    stage, folder = "train_node_digits@digits-groups=2-0", checkout.root / "runs/node/digits/groups=2"
+    assert stage in run.on(checkout, "repro", stage).executed
+    shutil.rmtree(folder)
+    on_host(checkout, "git", "checkout", "-q", "dvc.lock")
+    assert f"Running stage '{stage}'" not in on_host(checkout, "dvc", "repro", stage)
+    assert (folder / "0").is_dir()
+    shutil.rmtree(folder)
+    on_host(checkout, "git", "checkout", "-q", ".")
 
 
-def test_other_commands(checkout: tuple[Workspace, Outcome], run: Runner):
-    workspace, _ = checkout
-    assert "4 models up to date" in run.on(workspace, "plan", **HARDENED).output
-    assert "params.yaml and specs/ are valid: 4 models" in run.on(workspace, "check").output
-    assert run.on(workspace, "repro", "render@table1").executed == []
-    assert "num_params" in run.on(workspace, "show", "node", "cifar10", "norm=batch").output
+def test_other_commands(checkout: Workspace, run: Runner):
+    assert "4 models up to date" in run.on(checkout, "plan", **HARDENED).output
+    assert "params.yaml and specs/ are valid: 4 models" in run.on(checkout, "check").output
+    assert run.on(checkout, "repro", "render@table1").executed == []
+    assert "num_params" in run.on(checkout, "show", "node", "cifar10", "norm=batch").output
     assert "What the image runs" in run("--help").output
-    assert f"uid={OWNER[0]}" in run.on(workspace, "bash", "-c", "id").output
-    assert "3.67" in run.on(workspace, "dvc", "--version").output
-    outcome = run.on(workspace, "exp", "run", "--name", "two", "-S", "digits.node.seeds=[0,1]", "train_node_digits")
+    assert f"uid={OWNER[0]}" in run.on(checkout, "bash", "-c", "id").output
+    assert "3.67" in run.on(checkout, "dvc", "--version").output
+    outcome = run.on(checkout, "exp", "run", "--name", "two", "-S", "digits.node.seeds=[0,1]", "train_node_digits")
     trained = {f"train_node_digits@digits-{arm}-1" for arm in ("baseline", "norm=batch")}
     assert set(outcome.executed) == {"check", *trained}
-    assert "two" in run.on(workspace, "exp", "list").output
+    assert "two" in run.on(checkout, "exp", "list").output
 
 
 # ---- Interruptions ---------------------------------------------------------------------------------------------------
