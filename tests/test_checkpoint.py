@@ -1,10 +1,14 @@
 """Checkpoints: what is read back is what was saved by the same work, whole; anything else is left aside."""
 
 import json
+import os
 import resource
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
 from threading import Timer
 
+import psutil
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -81,6 +85,51 @@ def test_a_save_that_was_cut_off_leaves_the_one_before(tmp_path: Path):
         found = checkpoint.load()
         assert found is not None
         assert found[0]["step"] == 5
+
+
+def test_after_a_power_cut_no_state_counts_on_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """None can be made here: what must be on the disk is flushed before the state, or the outcome, gets its name."""
+    flushed: list[int] = []
+    named: dict[str, set[int]] = {}
+
+    def flush(opened: int) -> None:
+        flushed.append(os.fstat(opened).st_ino)
+
+    def name(self: Path, target: Path, rename: Callable[[Path, Path], Path]) -> Path:
+        named[target.name] = set(flushed)
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "replace", partialmethod(name, rename=Path.replace))
+    monkeypatch.setattr(Path, "rename", partialmethod(name, rename=Path.rename))
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        part = checkpoint.files / "part"
+        part.write_text("finished")
+        checkpoint.save(STATE, {})
+        state = tmp_path / "work" / "state.safetensors"
+        assert {path.stat().st_ino for path in (state, part, checkpoint.files)} <= named["state.safetensors"]
+        assert flushed[-1] == checkpoint.folder.stat().st_ino  # its name, too
+        late = checkpoint.files / "late"
+        late.write_text("after the last state")
+        inodes = {path.stat().st_ino for path in (late, part)}
+        checkpoint.finish(checkpoint.files, tmp_path / "runs" / "out")
+    assert inodes | {(tmp_path / "runs" / "out").stat().st_ino} <= named["out"]
+    assert flushed[-1] == (tmp_path / "runs").stat().st_ino
+
+
+def test_saving_does_not_make_the_process_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As days of training would: some 10 bytes a tensor and save are safetensors' own, 64 were too many."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    state = {str(number): torch.zeros(10) for number in range(200)}
+    process, held = psutil.Process(), []
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        for _ in range(2):
+            for _ in range(300):
+                checkpoint.save(state, {})
+            held.append(process.memory_info().rss)
+    assert held[1] - held[0] < 300 * len(state) * 32
 
 
 def test_one_process_at_a_time(tmp_path: Path):

@@ -273,8 +273,8 @@ def test_a_mounted_checkout_gets_what_the_host_made_and_its_owner_owns_it(checko
 def test_every_kind_of_stage_runs_locked_up_and_gives_the_bytes_of_the_host(checkout: Workspace, run: Runner):
     item = "digits@digits-position=mlp-0"
     stages = [f"{kind}_{item}" for kind in ("train_ddpm", "sample", "evaluate_ddpm")]
-    stages += ["train_node_digits@digits-baseline-0", "evaluate_node@digits", "record_node@digits"]
-    stages += ["draw@figure7", "publish"]
+    stages += ["train_node_digits@digits-baseline-0", "evaluate_node@digits"]
+    stages += ["record_node@digits", "record_ddpm@digits", "draw@figure7", "publish"]
     before = (checkout.root / "dvc.lock").read_bytes()
     assert set(run.on(checkout, "repro", "--force", "--single-item", *stages, **HARDENED).executed) == set(stages)
     assert (checkout.root / "dvc.lock").read_bytes() == before
