@@ -1,9 +1,12 @@
 """Checkpoints: what is read back is what was saved by the same work, whole; anything else is left aside."""
 
+import errno
 import json
 import os
 import resource
+import stat
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partialmethod
 from pathlib import Path
 from threading import Timer
@@ -116,6 +119,21 @@ def test_after_a_power_cut_no_state_counts_on_files_that_are_not_there(tmp_path:
         checkpoint.finish(checkpoint.files, tmp_path / "runs" / "out")
     assert inodes | {(tmp_path / "runs" / "out").stat().st_ino} <= named["out"]
     assert flushed[-1] == (tmp_path / "runs").stat().st_ino
+
+
+@pytest.mark.parametrize(("number", "saves"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_flush_a_folder_is_none_that_loses_data(
+    number: int, saves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def flush(opened: int) -> None:
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        monkeypatch.setattr(os, "fsync", flush)
+        with nullcontext() if saves else pytest.raises(OSError, match=os.strerror(number)):
+            checkpoint.save(STATE, {})
 
 
 def test_saving_does_not_make_the_process_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

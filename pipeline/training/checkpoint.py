@@ -4,6 +4,7 @@ checkpoints/NAME/ holds `state.safetensors`, whose metadata name the work that i
 work has finished. One process at a time works there.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -197,6 +198,9 @@ def _flush(path: Path) -> None:
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, for folders
+            raise
     finally:
         os.close(opened)
 
