@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 from pipeline.report.charts import Chart
-from pipeline.report.claims import Page, Verdict
+from pipeline.report.claims import Judged, Page, Verdict
 from pipeline.report.costs import Books
 from pipeline.report.figures import bundle_library, render_svg
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
@@ -142,6 +142,11 @@ def _list_comparisons(page: Page, claim: Claim) -> list[dict[str, str]]:
     return [dict(zip(names, show_outcome("", outcome, with_paper=True)[1:], strict=True)) for outcome in outcomes]
 
 
+def _find_decisive(judged: Judged) -> int:
+    """The first comparison that says what the claim's verdict says."""
+    return next((index for index, outcome in enumerate(judged.outcomes) if outcome.verdict == judged.verdict), 0)
+
+
 def _judge(contents: Contents) -> list[dict[str, Any]]:
     """The claims with a verdict and its comparisons for each dataset."""
     found = []
@@ -152,6 +157,7 @@ def _judge(contents: Contents) -> list[dict[str, Any]]:
                 "verdict": page.judged[claim.id].verdict,
                 "shown": show_verdict(page.judged[claim.id]),
                 "comparisons": _list_comparisons(page, claim),
+                "decisive": _find_decisive(page.judged[claim.id]),
             }
             for page in contents.pages
             if claim.id in page.judged
