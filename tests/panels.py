@@ -60,7 +60,7 @@ def ddpm_record(*fids: float, protocol: Mapping[str, Any] | None = None, **field
         if not key.endswith("_std")
     }
     return DdpmRecord.model_validate({
-        **means, "fid_std": statistics.stdev(fids) if len(fids) > 1 else None, "fid_best": fids[0] - 3,
+        **means, "fid_spread": statistics.stdev(fids) if len(fids) > 1 else None, "fid_best": fids[0] - 3,
         "best_snapshot": 250, "change_initial": 0.2, "change": 0.4, "share_initial": 0.01, "share": 0.02,
         "training_steps": 500, "num_params": 100, "sets": sets,
         "snapshots": [

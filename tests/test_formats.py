@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from panels import failure, make_panel, node_record
+from panels import ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from rich.console import Console
 from workspace import make_reduced
@@ -22,7 +22,8 @@ from pipeline.report.statistics import Summary
 from pipeline.report.tables import lay_out
 from pipeline.report.terminal import agrees, draw_block, print_tables
 from pipeline.schema.base import SpecError
-from pipeline.schema.record import read_record, record_path, write_record
+from pipeline.schema.project import load_project
+from pipeline.schema.record import numeric_keys, read_record, record_path, write_record
 from pipeline.schema.table import Column, PaperValues, Row, Table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,18 +90,43 @@ def test_csv_has_every_number_at_full_precision():
     found = {(row["dataset"], row["arm"]): row for row in rows}
     baseline = found["digits", "baseline"]
     assert float(baseline["accuracy"]) == 91.5
-    assert float(baseline["accuracy_std"]) == pytest.approx(math.sqrt(0.5), abs=1e-15)
-    assert baseline["accuracy_n"] == "2"
+    assert float(baseline["accuracy.std"]) == pytest.approx(math.sqrt(0.5), abs=1e-15)
+    assert baseline["accuracy.n"] == "2"
     tied = found["digits", "norm=batch"]
-    assert (float(tied["accuracy_diff"]), float(tied["accuracy_diff_std"])) == (0, 0)
+    assert (float(tied["accuracy.diff"]), float(tied["accuracy.diff.std"])) == (0, 0)
     single = found["digits", "position=linear"]
-    assert (single["accuracy"], single["accuracy_std"], single["runs"]) == ("90.25", "", "1 of 2")
+    assert (single["accuracy"], single["accuracy.std"], single["runs"]) == ("90.25", "", "1 of 2")
     assert found["digits", "activation=silu"]["status"] == "failed"
     assert found["digits", "activation=elu"]["status"] == "missing"
     assert found["digits", "time=mlp"]["setting"] == HOSTILE
     assert found["digits", "block=none"]["nfe"] == ""
-    assert float(found["cifar10", "baseline"]["paper_accuracy"]) == 91.76
+    assert float(found["cifar10", "baseline"]["paper.accuracy"]) == 91.76
     assert found["cifar10", "norm=batch"]["status"] == "not in params.yaml"
+
+
+def test_csv_keeps_the_spread_over_sets_apart_from_that_over_seeds():
+    """The FID's own deviation over seeds is empty for one seed; `fid_spread` is a key of the record."""
+    project = load_project(ROOT)
+    panel = make_panel({"baseline": {0: ddpm_record(5.0, 5.2, 5.4)}}, seeds=[0])
+    (row, *_) = csv.DictReader(io.StringIO(write_csv(lay_out(project.tables["table3"], [panel], lambda _: []))))
+    assert (row["fid.n"], row["fid.std"], row["fid_spread"]) == (
+        "1",
+        "",
+        repr(panel.values("baseline", "fid_spread")[0]),
+    )
+    both = make_panel({"baseline": {0: ddpm_record(5.0, 5.2), 1: ddpm_record(6.0, 6.2)}})
+    (row, *_) = csv.DictReader(io.StringIO(write_csv(lay_out(project.tables["table3"], [both], lambda _: []))))
+    assert float(row["fid.std"]) == pytest.approx(math.sqrt(0.5))
+    assert float(row["fid_spread"]) == pytest.approx(math.sqrt(0.02))
+
+
+def test_no_generated_column_can_have_the_name_of_a_key():
+    for name, table in load_project(ROOT).tables.items():
+        panel = make_panel({"baseline": {0: node_record(90.0) if table.study == "node" else ddpm_record(5.0)}})
+        header = write_csv(lay_out(table, [panel], lambda _: [])).partition("\n")[0].split(",")
+        assert len(set(header)) == len(header), name
+        generated = {column for column in header if "." in column}
+        assert not generated & set(numeric_keys(table.study))
 
 
 def test_a_number_that_is_none_never_gets_into_a_table(tmp_path: Path):
@@ -190,7 +216,7 @@ def test_the_terminal_shows_text_as_text():
 def test_a_difference_to_the_paper_is_coloured_by_our_interval(summary: Summary, agreed: bool | None, colour: str):
     """t of 4 degrees of freedom is 2.776: the interval's half width is 0.62."""
     assert agrees(summary, 91.76) is agreed
-    headings = [Heading("Accuracy", "accuracy"), Heading("paper: Accuracy", "paper_accuracy", of_paper=True)]
+    headings = [Heading("Accuracy", "accuracy"), Heading("paper: Accuracy", "paper.accuracy", of_paper=True)]
     cells = [Cell("ours", summary), Cell("91.76", printed=91.76)]
     row = GridRow("Baseline", "baseline", str(summary.n), "completed", cells)
     printed = print_block(Block("cifar10", "CIFAR-10", "paper", headings, [row], [], []))

@@ -444,7 +444,7 @@ def make_record(sets, earlier, samples, awareness=None):
 def test_a_record_has_means_spread_and_the_best_snapshot():
     sets = [make_scores(5.0, 1.0), make_scores(7.0, 2.0), make_scores(9.0, 6.0)]
     record = make_record(sets, [make_scores(30.0), make_scores(4.0)], make_samples())
-    assert (record.fid, record.fid_std) == (7.0, 2.0)
+    assert (record.fid, record.fid_spread) == (7.0, 2.0)
     assert (record.kid, record.inception_score, record.inception_score_split) == (3.0, 6.0, 9.0)
     assert (record.inception_score_biased, record.inception_score_biased_split) == (12.0, 15.0)
     assert (record.fid_best, record.best_snapshot) == (4.0, 250)
@@ -462,7 +462,7 @@ def test_the_first_of_equal_snapshots_is_the_best():
 
 def test_one_set_has_no_spread_and_may_be_the_best():
     record = make_record([make_scores(3.0)], [make_scores(4.0)], make_samples(sets=1, snapshots=[100]))
-    assert record.fid_std is None
+    assert record.fid_spread is None
     assert (record.fid_best, record.best_snapshot) == (3.0, 500)
 
 

@@ -13,7 +13,7 @@ def order_images(count: int, generator: torch.Generator) -> Tensor:
 
 
 def split_batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Cut an order into batches; the last one may be smaller, as in the NODE's reference recipe."""
+    """Cut an order into batches; the last one may be smaller, as in neural-ode-features."""
     return iter(order.split(batch_size))
 
 

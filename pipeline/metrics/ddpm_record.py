@@ -51,7 +51,7 @@ def make_ddpm_record(
     fids = [scores.fid for scores in sets]
     return DdpmRecord(
         fid=fmean(fids),
-        fid_std=stdev(fids) if len(fids) > 1 else None,
+        fid_spread=stdev(fids) if len(fids) > 1 else None,
         fid_best=best.scores.fid,
         best_snapshot=best.step,
         kid=fmean(scores.kid for scores in sets),

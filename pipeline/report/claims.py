@@ -1,24 +1,28 @@
-"""Claims of the paper to verdicts over records."""
+"""Claims of the paper to verdicts over records.
+
+Claims compare trained runs, so too few seeds decide nothing, whatever their interval.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pipeline.report.contrasts import Contrast, Side, Sweep, find_contrasts
 from pipeline.report.panel import NOT_RUN, Panel, read_panel
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
 from pipeline.schema.base import BASELINE
-from pipeline.schema.claim import Claim, Comparison, Equal, Extreme
+from pipeline.schema.claim import Claim, Comparison, Effect, Equal, Extreme
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project
 from pipeline.schema.record import DdpmRecord, Protocol
 from pipeline.schema.table import Table
 
-Verdict = Literal["holds", "fails", "undecided"]
+Verdict = Literal["holds", "fails", "undecided", "too few seeds", "not run"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Unit = Literal["seeds", "sets"]
 NOISE_DIGITS = 9
 """Decimals of an effect that are kept: what lies below is the rounding of floating-point numbers."""
@@ -37,30 +41,50 @@ class Outcome:
     effects: Mapping[int, float]
     """By seed, over the seeds that all arms completed; or by sample set of the only such seed."""
     unit: Unit = "seeds"
-    """Of the effects. Over sets, a verdict is about the trained models at hand, not about their training."""
+    """Of the effects."""
+    not_run: str = ""
+    """Which runs there are not, without which there is no comparison; empty where all are there."""
     obstacle: str = ""
-    """Why there is no verdict, whatever the effects; empty where there can be one."""
+    """Why runs that are there cannot be compared; empty where they can."""
+    least: int = 2
+    """Seeds below which there is no verdict."""
+
+    @property
+    def seeds(self) -> int:
+        """Behind the effects."""
+        return 1 if self.unit == "sets" else len(self.effects)
 
     @property
     def verdict(self) -> Verdict:
-        """Holds, fails or undecided."""
-        return "undecided" if self.obstacle else decide(self.effects, self.contrast.side, self.part.digits)
+        """Of this comparison."""
+        if self.not_run:
+            return "not run"
+        if self.obstacle:
+            return "undecided"
+        if self.seeds < self.least:
+            return "too few seeds"
+        return decide(self.effects, self.contrast.side, self.part.digits)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A comparison on one dataset: its outcomes, those of one series together."""
+
+    part: Comparison
+    series: Sequence[Sequence[Outcome]]
 
 
 @dataclass(frozen=True)
 class Judged:
     """A claim on one dataset."""
 
-    outcomes: Sequence[Outcome]
+    comparisons: Sequence[Compared]
     verdict: Verdict
 
     @property
-    def of_one_seed(self) -> bool:
-        """Whether the verdict would not stand without comparisons over the sample sets of one seed."""
-        if self.verdict == "undecided":
-            return False
-        over_sets = [outcome.unit == "sets" for outcome in self.outcomes if outcome.verdict == self.verdict]
-        return any(over_sets) if self.verdict == "holds" else all(over_sets)
+    def outcomes(self) -> list[Outcome]:
+        """Of all comparisons."""
+        return [outcome for compared in self.comparisons for group in compared.series for outcome in group]
 
 
 @dataclass(frozen=True)
@@ -80,42 +104,60 @@ class Page:
 
 
 def decide(effects: Mapping[int, float], side: Side, digits: int) -> Verdict:
-    """The verdict on effects by seed or set; an equality holds where every one rounds to 0 at so many digits."""
+    """The verdict on effects by seed or set.
+
+    An inequality is decided by the side of 0 on which the 95 % interval of the mean lies; where all effects are 0, they
+    are evidence of nothing. An equality holds where the mean rounds to 0 at `digits` decimals, and its interval stays
+    within one unit of the last of them; it fails where the interval excludes 0.
+    """
     summary = summarise(effects)
     interval = find_interval(summary) if summary else None
-    if interval is None:
+    if summary is None or interval is None:
         return "undecided"
     low, high = interval
     if side == "=":
-        if all(round(effect, digits) == 0 for effect in effects.values()):
+        unit = 10.0**-digits
+        if round(summary.mean, digits) == 0 and -unit < low and high < unit:
             return "holds"
         return "fails" if low > 0 or high < 0 else "undecided"
     if side == "<":
         low, high = -high, -low
     if low > 0:
         return "holds"
-    return "fails" if high < 0 or low == high == 0 else "undecided"
+    return "fails" if high < 0 else "undecided"
 
 
 def _all_hold(verdicts: Sequence[Verdict]) -> Verdict:
-    if "fails" in verdicts:
-        return "fails"
-    return "undecided" if "undecided" in verdicts else "holds"
+    """What is not run cannot be judged; else one that fails is enough to fail."""
+    order: tuple[Verdict, ...] = ("not run", "fails", "too few seeds", "undecided")
+    return next((verdict for verdict in order if verdict in verdicts), "holds")
 
 
 def _most_hold(verdicts: Sequence[Verdict]) -> Verdict:
-    if 2 * verdicts.count("holds") > len(verdicts):
+    """More than half of those that were run."""
+    run = [verdict for verdict in verdicts if verdict != "not run"]
+    if not run:
+        return "not run"
+    if 2 * run.count("holds") > len(run):
         return "holds"
-    return "fails" if 2 * verdicts.count("fails") >= len(verdicts) else "undecided"
+    if 2 * run.count("fails") >= len(run):
+        return "fails"
+    return "too few seeds" if "too few seeds" in run else "undecided"
+
+
+def _find_absent(contrast: Contrast, panel: Panel) -> str:
+    """What a contrast lacks: arms that params.yaml does not ask for, or all records of one."""
+    if contrast.lacks:
+        return contrast.lacks
+    if unknown := [arm for arm in contrast.weights if arm not in panel.arms]:
+        return f"{NOT_RUN}: {_list_arms(unknown)}"
+    empty = [arm for arm in contrast.weights if not panel.records.get(arm)]
+    return f"no record of {_list_arms(empty)}" if empty else ""
 
 
 def _find_obstacle(contrast: Contrast, panel: Panel, key: str) -> str:
-    if contrast.lacks:
-        return f"params.yaml has no {contrast.lacks}"
-    if unknown := [arm for arm in contrast.weights if arm not in panel.arms]:
-        return f"{NOT_RUN}: {_list_arms(unknown)}"
-    empty = [arm for arm in contrast.weights if not panel.values(arm, key)]
-    if empty:
+    """Why runs that are there cannot be compared."""
+    if empty := [arm for arm in contrast.weights if not panel.values(arm, key)]:
         return f"no completed run of {_list_arms(empty)}"
     differing = _compare_protocols(contrast, panel)
     return f"the protocols differ in {', '.join(differing)}" if differing else ""
@@ -151,12 +193,17 @@ def _paper_effect(contrast: Contrast, key: str, table: Table | None, dataset: st
     return _weigh(contrast, values) if values and len(values) == len(contrast.weights) else None
 
 
-def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Table | None) -> Outcome:
+def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Table | None, least: int) -> Outcome:
     """A contrast over the seeds that all its arms completed; over sample sets, where they share a single seed.
 
     Set k of every arm is drawn with the same noise, so sets are paired as seeds are.
+
+    Args:
+        least: seeds below which there is no verdict.
     """
-    outcome = partial(Outcome, part, contrast, _paper_effect(contrast, part.key, table, panel.dataset))
+    outcome = partial(Outcome, part, contrast, _paper_effect(contrast, part.key, table, panel.dataset), least=least)
+    if absent := _find_absent(contrast, panel):
+        return outcome({}, not_run=absent)
     if obstacle := _find_obstacle(contrast, panel, part.key):
         return outcome({}, obstacle=obstacle)
     effects = _pair(contrast, {arm: panel.values(arm, part.key) for arm in contrast.weights})
@@ -170,23 +217,39 @@ def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Ta
     return outcome(_pair(contrast, sets), "sets") if counts[0] > 1 else outcome(effects)
 
 
-def judge_claim(claim: Claim, panel: Panel, sweep: Sweep, table: Table | None) -> Judged:
-    """A claim on one dataset: it fails with one of its comparisons, and holds with all.
+def compare_runs(claim: Claim, panel: Panel, sweep: Sweep, table: Table | None, least: int) -> list[Compared]:
+    """The comparisons of a claim on one dataset.
 
     Args:
         table: the one with the paper's values, if any.
+        least: seeds below which there is no verdict.
     """
-    outcomes: list[Outcome] = []
-    verdicts: list[Verdict] = []
-    for part in claim.comparisons:
-        series = [
-            [judge_contrast(part, contrast, panel, table) for contrast in contrasts]
-            for contrasts in find_contrasts(part, panel, sweep)
-        ]
-        outcomes += [outcome for group in series for outcome in group]
-        combine = _most_hold if isinstance(part, Extreme) and part.most else _all_hold
-        verdicts.append(combine([_all_hold([outcome.verdict for outcome in group]) for group in series]))
-    return Judged(outcomes, _all_hold(verdicts))
+    return [
+        Compared(
+            part,
+            [
+                [judge_contrast(part, contrast, panel, table, least) for contrast in contrasts]
+                for contrasts in find_contrasts(part, panel, sweep)
+            ],
+        )
+        for part in claim.comparisons
+    ]
+
+
+def judge(comparisons: Sequence[Compared], peers: Sequence[Sequence[Compared]]) -> Verdict:
+    """A claim fails with one of its comparisons, and holds with all.
+
+    Args:
+        peers: the same comparisons on every dataset of this scale, this one among them: what the paper says of most
+            series is a statement about all of them.
+    """
+    verdicts = []
+    for index, compared in enumerate(comparisons):
+        most = isinstance(compared.part, Extreme) and compared.part.most
+        series = [group for peer in peers for group in peer[index].series] if most else compared.series
+        judged = [_all_hold([outcome.verdict for outcome in group]) for group in series]
+        verdicts.append(_most_hold(judged) if most else _all_hold(judged))
+    return _all_hold(verdicts)
 
 
 def _find_replicates(arms: Sequence[str]) -> list[tuple[str, str]]:
@@ -207,29 +270,63 @@ def judge_replicates(claims: Sequence[Claim], panel: Panel) -> list[Outcome]:
         for key in digits:
             part = Equal(kind="equal", key=key, digits=digits[key], arm=arm, reference=original)
             contrast = Contrast(f"{key}: `{arm}` = `{original}`", "=", {arm: 1.0, original: -1.0})
-            outcomes.append(judge_contrast(part, contrast, panel, None))
+            outcomes.append(judge_contrast(part, contrast, panel, None, least=2))
     return outcomes
 
 
-def judge_claims(project: Project, dataset: str, panels: Mapping[StudyName, Panel]) -> Page:
-    """All claims on a dataset whose studies have these panels."""
-    judged, replicates = {}, []
+def _name_arms(claim: Claim, project: Project, dataset: str) -> Claim:
+    """The claim with its arms as they are called on a dataset, whose baseline may have what an arm asks for."""
+
+    def rename(part: Comparison) -> Comparison:
+        if not isinstance(part, Effect | Equal):
+            return part
+        names = {"arm": part.arm, "reference": part.reference}
+        update = {key: project.canonicalise(claim.study, dataset, arm) for key, arm in names.items() if arm is not None}
+        return part.model_copy(update=update)
+
+    return claim.model_copy(update={"comparisons": [rename(part) for part in claim.comparisons]})
+
+
+def _compare_claims(project: Project, panels: Mapping[StudyName, Panel]) -> dict[str, list[Compared]]:
+    """The comparisons of the claims about these studies, by the claim's id."""
+    found = {}
     for claim in project.claims:
         if (panel := panels.get(claim.study)) is not None:
-            sweep = partial(find_points, project, dataset, panel.arms)
+            sweep = partial(find_points, project, panel.dataset, panel.arms)
             table = project.tables[claim.table] if claim.table is not None else None
-            judged[claim.id] = judge_claim(claim, panel, sweep, table)
-    for study, panel in panels.items():
-        replicates += judge_replicates([claim for claim in project.claims if claim.study == study], panel)
-    return Page(panels, judged, replicates)
+            named = _name_arms(claim, project, panel.dataset)
+            found[claim.id] = compare_runs(named, panel, sweep, table, project.claim_seeds)
+    return found
+
+
+def judge_claims(project: Project, datasets: Sequence[Mapping[StudyName, Panel]]) -> list[Page]:
+    """All claims on each dataset.
+
+    Args:
+        datasets: for each, the panels of the studies that run on it.
+    """
+    compared = [_compare_claims(project, panels) for panels in datasets]
+    scales = [next(iter(panels.values())).scale for panels in datasets]
+    pages = []
+    for panels, mine, scale in zip(datasets, compared, scales, strict=True):
+        same_scale = [other for other, its in zip(compared, scales, strict=True) if its == scale]
+        judged = {
+            name: Judged(comparisons, judge(comparisons, [other[name] for other in same_scale if name in other]))
+            for name, comparisons in mine.items()
+        }
+        replicates = [
+            outcome
+            for study, panel in panels.items()
+            for outcome in judge_replicates([claim for claim in project.claims if claim.study == study], panel)
+        ]
+        pages.append(Page(panels, judged, replicates))
+    return pages
 
 
 def judge_records(root: Path, project: Project) -> list[Page]:
     """All claims on each dataset on which a study runs, by the records there are."""
-    pages = []
+    datasets = []
     for dataset in project.panel.datasets:
-        studies = [study for study in STUDIES if dataset in project.panel.active(study)]
-        if studies:
-            panels = {study: read_panel(root, project, study, dataset) for study in studies}
-            pages.append(judge_claims(project, dataset, panels))
-    return pages
+        if studies := [study for study in STUDIES if dataset in project.panel.active(study)]:
+            datasets.append({study: read_panel(root, project, study, dataset) for study in studies})
+    return judge_claims(project, datasets)

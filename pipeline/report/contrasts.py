@@ -28,7 +28,7 @@ class Contrast:
     weights: Mapping[str, float] = field(default_factory=dict)
     offset: float = 0.0
     lacks: str = ""
-    """The part of a sweep that params.yaml does not ask for, without which there is no comparison."""
+    """Why there is nothing to compare: what params.yaml does not ask for."""
     nearest: bool = False
     """Whether an extreme is compared with the nearest of the others, and not with their mean."""
 
@@ -36,8 +36,7 @@ class Contrast:
 def find_contrasts(part: Comparison, panel: Panel, sweep: Sweep) -> list[list[Contrast]]:
     """The contrasts of a comparison, those of one series together."""
     if isinstance(part, Effect):
-        text = f"{part.key}: `{part.arm}` {part.direction} `{part.reference}`"
-        return [[Contrast(text, part.direction, {part.arm: 1.0, part.reference: -1.0})]]
+        return [[_subtract(part.key, part.arm, part.direction, part.reference)]]
     if isinstance(part, Equal):
         return [[_equality(part)]]
     if isinstance(part, Split):
@@ -46,10 +45,15 @@ def find_contrasts(part: Comparison, panel: Panel, sweep: Sweep) -> list[list[Co
     groups = [[point for point in points if point.series == value] for value in _series(points)]
     if not groups:
         text = f"{part.key}: {part.kind} along {part.x}"
-        return [[Contrast(text, "=", lacks=f"arms that vary {part.x}")]]
+        return [[Contrast(text, "=", lacks=f"params.yaml has no arms that vary {part.x}")]]
     if isinstance(part, Trend):
         return [[_trend(part, group)] for group in groups]
     return [_extreme(part, panel, group) for group in groups]
+
+
+def _is_at(point: Point, value: float | SeriesField | None) -> bool:
+    """Whether x is a value, or that of another field of the same network."""
+    return point.x == (getattr(point.network, value) if isinstance(value, str) else value)
 
 
 def _series(points: Sequence[Point]) -> list[int | None]:
@@ -58,12 +62,19 @@ def _series(points: Sequence[Point]) -> list[int | None]:
     return [value for value in seen if len({point.x for point in points if point.series == value}) > 1]
 
 
+def _subtract(key: str, arm: str, side: Side, reference: str) -> Contrast:
+    text = f"{key}: `{arm}` {side} `{reference}`"
+    if arm == reference:
+        return Contrast(text, side, lacks=f"both arms are `{arm}` on this dataset")
+    return Contrast(text, side, {arm: 1.0, reference: -1.0})
+
+
 def _equality(part: Equal) -> Contrast:
     if part.value is not None:
         text = f"{part.key}: `{part.arm}` = {part.value:.{part.digits}f}"
         return Contrast(text, "=", {part.arm: 1.0}, -part.value)
     assert part.reference is not None
-    return Contrast(f"{part.key}: `{part.arm}` = `{part.reference}`", "=", {part.arm: 1.0, part.reference: -1.0})
+    return _subtract(part.key, part.arm, "=", part.reference)
 
 
 def _difference(points: Sequence[Point], others: Sequence[Point]) -> dict[str, float]:
@@ -79,7 +90,7 @@ def _split(part: Split, points: Sequence[Point]) -> Contrast:
     text = f"{part.key}: mean over {part.x} above {part.above:g} {word} mean over {part.x} up to {part.up_to:g}"
     if not high or not low:
         side = f"above {part.above:g}" if not high else f"up to {part.up_to:g}"
-        return Contrast(text, part.direction, lacks=f"arm with {part.x} {side}")
+        return Contrast(text, part.direction, lacks=f"params.yaml has no arm with {part.x} {side}")
     return Contrast(text, part.direction, _difference(high, low))
 
 
@@ -87,31 +98,38 @@ def _name_series(series: SeriesField | None, points: Sequence[Point]) -> str:
     return "" if series is None else f", {series} {points[0].series}"
 
 
+def _name_value(x: SweepField, value: float | SeriesField) -> str:
+    return f"{x} = {value}" if isinstance(value, str) else f"{x} = {value:g}"
+
+
 def _trend(part: Trend, points: Sequence[Point]) -> Contrast:
-    logs = [math.log2(point.x) for point in points]
+    kept = [point for point in points if not _is_at(point, part.without)]
+    beside = "" if part.without is None else f", without {_name_value(part.x, part.without)}"
+    where = beside + _name_series(part.series, points)
+    text = f"{part.key}: slope per doubling of {part.x} {part.direction} 0{where}"
+    if len({point.x for point in kept}) < 2:
+        return Contrast(text, part.direction, lacks=f"params.yaml has no arms with two values of {part.x}{where}")
+    logs = [math.log2(point.x) for point in kept]
     mean = math.fsum(logs) / len(logs)
     total = math.fsum((value - mean) ** 2 for value in logs)
-    weights = {point.arm: (value - mean) / total for point, value in zip(points, logs, strict=True)}
-    text = f"{part.key}: slope per doubling of {part.x} {part.direction} 0{_name_series(part.series, points)}"
+    weights = {point.arm: (value - mean) / total for point, value in zip(kept, logs, strict=True)}
     return Contrast(text, part.direction, weights)
 
 
 def name_target(part: Extreme) -> str:
     """The value of x at which the extreme is claimed, as text."""
-    return f"{part.x} = {part.at}" if isinstance(part.at, str) else f"{part.x} = {part.at:g}"
+    return _name_value(part.x, part.at)
 
 
 def _extreme(part: Extreme, panel: Panel, points: Sequence[Point]) -> list[Contrast]:
-    def is_target(point: Point) -> bool:
-        return point.x == (getattr(point.network, part.at) if isinstance(part.at, str) else part.at)
-
     side: Literal["<", ">"] = "<" if part.kind == "lowest" else ">"
     where = _name_series(part.series, points)
-    target = [point for point in points if is_target(point)]
-    others = [point for point in points if not is_target(point)]
+    target = [point for point in points if _is_at(point, part.at)]
+    others = [point for point in points if not _is_at(point, part.at)]
     if not target or not others:
         lacks = f"arm with {name_target(part) if not target else 'other ' + part.x}"
-        return [Contrast(f"{part.key}: {part.kind} at {name_target(part)}{where}", side, lacks=lacks)]
+        text = f"{part.key}: {part.kind} at {name_target(part)}{where}"
+        return [Contrast(text, side, lacks=f"params.yaml has no {lacks}")]
     name = f"{part.key}: {part.x} {target[0].x:g} {side}"
     contrasts = [Contrast(f"{name} mean of the others{where}", side, _difference(target, others))]
     means = {point: summary.mean for point in others if (summary := summarise(panel.values(point.arm, part.key)))}

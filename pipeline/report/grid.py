@@ -12,7 +12,7 @@ class Heading:
 
     text: str
     key: str
-    """Its name in CSV: `accuracy`, `accuracy_diff`, `paper_accuracy`, `paper_accuracy_diff`."""
+    """Its name in CSV: `accuracy`, `accuracy.diff`, `paper.accuracy`. Dots keep it apart from every record's key."""
     of_paper: bool = False
 
 

@@ -22,8 +22,9 @@ def _shared(records: Sequence[Record], key: str) -> str:
 def describe_node(records: Sequence[NodeRecord]) -> list[str]:
     """The protocol of the NODE study."""
     return [
-        f"accuracy and NFE at the best of {_shared(records, 'epochs')} epochs by test accuracy, as in the paper's "
-        f"reference recipe, and accuracy at the last; {_shared(records, 'images')} test images; NFE: forward, mean "
+        f"accuracy and NFE at the best of {_shared(records, 'epochs')} epochs by test accuracy (our choice, inferred "
+        "from neural-ode-features; the paper does not say), and accuracy at the last; "
+        f"{_shared(records, 'images')} test images; NFE: forward, mean "
         "over test batches; NFE-B: adjoint solve, mean over training batches; left out, or —, where there is none"
     ]
 
@@ -73,15 +74,22 @@ def describe_ddpm(records: Sequence[DdpmRecord], embedded: bool) -> list[str]:
     return lines
 
 
+_INFERRED = {
+    "node": "ours, inferred from the paper and from neural-ode-features",
+    "ddpm": "ours, inferred from the paper and from score_sde_pytorch's vp/ddpm/cifar10",
+}
+"""Where each study's base comes from: the paper names no code."""
+
+
 def describe_baseline(project: Project, study: StudyName, dataset: str) -> list[str]:
-    """How a dataset's baseline differs from the paper's, and its training; fields and values as in specs/."""
+    """How a dataset's baseline differs from the study's base, and its training; fields and values as in specs/."""
     run = project.resolve(study, dataset, "baseline", 0).model_dump()
     bases = {"network": project.node.base.model_dump()} if study == "node" else project.ddpm.base.model_dump()
     lines = []
     for name, base in bases.items():
         differing = {key: value for key, value in run[name].items() if value != base[key]}
         what = f", with {_list_fields(differing)}" if differing else ", unchanged"
-        lines.append(f"baseline's {name}: the base of specs/{study}.yaml, which is the paper's{what}")
+        lines.append(f"baseline's {name}: the base of specs/{study}.yaml ({_INFERRED[study]}){what}")
     return [*lines, f"training: {_list_fields(run['training'])}"]
 
 

@@ -4,10 +4,11 @@ import csv
 import io
 
 from pipeline.report.grid import Cell, Grid, Heading
+from pipeline.schema.base import find_duplicate
 
 
 def _names(heading: Heading) -> list[str]:
-    return [heading.key] if heading.of_paper else [heading.key, f"{heading.key}_std", f"{heading.key}_n"]
+    return [heading.key] if heading.of_paper else [heading.key, f"{heading.key}.std", f"{heading.key}.n"]
 
 
 def _numbers(heading: Heading, cell: Cell) -> dict[str, str]:
@@ -16,12 +17,12 @@ def _numbers(heading: Heading, cell: Cell) -> dict[str, str]:
     if cell.summary is None:
         return {}
     mean, std, n = cell.summary.mean, cell.summary.std, cell.summary.n
-    numbers = {heading.key: repr(mean), f"{heading.key}_n": str(n)}
-    return numbers if std is None else {**numbers, f"{heading.key}_std": repr(std)}
+    numbers = {heading.key: repr(mean), f"{heading.key}.n": str(n)}
+    return numbers if std is None else {**numbers, f"{heading.key}.std": repr(std)}
 
 
 def write_csv(grid: Grid) -> str:
-    """One row a dataset and arm; mean, sample standard deviation and n of each column, and the paper's values.
+    """One row a dataset and arm; of each column KEY the mean, KEY.std over seeds and KEY.n, and paper.KEY.
 
     What is not known is empty; `status` says why. The header has the columns of all datasets (RFC 4180, UTF-8, LF).
     """
@@ -34,6 +35,7 @@ def write_csv(grid: Grid) -> str:
         "status",
         *(name for one in headings.values() for name in _names(one)),
     ]
+    assert find_duplicate(header) is None, header
     text = io.StringIO()
     writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
     writer.writeheader()

@@ -44,11 +44,11 @@ def _headings(table: Table, dataset: str) -> list[Heading]:
     for column in table.columns:
         headings.append(Heading(column.label, column.key))
         if column.difference:
-            headings.append(Heading("Diff", f"{column.key}_diff"))
+            headings.append(Heading("Diff", f"{column.key}.diff"))
     for column in _paper_columns(table, dataset):
-        headings.append(Heading(f"paper: {column.label}", f"paper_{column.key}", of_paper=True))
+        headings.append(Heading(f"paper: {column.label}", f"paper.{column.key}", of_paper=True))
         if column.difference:
-            headings.append(Heading("paper: Diff", f"paper_{column.key}_diff", of_paper=True))
+            headings.append(Heading("paper: Diff", f"paper.{column.key}.diff", of_paper=True))
     return headings
 
 

@@ -35,7 +35,7 @@ def agrees(summary: Summary, printed: float) -> bool | None:
 def _draw_cell(heading: Heading, cell: Cell, ours: dict[str, Summary]) -> str:
     """A cell with markup; beside a value of the paper, what ours differs by, coloured by `agrees`."""
     text = escape(cell.text)
-    summary = ours.get(heading.key.removeprefix("paper_"))
+    summary = ours.get(heading.key.removeprefix("paper."))
     if not heading.of_paper or cell.printed is None or summary is None:
         return text
     style = _STYLES[agrees(summary, cell.printed)]

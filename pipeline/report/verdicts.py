@@ -2,60 +2,71 @@
 
 from collections.abc import Sequence
 
-from pipeline.report.claims import Judged, Outcome, Page
+from pipeline.report.claims import Outcome, Page
 from pipeline.report.contrasts import name_target
 from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.panel import EMBEDDED, list_failed, list_missing
-from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
+from pipeline.report.statistics import LEVEL, MAX_N, Summary, find_interval, needed_n, summarise
 from pipeline.schema.claim import Claim, Extreme
 
 _CAVEAT = """
-Intervals are Student's, 95 %, over seeds, paired by seed; a diffusion model's value for a seed is the mean over its
-sample sets. Where arms share a single seed, scores that every sample set has are compared over these sets, paired by
-set, and the verdict is **for these models** alone: what another training would have given is not in the interval. A
-comparison **holds** when its interval lies wholly on the claimed side of 0, **fails** when it lies wholly on the
-other, and is **undecided** otherwise; an equality holds when every seed or set agrees to the decimals shown, and fails
-when the interval excludes it. A claim fails with one of its comparisons, and holds with all; where it says "mostly",
-more than half suffice. "n = ... would decide": if mean and spread stayed as they are. "No spread seen": all seeds or
-sets gave the same difference, and the interval says no more than its sign. Each comparison stands alone: nothing is
-corrected for their number, and of those with no effect behind them one in twenty excludes 0 by chance.
+Effects are paired by seed; intervals are Student's, 95 %, over seeds. A diffusion model's value for a seed is the mean
+over its sample sets. A comparison
+
+- **holds** where its interval lies wholly on the claimed side of 0,
+- **fails** where it lies wholly on the other side,
+- is **undecided** where 0 is within it, or where no run shows any difference,
+- has **too few seeds** below a number that `specs/claims.yaml` sets, whatever its interval,
+- is **not run** where params.yaml does not ask for an arm, or an arm has no record.
+
+An equality holds where the means agree to the decimals shown and the interval of their difference stays within one unit
+of the last decimal; it fails where the interval excludes 0. A claim is not run where one of its comparisons is not;
+else it fails with one of them, and holds with all. Where it says "mostly", more than half of the curves suffice, over
+all datasets of one scale. "n = ... would decide": if mean and spread stayed as they are. "No spread": all seeds gave
+the same difference. Where arms share a single seed, the effect is that of its sample sets, paired by set: it speaks of
+these trained models, and another training may say otherwise.
 """
-_ONE_SEED = (
-    "one seed: over sample sets of one trained model an arm, and so about these models; another training of the same "
-    "arms may say otherwise"
-)
+_BY_CHANCE = 1 - LEVEL
+"""Share of the comparisons without an effect whose interval excludes 0."""
 
 
 def _explain(outcome: Outcome) -> str:
     """A verdict, and what qualifies it."""
-    summary, verdict, over_sets = summarise(outcome.effects), outcome.verdict, outcome.unit == "sets"
-    if outcome.obstacle:
-        return f"undecided: {outcome.obstacle}"
-    if summary is None or summary.n < 2:
-        return "undecided: n < 2"
-    said = f"{verdict} for these models" if over_sets else verdict
+    summary, verdict = summarise(outcome.effects), outcome.verdict
+    if verdict == "not run" or outcome.obstacle:
+        return f"{verdict}: {outcome.not_run or outcome.obstacle}"
+    if verdict == "too few seeds":
+        return f"{verdict}: {outcome.seeds} of {outcome.least}"
+    assert summary is not None
     if verdict == "undecided":
+        if summary.mean == 0 and not summary.std:
+            return "undecided: no run differs"
         n = needed_n(summary.mean, summary.std)
-        unit = " sets" if over_sets else ""
-        return f"{said}; n = {n}{unit} would decide" if n else f"{said}; no n up to {MAX_N} would decide"
-    remarks = [f"{summary.n} sample sets of one seed"] * over_sets + ["no spread seen"] * (summary.std == 0)
-    return f"{said} ({', '.join(remarks)})" if remarks else said
+        return f"undecided; n = {n} would decide" if n else f"undecided; no n up to {MAX_N} would decide"
+    return f"{verdict} (no spread)" if summary.std == 0 else verdict
 
 
 def _count(outcome: Outcome) -> str:
     return f"{len(outcome.effects)} sets" if outcome.unit == "sets" else str(len(outcome.effects))
 
 
+def _show_interval(summary: Summary | None, digits: int) -> str:
+    """An interval; without spread it would say nothing."""
+    interval = find_interval(summary) if summary else None
+    if summary is None or interval is None:
+        return "—"
+    return f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if summary.std else "no spread"
+
+
 def show_outcome(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
     """The cells of a comparison: claim, comparison, verdict, effect, interval, n, and the paper's effect."""
     summary, digits = summarise(outcome.effects), outcome.part.digits
-    interval = find_interval(summary) if summary else None
     cells = [
         name,
         outcome.contrast.text,
         _explain(outcome),
         f"{summary.mean:+.{digits}f}" if summary else "—",
-        f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if interval else "—",
+        _show_interval(summary, digits),
         _count(outcome),
     ]
     if with_paper:
@@ -67,7 +78,7 @@ def _show_chance(outcome: Outcome) -> str:
     """The size of a replicate's difference, with the interval turned to the side of the mean."""
     summary, digits = summarise(outcome.effects), outcome.part.digits
     if summary is None:
-        return f"an unknown amount ({outcome.obstacle or 'no seed in common'})"
+        return f"an unknown amount ({outcome.not_run or outcome.obstacle or 'no seed in common'})"
     size = f"{abs(summary.mean):.{digits}f} in {outcome.part.key}"
     if (interval := find_interval(summary)) is None:
         return f"{size} (no interval: n < 2)"
@@ -91,6 +102,19 @@ def _render_replicates(page: Page) -> list[str]:
     ]
 
 
+def _expect_errors(page: Page) -> list[str]:
+    """How many verdicts chance alone would give: each comparison is judged as if it were the only one."""
+    outcomes = [outcome for judged in page.judged.values() for outcome in judged.outcomes]
+    decided = [one for one in outcomes if one.verdict in ("holds", "fails", "undecided") and not one.obstacle]
+    count = sum(outcome.contrast.side != "=" for outcome in decided)
+    if not count:
+        return []
+    return [
+        "- Nothing is corrected for the number of comparisons: if no arm had an effect, "
+        f"{_BY_CHANCE * count:.1f} of the {count} with enough seeds would hold or fail by chance (equalities left out)."
+    ]
+
+
 def _render_details(page: Page) -> list[str]:
     outcomes = [(name, outcome) for name, judged in page.judged.items() for outcome in judged.outcomes]
     with_paper = any(outcome.paper is not None for _, outcome in outcomes)
@@ -101,7 +125,7 @@ def _render_details(page: Page) -> list[str]:
         parts.append(f"- {EMBEDDED}. A verdict here is about these {page.panel.title} only, not about the paper.")
     if with_paper:
         parts.append("- paper: effect: from the means that it prints; the paper's spread is unknown.")
-    parts += _render_replicates(page)
+    parts += [*_render_replicates(page), *_expect_errors(page)]
     for study, panel in page.panels.items():
         lines = [*list_failed(panel, panel.arms), *list_missing(panel, panel.arms)]
         parts += [f"- {study}: {escape_cell(line)}." for line in lines]
@@ -109,24 +133,22 @@ def _render_details(page: Page) -> list[str]:
 
 
 def _count_most(claim: Claim, pages: Sequence[Page]) -> list[str]:
-    """For what the paper says of most cells: in how many of them it is so by the means alone."""
+    """For what the paper says of most curves: in how many of them it is so by the means alone, scale by scale."""
     lines = []
-    for part in claim.comparisons:
+    for index, part in enumerate(claim.comparisons):
         if not isinstance(part, Extreme) or not part.most:
             continue
-        judged = [page.judged[claim.id] for page in pages if claim.id in page.judged]
-        cells = [outcome for item in judged for outcome in item.outcomes if outcome.part is part]
-        effects = [summary.mean for cell in cells if cell.contrast.nearest and (summary := summarise(cell.effects))]
-        best = sum(effect < 0 if part.kind == "lowest" else effect > 0 for effect in effects)
-        over = f"combinations of dataset and {part.series}" if part.series else "datasets"
-        text = f"{part.key} is {part.kind} at {name_target(part)}"
-        lines.append(f"- {claim.id}: by the means alone, {text} in {best} of {len(effects)} {over}.")
+        for scale in dict.fromkeys(page.panel.scale for page in pages):
+            peers = [page for page in pages if page.panel.scale == scale and claim.id in page.judged]
+            series = [group for page in peers for group in page.judged[claim.id].comparisons[index].series]
+            nearest = [outcome for group in series for outcome in group if outcome.contrast.nearest]
+            effects = [summary.mean for outcome in nearest if (summary := summarise(outcome.effects))]
+            best = sum(effect < 0 if part.kind == "lowest" else effect > 0 for effect in effects)
+            if effects:
+                titles = ", ".join(page.panel.title for page in peers)
+                text = f"{part.key} is {part.kind} at {name_target(part)}"
+                lines.append(f"- {claim.id}: by the means alone, {text} in {best} of {len(effects)} curves ({titles}).")
     return lines
-
-
-def show_verdict(judged: Judged) -> str:
-    """A verdict, marked where it rests on one seed."""
-    return f"{judged.verdict} (one seed)" if judged.of_one_seed else judged.verdict
 
 
 def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
@@ -136,20 +158,16 @@ def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
     header += [f"{page.panel.title}{scale}" for page, scale in zip(pages, scales, strict=True)]
     rows = [
         [claim.id, escape_cell(claim.statement), escape_cell(claim.source)]
-        + [show_verdict(page.judged[claim.id]) if claim.id in page.judged else "—" for page in pages]
+        + [page.judged[claim.id].verdict if claim.id in page.judged else "—" for page in pages]
         for claim in claims
     ]
     parts = ["## The paper's claims", "", align_table(header, rows, left=len(header)), ""]
     parts += [line for claim in claims for line in _count_most(claim, pages)]
-    if any(judged.of_one_seed for page in pages for judged in page.judged.values()):
-        parts.append(f"- {_ONE_SEED}.")
     for page in pages:
         if page.panel.scale == "embedded":
             title = page.panel.title
             parts.append(f"- A verdict on {title} is about these {title} only: {EMBEDDED}.")
-    parts.append(
-        "- Effects, intervals, and how many seeds or sets would decide: [claims.md](claims.md#how-they-were-reached)."
-    )
+    parts.append("- Effects, intervals, and how many seeds would decide: [claims.md](claims.md#how-they-were-reached).")
     return "\n".join(parts) + "\n"
 
 

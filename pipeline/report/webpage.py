@@ -15,13 +15,13 @@ from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 from pipeline.report.charts import Chart
-from pipeline.report.claims import Judged, Page, Verdict
+from pipeline.report.claims import VERDICTS, Judged, Page, Verdict
 from pipeline.report.costs import Books
 from pipeline.report.figures import bundle_library, render_svg
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.grid import Grid
 from pipeline.report.schematic import Schematic
-from pipeline.report.verdicts import show_outcome, show_verdict
+from pipeline.report.verdicts import show_outcome
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
 from pipeline.schema.project import Run
@@ -155,7 +155,6 @@ def _judge(contents: Contents) -> list[dict[str, Any]]:
             {
                 "title": page.panel.title,
                 "verdict": page.judged[claim.id].verdict,
-                "shown": show_verdict(page.judged[claim.id]),
                 "comparisons": _list_comparisons(page, claim),
                 "decisive": _find_decisive(page.judged[claim.id]),
             }
@@ -168,7 +167,7 @@ def _judge(contents: Contents) -> list[dict[str, Any]]:
 
 def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
     verdicts = [judged.verdict for page in pages for judged in page.judged.values()]
-    return {verdict: verdicts.count(verdict) for verdict in ("holds", "fails", "undecided")}
+    return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
 
 
 def _describe_run(run: Run, record: Record | Failure | None, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -259,6 +259,25 @@ def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
     return overrides
 
 
+def _keep_effective(overrides: Mapping[str, Any], base: BaseModel) -> dict[str, Any]:
+    """The overrides that differ from `base`, in the order of its fields."""
+    kept = {name: overrides[name] for name in type(base).model_fields if name in overrides}
+    return {name: value for name, value in kept.items() if value != getattr(base, name)}
+
+
+def _write_arm(overrides: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={_spell(value)}" for name, value in overrides.items()) or BASELINE
+
+
+def canonicalise_arm(arm: str, base: BaseModel) -> str:
+    """The canonical name of what an arm asks for: fields that are `base`'s anyway are left out.
+
+    Raises:
+        SpecError: unknown field, a value that the field does not allow, or a field given twice.
+    """
+    return _write_arm(_keep_effective(parse_arm(arm, type(base)), base))
+
+
 def resolve_arm(arm: str, base: BaseModel) -> dict[str, Any]:
     """Overrides of a canonical arm relative to `base`.
 
@@ -269,9 +288,8 @@ def resolve_arm(arm: str, base: BaseModel) -> dict[str, Any]:
         SpecError: the arm is not canonical; the message says how to write it.
     """
     overrides = parse_arm(arm, type(base))
-    kept = {name: overrides[name] for name in type(base).model_fields if name in overrides}
-    kept = {name: value for name, value in kept.items() if value != getattr(base, name)}
-    canonical = ",".join(f"{name}={_spell(value)}" for name, value in kept.items()) or BASELINE
+    kept = _keep_effective(overrides, base)
+    canonical = _write_arm(kept)
     if canonical != arm:
         equals = [f"{name}={_spell(overrides[name])}" for name in overrides if name not in kept]
         why = f" ({', '.join(equals)} is the baseline)" if equals else ""

@@ -1,4 +1,4 @@
-"""A claim of the paper as comparisons of records, each of which holds, fails or is undecided."""
+"""A claim of the paper as comparisons of records: each holds, fails, is undecided, has too few seeds or was not run."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -19,7 +19,9 @@ class Measured(Strict):
     """What every comparison says: the quantity."""
 
     key: str = Field(description="key of the record")
-    digits: int = Field(default=2, ge=0, le=6, description="decimals shown; of `equal`, those that must agree")
+    digits: int = Field(
+        default=2, ge=0, le=6, description="decimals shown; of `equal`, those to which the means must agree"
+    )
 
 
 class Effect(Measured):
@@ -38,7 +40,7 @@ class Effect(Measured):
 
 
 class Equal(Measured):
-    """An arm's value is a number, or that of another arm, to `digits` decimals in every seed."""
+    """An arm's mean over seeds is a number, or that of another arm, to `digits` decimals."""
 
     kind: Literal["equal"]
     arm: ArmString
@@ -60,6 +62,9 @@ class Trend(Measured):
     kind: Literal["trend"]
     x: SweepField
     series: SeriesField | None = Field(default=None, description="one slope for each value of this field")
+    without: float | SeriesField | None = Field(
+        default=None, description="a value of x that the slope leaves out: a number, or a field of the same network"
+    )
     direction: Direction
 
 
@@ -70,7 +75,9 @@ class Extreme(Measured):
     x: SweepField
     series: SeriesField | None = Field(default=None, description="one comparison for each value of this field")
     at: float | SeriesField = Field(description="the value of x: a number, or a field of the same network")
-    most: bool = Field(default=False, description="more than half of the series suffice")
+    most: bool = Field(
+        default=False, description="more than half of the series suffice, over all datasets of one scale"
+    )
 
 
 class Split(Measured):
@@ -111,21 +118,22 @@ class Claim(Strict):
 class ClaimSpec(Strict):
     """specs/claims.yaml."""
 
+    seeds: int = Field(ge=2, description="fewer decide nothing in a comparison between trained runs")
     claims: list[Claim]
 
 
-def load_claims(root: Path, tables: dict[str, Table]) -> list[Claim]:
+def load_claims(root: Path, tables: dict[str, Table]) -> ClaimSpec:
     """Read and validate specs/claims.yaml; whether its arms exist is for the project to say.
 
     Args:
         tables: those of specs/tables/, by name.
     """
-    claims = validate(ClaimSpec, read_yaml(root / CLAIMS), CLAIMS).claims
-    if (twice := find_duplicate([claim.id for claim in claims])) is not None:
+    spec = validate(ClaimSpec, read_yaml(root / CLAIMS), CLAIMS)
+    if (twice := find_duplicate([claim.id for claim in spec.claims])) is not None:
         raise SpecError(f"{CLAIMS}: claims: id {twice!r} is given twice")
-    for index, claim in enumerate(claims):
+    for index, claim in enumerate(spec.claims):
         _check_claim(claim, f"{CLAIMS}: claims.{index}", tables)
-    return claims
+    return spec
 
 
 def _check_claim(claim: Claim, where: str, tables: dict[str, Table]) -> None:

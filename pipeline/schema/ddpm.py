@@ -1,4 +1,4 @@
-"""The DDPM study: the U-Net and schedule of the paper's base code, what an arm may change, budgets per dataset."""
+"""The DDPM study: U-Net and schedule (inferred from score_sde_pytorch), what an arm may change, budgets per dataset."""
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -167,12 +167,12 @@ class Sampling(Strict):
     steps: int = Field(ge=1, description="sampling steps: levels visited, evenly spaced; all of them in the paper")
     clip: bool = Field(description="whether the image that a step foresees is clipped to [-1, 1]")
     labels: Literal["fractional", "integer"] = Field(
-        description="level told to the network: 0.999 (level + 1) as in the paper's base code, or the level itself"
+        description="level told to the network: 0.999 (level + 1) as in score_sde_pytorch, or the level itself"
     )
     variance: Literal["large", "small"] = Field(
         description="of the noise that ancestral sampling adds: beta, or the posterior's"
     )
-    quantisation: Literal["truncate", "round"] = Field(description="from [0, 255] to uint8; the base code truncates")
+    quantisation: Literal["truncate", "round"] = Field(description="from [0, 255] to uint8; score_sde truncates")
 
 
 class Evaluation(Strict):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.schema.base import SpecError, parse_arm, validate
+from pipeline.schema.base import BASELINE, SpecError, canonicalise_arm, parse_arm, validate
 from pipeline.schema.claim import CLAIMS, Claim, load_claims
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, DataSpec, load_data_spec
 from pipeline.schema.ddpm import DdpmNetwork, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
@@ -26,6 +26,8 @@ class Project:
     tables: dict[str, Table]
     figures: dict[str, Figure]
     claims: list[Claim]
+    claim_seeds: int
+    """Seeds below which a comparison between trained runs decides nothing."""
     _arms: dict[tuple[str, str, str], Run] = field(default_factory=dict, repr=False, compare=False)
 
     def _resolve_arm(self, study: StudyName, dataset: str, arm: str) -> Run:
@@ -42,6 +44,10 @@ class Project:
         """One run, fully resolved."""
         run = self._resolve_arm(study, dataset, arm)
         return validate(type(run), {**dict(run), "seed": seed}, f"{study} {dataset} arm {arm!r}")
+
+    def canonicalise(self, study: StudyName, dataset: str, arm: str) -> str:
+        """The name that an arm has on a dataset, where fields that are its baseline's anyway are left out."""
+        return canonicalise_arm(arm, self._resolve_arm(study, dataset, BASELINE).network)
 
     def runs(self) -> list[Run]:
         """Every run that params.yaml asks for, in its order."""
@@ -84,7 +90,8 @@ def load_project(root: Path) -> Project:
     panel = load_panel(root, list(data.datasets))
     tables = {name: load_table(root, name) for name in find_tables(root)}
     figures = {name: load_figure(root, name) for name in find_figures(root)}
-    project = Project(data, node, ddpm, panel, tables, figures, load_claims(root, tables))
+    claims = load_claims(root, tables)
+    project = Project(data, node, ddpm, panel, tables, figures, claims.claims, claims.seeds)
     for study in STUDIES:
         for dataset, grids in panel.datasets.items():
             for index, arm in enumerate(grids.grid(study).arms):

@@ -132,7 +132,7 @@ class DdpmRecord(Strict):
 
     status: Literal["completed"] = "completed"
     fid: float = Field(description="Frechet distance")
-    fid_std: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
+    fid_spread: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
     fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each (A22)")
     best_snapshot: int = Field(ge=0, description="steps of that lowest one")
     kid: float = Field(description="kernel distance, mean over subsets")

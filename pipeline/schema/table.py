@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import BASELINE, ArmString, SpecError, Strict, read_yaml, validate
+from pipeline.schema.base import BASELINE, ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
 from pipeline.schema.panel import StudyName
 from pipeline.schema.record import numeric_keys
 
@@ -50,6 +50,8 @@ def load_table(root: Path, name: str) -> Table:
     file = f"specs/tables/{name}.yaml"
     table = validate(Table, read_yaml(root / file), file)
     known = numeric_keys(table.study)
+    if (twice := find_duplicate([column.key for column in table.columns])) is not None:
+        raise SpecError(f"{file}: columns: the key {twice!r} has two columns")
     for column in table.columns:
         if column.key not in known:
             raise SpecError(f"{file}: columns: unknown key {column.key!r}; allowed: {', '.join(known)}")

@@ -110,7 +110,7 @@ class DdpmTrainer:
             loss = noise_loss(self.denoiser, self.schedule, x, level, noise)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for group in self.optimiser.param_groups:  # the base code's warm-up: the first step has rate 0
+        for group in self.optimiser.param_groups:  # score_sde's warm-up: the first step has rate 0
             group["lr"] = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip, foreach=True)
         self.optimiser.step()
