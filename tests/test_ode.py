@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -196,6 +196,69 @@ def test_a_solve_that_cannot_go_on_says_so(implementation: str, field: nn.Module
     method = replace(METHOD, implementation=implementation)  # type: ignore[arg-type]
     with pytest.raises(SolveError, match=says):
         solve(field, torch.tensor([start]), method)
+
+
+class Ends(nn.Module):
+    """A derivative that takes a value from a time on, and is `slope` before."""
+
+    def __init__(self, value: float, since: float, slope: float = 1.0) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+        self.value, self.since = value, since
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        return torch.where(t >= self.since, torch.full_like(x, self.value), self.slope.to(x.dtype) * torch.ones_like(x))
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 3e38])
+@pytest.mark.parametrize("slope", [0.0, 1.0])
+def test_what_is_not_finite_is_a_failed_solve_and_never_a_state(value: float, slope: float):
+    """In the derivative at the start, in the trial for the first step, in a step, in the state."""
+    for since, start in product([0.0, 1e-9, 1e-3, 0.5, 0.999999], [0.0, 1.0, 1e30, math.inf, math.nan]):
+        try:
+            end = solve(Ends(value, since, slope), torch.full((3,), start), METHOD).x
+        except SolveError:
+            continue
+        assert end.isfinite().all(), (since, start)
+
+
+@pytest.mark.parametrize("implementation", ["native", "torchdiffeq"])
+def test_an_infinite_derivative_at_the_start_has_its_reason(implementation: str):
+    with pytest.raises(SolveError, match=r"derivative is not finite at t = 0$|underflow in dt"):
+        solve(Ends(math.inf, 0.0), torch.ones(3), replace(METHOD, implementation=implementation))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gradient", ["adjoint", "direct"])
+def test_a_trial_beyond_the_end_may_be_undefined(gradient: str):
+    """The first step's trial reaches t = 10, and -9 backwards; what it finds there decides nothing."""
+
+    class Beyond(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.speed = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return self.speed * torch.where(t.abs() < 6, torch.ones_like(x), math.nan)
+
+    found = []
+    for implementation in ("native", "torchdiffeq"):
+        method = replace(METHOD, implementation=implementation, gradient=gradient, adjoint_norm="seminorm")  # type: ignore[arg-type]
+        field, x = Beyond(), torch.full((3,), 1e3, requires_grad=True)
+        solution = solve(field, x, method)
+        backpropagate(solution.x.sum())
+        assert field.speed.grad is not None
+        found.append((solution.nfe, solution.nfe_backward, *solution.x.tolist(), field.speed.grad.item()))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    assert found[0][-1] == pytest.approx(3)
+
+
+@pytest.mark.parametrize("implementation", ["native", "torchdiffeq"])
+@pytest.mark.parametrize("gradient", [math.inf, math.nan])
+def test_a_gradient_that_is_not_finite_ends_the_adjoint_solve(implementation: str, gradient: float):
+    method = replace(METHOD, implementation=implementation)  # type: ignore[arg-type]
+    solution = solve(Ends(1.0, 2.0), torch.ones(3, requires_grad=True), method)
+    with pytest.raises(SolveError, match=r"finite|underflow in dt"):
+        backpropagate((solution.x * gradient).sum())
 
 
 @pytest.mark.parametrize("implementation", ["native", "torchdiffeq"])

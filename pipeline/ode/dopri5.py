@@ -48,6 +48,7 @@ _MIDDLE = (
 UNUSED = 1
 """The stage of weight zero in result, error and interpolation: a part that no stage reads can be left out there."""
 _SAFETY, _LARGEST, _SMALLEST, _ORDER = 0.9, 10.0, 0.2, 5
+_TINY = 1e-300
 
 
 class SolveError(ArithmeticError):
@@ -164,11 +165,16 @@ class Integration:
         # The quadrature starts at zero: its scale is the absolute tolerance.
         q0 = self.judge(q[0]) / atol if q is not None else None
         d0, d1 = torch.stack([self._norm(state / scale), self._norm(k[0] / scale, q0)]).tolist()
+        if not math.isfinite(d0 + d1):
+            raise SolveError(f"the norm of the state or of its derivative is not finite at t = {start:.6g}")
         h0 = 0.01 * d0 / d1 if d0 >= 1e-5 and d1 >= 1e-5 else 1e-6
         self.derivative(_time(start + h0, state), state + h0 * k[0], k[1], q[1] if q is not None else None)
         q1 = self.judge(q[1] - q[0]) / atol if q is not None else None
+        # NaN, where the derivative is not defined at this trial, decides nothing: max returns its first argument then.
         d2 = self._norm((k[1] - k[0]) / scale, q1).item() / h0
-        h1 = max(1e-6, h0 * 1e-3) if d1 <= 1e-15 and d2 <= 1e-15 else (0.01 / max(d1, d2)) ** (1 / _ORDER)
+        if q is not None:
+            q[UNUSED].nan_to_num_(0, 0, 0)  # it stays there, and 0 times NaN is NaN
+        h1 = max(1e-6, h0 * 1e-3) if d1 <= 1e-15 and d2 <= 1e-15 else (0.01 / max(d1, d2, _TINY)) ** (1 / _ORDER)
         return min(100 * h0, h1)
 
     def _attempt(self, t: float, dt: float, state: Tensor, k: Tensor, q: Tensor | None) -> Tensor:
@@ -217,7 +223,11 @@ class Integration:
                     weights = interpolate((end - t) / dt)
                     scaled = torch.tensor([dt * weight for weight in weights], dtype=k.dtype, device=k.device)
                     last = total + torch.mv(q.T, scaled) if q is not None else None
-                    return Path(state + torch.mv(k.T, scaled), last, steps, weights)
+                    final = state + torch.mv(k.T, scaled)
+                    # An infinite state is also an infinite tolerance, so that no error ratio tells.
+                    if not all(part.isfinite().all() for part in (final, last) if part is not None):
+                        raise SolveError(f"the state is not finite at t = {end:.6g}")
+                    return Path(final, last, steps, weights)
                 t, state, total, before = t + dt, y, grown, after
                 k[0] = k[-1]
                 if q is not None:
