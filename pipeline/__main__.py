@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
+from pipeline.schema.base import flatten
 from pipeline.schema.project import Project, Run, load_project
 
 ROOT = Path()
@@ -34,14 +35,6 @@ def count_params(project: Project, run: Run) -> int:
     return sum(value.numel() for value in network.parameters())
 
 
-def flatten(value: dict[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    """Nested keys joined by dots."""
-    pairs: list[tuple[str, object]] = []
-    for key, entry in value.items():
-        pairs += flatten(entry, f"{prefix}{key}.") if isinstance(entry, dict) else [(f"{prefix}{key}", entry)]
-    return pairs
-
-
 def show(args: argparse.Namespace) -> None:
     """Print one run, fully resolved."""
     project = load_project(ROOT)
@@ -52,7 +45,7 @@ def show(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(content, indent=2))
         return
-    for key, value in flatten(content):
+    for key, value in flatten(content).items():
         print(f"{key:32} {value}")
 
 

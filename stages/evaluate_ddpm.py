@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
 from pipeline.inputs import read_inputs
-from pipeline.metrics.ddpm_record import check_steps, make_ddpm_record, make_protocol
+from pipeline.metrics.ddpm_record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.ddpm import load_ddpm_spec
@@ -43,7 +43,8 @@ def evaluate(dataset: str, name: str, samples: SampleSets, out: Path) -> None:
     earlier = [score(locate_snapshot(folder, step)) for step in samples.snapshots]
     versions = {package: version(package) for package in ("torch", "torch-fidelity", "numpy")}
     protocol = make_protocol(model, samples, reference, evaluation, versions)
-    write_record(out, make_ddpm_record(model, awareness, samples, sets, earlier, protocol))
+    settings = list_ddpm_settings(model, samples.sampling, evaluation)
+    write_record(out, make_ddpm_record(model, awareness, samples, sets, earlier, protocol, settings))
     write_provenance(f"evaluate/{name}", out, compute, device=device)
 
 
@@ -57,7 +58,8 @@ def main() -> None:
     samples = read_samples(ROOT / "samples" / name)
     out = evaluation_path(ROOT, "ddpm", args.dataset, args.arm, args.seed)
     if isinstance(samples, Failure):
-        write_record(out, samples)
+        model = read_document(ROOT / "runs" / name / "run.json", TrainedModel)
+        write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(model, None, None)}))
     else:
         evaluate(args.dataset, name, samples, out)
 

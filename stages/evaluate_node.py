@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.data.arrays import read_arrays
 from pipeline.inputs import read_inputs
-from pipeline.metrics.node_record import TimeAwarenessPair, make_node_record
+from pipeline.metrics.node_record import TimeAwarenessPair, TrainedClassifier, make_node_record
 from pipeline.process import run_stage
 from pipeline.schema.curve import read_history
 from pipeline.schema.data import load_data_spec
@@ -18,11 +18,12 @@ ROOT = Path()
 
 def evaluate(folder: Path) -> NodeRecord | Failure:
     """The record of the run in a folder."""
+    settings = read_document(folder / "run.json", TrainedClassifier).list_settings()
     if (folder / "failure.json").is_file():
-        return read_document(folder / "failure.json", Failure)
+        return read_document(folder / "failure.json", Failure).model_copy(update={"settings": settings})
     awareness = read_document(folder / "time_awareness.json", TimeAwarenessPair)
     return make_node_record(
-        read_arrays(folder / "predictions.safetensors"), read_history(folder / "history.tsv"), awareness
+        read_arrays(folder / "predictions.safetensors"), read_history(folder / "history.tsv"), awareness, settings
     )
 
 

@@ -85,7 +85,7 @@ def _list_records(root: Path, read: Callable[..., object]) -> list[File]:
 def _list_documents(root: Path) -> list[File]:
     """JSON that one stage hands to another, and what the report reads from records/."""
     run, network = root / "run.json", ddpm_run()
-    write_run(run, network, 1000)
+    write_run(run, network, 1000, None)
     samples, entry = root / "samples.json", root / "provenance.json"
     sampling = load_ddpm_spec(ROOT).datasets["digits"].sampling
     write_document(samples, SampleSets(steps=6, snapshots=[3], sampling=sampling))

@@ -23,8 +23,8 @@ from pipeline.training.live import LiveCurves
 
 ACCURACY, LOSS, NFE, BACKWARD = CURVES["node"]
 HISTORY: list[dict[str, float | int | None]] = [
-    {"epoch": 1, "train_loss": 2.0, "test_accuracy": 50.0, "train_nfe": 20.0, "backward_nfe": None},
-    {"epoch": 2, "train_loss": 0.1 + 0.2, "test_accuracy": 60.0, "train_nfe": 26.0, "backward_nfe": 32.0},
+    {"epoch": 1, "train_loss": 2.0, "test_accuracy": 50.0, "nfe_train": 20.0, "nfe_backward": None},
+    {"epoch": 2, "train_loss": 0.1 + 0.2, "test_accuracy": 60.0, "nfe_train": 26.0, "nfe_backward": 32.0},
 ]
 PROVENANCE: dict[str, Any] = {
     "output": "abc.dir", "seconds": 90.0, "device": "cpu", "gpu": None, "processor": "x86_64", "git": "0123",

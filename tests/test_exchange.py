@@ -49,7 +49,7 @@ def trained(tmp_path: Path) -> Path:
     weights = dict(make_unet(run.network, 1, 8).named_parameters())
     folder = tmp_path / "run"
     folder.mkdir()
-    write_run(folder / "run.json", run, 0)
+    write_run(folder / "run.json", run, 0, None)
     write_weights(folder / "ema-0000250.safetensors", {name: value * 2 for name, value in weights.items()})
     write_weights(folder / "ema-0000500.safetensors", weights)
     return folder

@@ -41,11 +41,12 @@ from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.document import read_document
+from pipeline.schema.node import load_node_spec, resolve_node_run
 from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, Scores, evaluation_path
 from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 from pipeline.training.features import Extractor, load_extractor, read_reference, write_reference
-from pipeline.training.outputs import write_weights
+from pipeline.training.outputs import write_run, write_weights
 from stages.evaluate_node import evaluate as evaluate_node
 from stages.extractor import copy_inception
 
@@ -438,7 +439,7 @@ def make_record(sets, earlier, samples, awareness=None):
     )  # fmt: skip
     protocol = make_protocol(make_model(), samples, reference, EVALUATION, {"torch": "2"})
     awareness = awareness or LevelAwarenessPair(initial=None, trained=make_awareness())
-    return make_ddpm_record(make_model(), awareness, samples, sets, earlier, protocol)
+    return make_ddpm_record(make_model(), awareness, samples, sets, earlier, protocol, settings={})
 
 
 def test_a_record_has_means_spread_and_the_best_snapshot():
@@ -567,7 +568,10 @@ def test_the_stage_writes_the_record(tmp_path: Path):
     (tmp_path / "samples" / name / "failure.json").write_text('{"epoch": 1, "step": 4, "reason": "diverged"}')
     work.run(*command, PYTHONPATH=str(ROOT))
     failed = read_document(evaluation_path(tmp_path, "ddpm", "digits", "baseline", 0), Failure)
-    assert failed == Failure(epoch=1, step=4, reason="diverged")
+    assert (failed.epoch, failed.step, failed.reason) == (1, 4, "diverged")
+    assert failed.settings["training.steps"] == record.settings["training.steps"] == 500
+    assert record.settings["sampling.images"] == 210
+    assert "sampling.images" not in failed.settings
 
 
 # ---- The record of a NODE --------------------------------------------------------------------------------------------
@@ -579,11 +583,15 @@ def test_a_node_run_edited_by_hand_is_named_in_one_line(tmp_path: Path):
     arrays = {"labels": labels, "best_logits": logits, "last_logits": 1 - logits, "epochs": np.array([1, 2, 30])}
     arrays |= {"best_nfe": np.array([20, 26]), "last_nfe": np.array([-1, -1])}
     write_arrays(tmp_path / "predictions.safetensors", arrays)
-    (tmp_path / "history.tsv").write_text("epoch\ttrain_nfe\tbackward_nfe\n1\t20\t\n2\t26\t32\n")
+    (tmp_path / "history.tsv").write_text("epoch\tnfe_train\tnfe_backward\n1\t20\t\n2\t26\t32\n")
     awareness = {"times": [0.5, 1.0], "change": [0.1, 0.2], "site_change": [[0.0, 0.1]], "site_share": [0.3, 0.5]}
     path = tmp_path / "time_awareness.json"
     path.write_text(json.dumps({"trained": awareness}))
+    run = resolve_node_run(load_node_spec(ROOT), "digits", "groups=1", 0)
+    write_run(tmp_path / "run.json", run, 30, load_compute(ROOT))
     record = evaluate_node(tmp_path)
+    assert (record.settings["network.groups"], record.settings["training.epochs"]) == (1, run.training.epochs)
+    assert record.settings["compute.threads"] == load_compute(ROOT).threads
     assert (record.accuracy, record.accuracy_last, record.nfe, record.nfe_last) == (50, 50, 23, None)
     assert (record.nfe_train, record.nfe_train_last, record.nfe_backward) == (20, 26, None)
     assert (record.change, record.share, record.change_initial) == (0.2, 0.4, None)

@@ -1,19 +1,25 @@
 """Statistics, tables and page from records made by hand."""
 
+import io
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
+from rich.console import Console
 
 from pipeline.report.markdown import align_table, escape_cell, render_grid
 from pipeline.report.page import Preview, render_page
-from pipeline.report.panel import Panel
+from pipeline.report.panel import Panel, count_runs, list_outdated, read_panel
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
 from pipeline.report.tables import lay_out
+from pipeline.report.terminal import print_tables
 from pipeline.report.theory import render_theory
 from pipeline.schema.base import SpecError
+from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.table import Table, load_table, shown_arms
 from pipeline.schema.theory import Cell, Theory, read_theory
@@ -323,3 +329,82 @@ def test_a_broken_theory_is_named_in_one_line(tmp_path):
         (tmp_path / "records" / "theory.json").write_text(content)
         with pytest.raises(SpecError, match=says):
             read_theory(tmp_path)
+
+
+# ---- Records of other settings ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A project in which every run that params.yaml asks for has a record of its settings."""
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    project = load_project(tmp_path)
+    for run in project.runs():
+        settings = project.settings(run)
+        record = node_record(90.0, settings=settings) if run.study == "node" else ddpm_record(5.0, settings=settings)
+        write_record(record_path(tmp_path, run.study, run.dataset, run.arm, run.seed), record)
+    return tmp_path
+
+
+def print_all(root: Path) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_tables(root, [], console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "study", "says"),
+    [
+        ("specs/node.yaml", "epochs: 8", "epochs: 16", "node", "training.epochs was 8, is 16"),
+        ("specs/node.yaml", "rtol: 1.0e-3", "rtol: 1.0e-4", "node", "network.rtol was 0.001, is 0.0001"),
+        ("specs/ddpm.yaml", "images: 400", "images: 500", "ddpm", "sampling.images was 400, is 500"),
+        ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 100", "ddpm", "kid_subset_size was 200, is 100"),
+        (
+            "params.yaml",
+            "precision: float32",
+            "precision: bfloat16",
+            "node",
+            "compute.precision was float32, is bfloat16",
+        ),
+    ],
+)
+def test_a_record_of_other_settings_is_called_outdated(
+    recorded: Path, file: str, old: str, new: str, study: str, says: str
+):
+    assert "nothing is missing" in print_all(recorded)
+    edit(recorded / file, old, new)
+    project = load_project(recorded)
+    panel = read_panel(recorded, project, study, "digits")  # type: ignore[arg-type]
+    seeds = ", ".join(map(str, panel.seeds))
+    assert count_runs(panel, "baseline") == f"{len(panel.seeds)}, {len(panel.seeds)} outdated"
+    (line,) = list_outdated(panel, ["baseline"])
+    assert line.startswith(f"outdated: `baseline`, seed {seeds}: ")
+    assert line.endswith(says)
+    printed = print_all(recorded)
+    assert "nothing is missing" not in printed
+    assert says in printed
+    table = project.tables["table1" if study == "node" else "table3"]
+    grid = lay_out(table, [panel], lambda dataset: [])
+    assert grid.blocks[0].rows[0].status == "outdated"
+    assert grid.blocks[0].rows[0].cells[0].summary is not None
+    assert f"outdated: `baseline`, seed {seeds}" in render_grid(grid)
+
+
+def test_what_one_arm_overrides_is_outdated_in_the_others_alone(recorded: Path):
+    edit(recorded / "specs" / "node.yaml", "weight_std: null", "weight_std: 0.5")
+    panel = read_panel(recorded, load_project(recorded), "node", "digits")
+    assert "baseline" in panel.changes
+    assert "weight_std=1.0" not in panel.changes
+
+
+def test_a_field_that_a_record_does_not_know_yet_changes_nothing(recorded: Path):
+    path = record_path(recorded, "node", "digits", "baseline", 0)
+    edit(path, '    "network.atol": 0.001,\n', "")
+    assert not read_panel(recorded, load_project(recorded), "node", "digits").changes

@@ -4,8 +4,16 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from pipeline.metrics.average import average
-from pipeline.schema.ddpm import TRAINED, Evaluation
-from pipeline.schema.record import DdpmRecord, LevelAwareness, Protocol, Scores, SnapshotScores
+from pipeline.schema.ddpm import TRAINED, Evaluation, Sampling
+from pipeline.schema.record import (
+    DdpmRecord,
+    LevelAwareness,
+    Protocol,
+    Scores,
+    Settings,
+    SnapshotScores,
+    list_settings,
+)
 from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 
@@ -34,6 +42,7 @@ def make_ddpm_record(
     sets: Sequence[Scores],
     earlier: Sequence[Scores],
     protocol: Protocol,
+    settings: Settings,
 ) -> DdpmRecord:
     """The record.
 
@@ -68,9 +77,20 @@ def make_ddpm_record(
         sets=list(sets),
         snapshots=snapshots,
         protocol=protocol,
+        settings=settings,
         initial=initial,
         trained=trained,
     )
+
+
+def list_ddpm_settings(model: TrainedModel, sampling: Sampling | None, evaluation: Evaluation | None) -> Settings:
+    """What decided a run and its scores; of a run that failed, no sampling and no evaluation."""
+    run = model.run
+    trained = run.training if run.network.weights == TRAINED else None
+    return list_settings(
+        network=run.network, diffusion=run.diffusion, training=trained, compute=model.compute, sampling=sampling,
+        evaluation=evaluation,
+    )  # fmt: skip
 
 
 def make_protocol(

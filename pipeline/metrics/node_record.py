@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 from pipeline.metrics.average import average
 from pipeline.metrics.classification import measure_accuracy, measure_nll
 from pipeline.schema.base import Strict
-from pipeline.schema.record import NodeRecord, TimeAwareness
+from pipeline.schema.compute import Compute
+from pipeline.schema.node import NodeRun
+from pipeline.schema.record import NodeRecord, Settings, TimeAwareness, list_settings
 
 Row = Mapping[str, float | None]
 """Of a history: an epoch."""
@@ -29,13 +31,25 @@ class TimeAwarenessPair(Strict):
         return self
 
 
+class TrainedClassifier(Strict):
+    """runs/node/DATASET/ARM/SEED/run.json."""
+
+    run: NodeRun
+    compute: Compute
+    num_params: int = Field(ge=1, description="trained parameters")
+
+    def list_settings(self) -> Settings:
+        """What decided the run."""
+        return list_settings(network=self.run.network, training=self.run.training, compute=self.compute)
+
+
 def measure_nfe(counts: NDArray[Any]) -> float | None:
     """Mean over batches; None where there is no ODE block, which is written as -1."""
     return float(counts.astype(np.float64).mean()) if counts.min() >= 0 else None
 
 
 def make_node_record(
-    arrays: Mapping[str, NDArray[Any]], history: Sequence[Row], awareness: TimeAwarenessPair
+    arrays: Mapping[str, NDArray[Any]], history: Sequence[Row], awareness: TimeAwarenessPair, settings: Settings
 ) -> NodeRecord:
     """The record.
 
@@ -54,10 +68,10 @@ def make_node_record(
         nll_last=measure_nll(last, labels),
         nfe=measure_nfe(arrays["best_nfe"]),
         nfe_last=measure_nfe(arrays["last_nfe"]),
-        nfe_train=history[best_epoch - 1]["train_nfe"],
-        nfe_train_last=history[-1]["train_nfe"],
-        nfe_backward=history[best_epoch - 1]["backward_nfe"],
-        nfe_backward_last=history[-1]["backward_nfe"],
+        nfe_train=history[best_epoch - 1]["nfe_train"],
+        nfe_train_last=history[-1]["nfe_train"],
+        nfe_backward=history[best_epoch - 1]["nfe_backward"],
+        nfe_backward_last=history[-1]["nfe_backward"],
         change_initial=initial.change[-1] if initial else None,
         change=trained.change[-1] if trained else None,
         share_initial=average(initial.site_share) if initial else None,
@@ -66,6 +80,7 @@ def make_node_record(
         epochs=epochs,
         images=len(labels),
         num_params=num_params,
+        settings=settings,
         initial=initial,
         trained=trained,
     )

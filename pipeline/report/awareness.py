@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
 from pipeline.report.protocol import show_shared
 from pipeline.report.statistics import summarise
 from pipeline.schema.base import BASELINE
@@ -103,7 +103,7 @@ def _notes(panel: Panel) -> list[str]:
         levels = show_shared([record.trained.levels[-1] for record in records])
         steps = show_shared([record.training_steps for record in records])
         notes.append(f"from level 0 to level {levels}; trained: after {steps} steps")
-    return [*notes, *map(escape_cell, [*list_failed(panel, panel.arms), *list_missing(panel, panel.arms)])]
+    return [*notes, *map(escape_cell, [*list_failed(panel, panel.arms), *list_gaps(panel, panel.arms)])]
 
 
 def render_awareness(panels: Sequence[Panel], resolve: Resolve) -> str:

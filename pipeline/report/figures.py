@@ -7,7 +7,7 @@ from typing import Any
 import vl_convert
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_missing, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
 from pipeline.report.statistics import summarise
 from pipeline.report.sweeps import Point
 from pipeline.schema.figure import Figure
@@ -199,7 +199,7 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
         arms = [point.arm for point in swept]
         parts += ["", f"### {panel.title}", ""]
         notes = [EMBEDDED] if panel.scale == "embedded" else []
-        notes += map(escape_cell, [*list_failed(panel, arms), *list_missing(panel, arms)])
+        notes += map(escape_cell, [*list_failed(panel, arms), *list_gaps(panel, arms)])
         if len({point.x for point in swept}) < 2:
             notes.append(f"params.yaml asks for no sweep of `{figure.x.field}` here")
         parts += [_table(figure, panel, swept)] if swept else []

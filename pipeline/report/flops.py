@@ -76,7 +76,9 @@ def count_runs(
     parts = {(of.study, of.dataset, built.arm): built.parts for of in architecture.networks for built in of.arms}
     flops: dict[tuple[str, str, str, int, Step], float] = {}
     nodes = dict.fromkeys(run.dataset for run, _ in runs if run.study == "node")
-    forward, backward = ({name: _read_nfe(root, name, curve) for name in nodes} for curve in ("nfe", "nfe_backward"))
+    forward, backward = (
+        {name: _read_nfe(root, name, curve) for name in nodes} for curve in ("nfe_train", "nfe_backward")
+    )
     for run, record in runs:
         built = parts.get((run.study, run.dataset, run.arm))
         if built is None or record is None or isinstance(record, Failure):

@@ -35,7 +35,7 @@ class GridRow:
     arm: str
     n: str
     status: str
-    """`completed`, or why there is no value."""
+    """`completed`, `outdated`, or why there is no value."""
     cells: Sequence[Cell]
 
 
@@ -50,7 +50,7 @@ class Block:
     headings: Sequence[Heading]
     rows: Sequence[GridRow]
     incidents: Sequence[str]
-    """A line for each failed run: text, in which anything may stand."""
+    """A line for each failed or outdated run: text, in which anything may stand."""
     notes: Sequence[str]
     """Lines about the protocol: Markdown."""
 

@@ -13,7 +13,7 @@ from pipeline.report.costs import Books, find_mixtures, read_books, render_costs
 from pipeline.report.curves import draw_curves
 from pipeline.report.curves import find_points as find_curve
 from pipeline.report.flops import Flops, count_runs
-from pipeline.report.panel import Panel, list_missing, read_panel
+from pipeline.report.panel import Panel, list_gaps, read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.schematic import Schematic, draw_schematics
 from pipeline.report.sweeps import find_points
@@ -176,7 +176,7 @@ def _learning(sources: _Sources) -> Section:
 def _nfe(sources: _Sources) -> Section:
     """What the solver needed while the NODE was trained."""
     text = "Function evaluations of a solve, mean over an epoch's batches; backward: of the adjoint solve."
-    drawings = _curves(sources, ("nfe", "nfe_backward"))
+    drawings = _curves(sources, ("nfe_train", "nfe_backward"))
     return Section("nfe", "NFE over training (NODE)", text, None, drawings)
 
 
@@ -211,15 +211,15 @@ def _read_text(root: Path, name: str) -> str:
 
 
 def _missing(sources: _Sources) -> Iterator[Section]:
-    """What params.yaml asks for and is not there; nothing where all is."""
+    """What params.yaml asks for and is not there, or of other settings; nothing where all is well."""
     lines = [
         f"- {study}, {panel.title}: {line}"
         for study in STUDIES
         for panel in sources.panels[study]
-        for line in list_missing(panel, panel.arms)
+        for line in list_gaps(panel, panel.arms)
     ]
     if lines:
-        yield Section("missing", "What is missing", text="\n".join(lines))
+        yield Section("missing", "What is missing or outdated", text="\n".join(lines))
 
 
 def _find_samples(sources: _Sources, kind: str) -> Iterator[Sample]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.markdown import format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_outdated, say_status
 from pipeline.report.protocol import describe_ddpm, describe_node
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.schema.base import BASELINE
@@ -53,13 +53,13 @@ def _headings(table: Table, dataset: str) -> list[Heading]:
 
 
 def _row(table: Table, panel: Panel, row: Row) -> GridRow:
-    status = "completed" if panel.completed(row.arm) else say_absent(panel, row.arm)
+    status = say_status(panel, row.arm)
     cells = []
     for column in table.columns:
         cells.append(_value(panel, row.arm, column))
         if column.difference:
             cells.append(_difference(table, panel, row.arm, column))
-    if status != "completed":
+    if not panel.completed(row.arm):
         cells[0] = Cell(status)
     cells += _paper_cells(table, panel.dataset, row.arm)
     return GridRow(row.label, row.arm, count_runs(panel, row.arm), status, cells)
@@ -124,7 +124,7 @@ def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> 
         scale=panel.scale,
         headings=_headings(shown, panel.dataset),
         rows=[_row(shown, panel, row) for row in rows],
-        incidents=list_failed(panel, arms),
+        incidents=[*list_failed(panel, arms), *list_outdated(panel, arms)],
         notes=[*_notes(panel, arms), *describe(panel.dataset)],
     )
 

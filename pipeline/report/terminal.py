@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table as Drawing
 
 from pipeline.report.grid import Block, Cell, GridRow, Heading
-from pipeline.report.panel import Panel, list_missing, read_panel
+from pipeline.report.panel import Panel, list_gaps, read_panel
 from pipeline.report.statistics import Summary, find_interval
 from pipeline.report.tables import lay_out
 from pipeline.schema.panel import STUDIES
@@ -60,7 +60,7 @@ def draw_block(title: str, block: Block) -> Drawing:
 
 
 def _list_absent(panels: Sequence[tuple[str, Panel]]) -> list[str]:
-    return [f"{study} {panel.dataset}: {line}" for study, panel in panels for line in list_missing(panel, panel.arms)]
+    return [f"{study} {panel.dataset}: {line}" for study, panel in panels for line in list_gaps(panel, panel.arms)]
 
 
 def print_tables(root: Path, names: Sequence[str], console: Console | None = None) -> None:
@@ -86,7 +86,7 @@ def print_tables(root: Path, names: Sequence[str], console: Console | None = Non
             console.print()
     asked = [(study, name) for study in STUDIES for name in project.panel.active(study)]
     absent = _list_absent([(study, read_panel(root, project, study, name)) for study, name in asked])
-    for line in absent or ["nothing is missing: every run that params.yaml asks for has a record"]:
+    for line in absent or ["nothing is missing: every run that params.yaml asks for has a record of its settings"]:
         console.print(escape(line), style="yellow" if absent else "green", highlight=False)
     if absent:
-        console.print("`dvc repro` makes what is missing")
+        console.print("`dvc repro` makes what is missing or outdated")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.report.claims import Outcome, Page
 from pipeline.report.contrasts import name_target
 from pipeline.report.markdown import align_table, escape_cell
-from pipeline.report.panel import EMBEDDED, list_failed, list_missing
+from pipeline.report.panel import EMBEDDED, list_failed, list_gaps
 from pipeline.report.statistics import LEVEL, MAX_N, Summary, find_interval, needed_n, summarise
 from pipeline.schema.claim import Claim, Extreme
 
@@ -127,7 +127,7 @@ def _render_details(page: Page) -> list[str]:
         parts.append("- paper: effect: from the means that it prints; the paper's spread is unknown.")
     parts += [*_render_replicates(page), *_expect_errors(page)]
     for study, panel in page.panels.items():
-        lines = [*list_failed(panel, panel.arms), *list_missing(panel, panel.arms)]
+        lines = [*list_failed(panel, panel.arms), *list_gaps(panel, panel.arms)]
         parts += [f"- {study}: {escape_cell(line)}." for line in lines]
     return parts
 

@@ -211,6 +211,14 @@ def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice
         raise SpecError(_describe(details[0], file, prefix) + more + advice) from None
 
 
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found |= flatten(entry, f"{prefix}{key}.") if isinstance(entry, Mapping) else {f"{prefix}{key}": entry}
+    return found
+
+
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
     """Merge mappings, later over earlier, one level deep."""
     merged: dict[str, Any] = {}

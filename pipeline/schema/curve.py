@@ -31,8 +31,8 @@ CURVES: dict[str, tuple[Curve, ...]] = {
     "node": (
         Curve("accuracy", "epoch", "test_accuracy", "test accuracy, %"),
         Curve("loss", "epoch", "train_loss", "training loss, nats"),
-        Curve("nfe", "epoch", "train_nfe", "NFE, forward, training batches"),
-        Curve("nfe_backward", "epoch", "backward_nfe", "NFE, backward, training batches"),
+        Curve("nfe_train", "epoch", "nfe_train", "NFE, forward, training batches"),
+        Curve("nfe_backward", "epoch", "nfe_backward", "NFE, backward, training batches"),
     ),
     "ddpm": (
         Curve("loss", "step", "loss", "training loss"),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from pipeline.schema.base import BASELINE, SpecError, canonicalise_arm, parse_arm, validate
 from pipeline.schema.claim import CLAIMS, Claim, load_claims
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, DataSpec, load_data_spec
@@ -10,6 +12,7 @@ from pipeline.schema.ddpm import DdpmNetwork, DdpmRun, DdpmSpec, load_ddpm_spec,
 from pipeline.schema.figure import Figure, find_figures, load_figure
 from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, load_node_spec, resolve_node_run
 from pipeline.schema.panel import STUDIES, Panel, StudyName, load_panel
+from pipeline.schema.record import Settings, list_settings
 from pipeline.schema.table import Table, find_tables, load_table, shown_arms
 
 Run = NodeRun | DdpmRun
@@ -48,6 +51,14 @@ class Project:
     def canonicalise(self, study: StudyName, dataset: str, arm: str) -> str:
         """The name that an arm has on a dataset, where fields that are its baseline's anyway are left out."""
         return canonicalise_arm(arm, self._resolve_arm(study, dataset, BASELINE).network)
+
+    def settings(self, run: Run) -> Settings:
+        """What would decide a run and its record now."""
+        parts: dict[str, BaseModel] = {"network": run.network, "training": run.training, "compute": self.panel.compute}
+        if isinstance(run, DdpmRun):
+            spec = self.ddpm.datasets[run.dataset]
+            parts |= {"diffusion": run.diffusion, "sampling": spec.sampling, "evaluation": spec.evaluation}
+        return list_settings(**parts)
 
     def runs(self) -> list[Run]:
         """Every run that params.yaml asks for, in its order."""

@@ -5,11 +5,19 @@ The evaluation's own file is evaluations/STUDY/DATASET/ARM/SEED.json, in DVC's c
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from pipeline.schema.base import OUTDATED, Strict, read_json, validate
+from pipeline.schema.base import OUTDATED, Strict, flatten, read_json, validate
+
+Settings = dict[str, Any]
+"""What a run was made from: `network.groups: 32`, `training.epochs: 8`, ..., as specs/ and params.yaml had it."""
+
+
+def list_settings(**parts: BaseModel | None) -> Settings:
+    """Settings by part and key, as JSON has them; a part that is None decided nothing."""
+    return flatten({name: part.model_dump(mode="json") for name, part in parts.items() if part is not None})
 
 
 class TimeAwareness(Strict):
@@ -54,6 +62,7 @@ class NodeRecord(Strict):
     epochs: int = Field(ge=1, description="trained")
     images: int = Field(ge=1, description="of the test split")
     num_params: int = Field(ge=1, description="trained parameters")
+    settings: Settings
     initial: TimeAwareness | None = Field(description="time-awareness before the first step")
     trained: TimeAwareness | None = Field(description="time-awareness of the last epoch")
 
@@ -65,6 +74,7 @@ class Failure(Strict):
     epoch: int = Field(ge=1, description="in which it ended")
     step: int = Field(ge=0, description="optimiser steps done by then, over all epochs")
     reason: str = Field(min_length=1)
+    settings: Settings = Field(default_factory=dict, description="in a record; the run's own file has none")
 
 
 class LevelAwareness(Strict):
@@ -153,6 +163,7 @@ class DdpmRecord(Strict):
     sets: list[Scores] = Field(min_length=1, description="of the last weights")
     snapshots: list[SnapshotScores] = Field(min_length=1, description="ascending; the last weights come last")
     protocol: Protocol
+    settings: Settings
     initial: LevelAwareness | None = Field(description="before the first step; null of imported weights")
     trained: LevelAwareness = Field(description="of the last averaged weights")
 

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipeline.schema.base import Strict
+from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
 from pipeline.schema.record import LevelAwareness
 
@@ -29,6 +30,7 @@ class TrainedModel(Strict):
     """runs/ddpm/DATASET/ARM/SEED/run.json."""
 
     run: DdpmRun
+    compute: Compute | None = Field(default=None, description="absent of imported weights")
     num_params: int = Field(ge=1, description="trained parameters")
 
 

@@ -131,7 +131,7 @@ def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, devi
     write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
     write_weights(whole / name_snapshot(0), averages)
     write_history(whole / "history.tsv", ["step", "loss"], [])
-    write_run(whole / "run.json", run, count_params(network))
+    write_run(whole / "run.json", run, count_params(network), compute=None)
     whole.rename(out)
 
 
@@ -187,7 +187,7 @@ def train_ddpm(
             failure = explain_failure(error)
             files = checkpoint.make_folder("failed")
             _write_failure(progress, trainer, failure, files)
-        write_run(files / "run.json", run, count_params(trainer.network))
+        write_run(files / "run.json", run, count_params(trainer.network), compute)
         write_history(files / "history.tsv", ["step", "loss"], progress.history)
         checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
     return failure

@@ -36,11 +36,11 @@ _HISTORY = (
     "learning_rate",
     "train_loss",
     "train_accuracy",
-    "train_nfe",
-    "backward_nfe",
+    "nfe_train",
+    "nfe_backward",
     "test_loss",
     "test_accuracy",
-    "test_nfe",
+    "nfe",
 )
 
 
@@ -118,11 +118,11 @@ class _Progress:
             "learning_rate": trainer.optimiser.param_groups[0]["lr"],
             "train_loss": check_finite(self.tally.loss.item() / count, "the training loss"),
             "train_accuracy": self.tally.correct.item() / count * 100,
-            "train_nfe": _mean(self.tally.nfe),
-            "backward_nfe": _mean(self.tally.nfe_backward),
+            "nfe_train": _mean(self.tally.nfe),
+            "nfe_backward": _mean(self.tally.nfe_backward),
             "test_loss": check_finite(functional.cross_entropy(predictions.logits, labels).item(), "the test loss"),
             "test_accuracy": accuracy,
-            "test_nfe": predictions.nfe.double().mean().item() if has_ode else None,
+            "nfe": predictions.nfe.double().mean().item() if has_ode else None,
         }
         self.history.append(row)
         self.last = predictions
@@ -161,7 +161,7 @@ def _train(trainer: NodeTrainer, progress: _Progress, images: Tensor, labels: Te
                 yield
             row = progress.finish_epoch(trainer, join_predictions(parts), labels)
             show(progress.history)
-            bar.set_postfix(epoch=epoch, accuracy=f"{row['test_accuracy']:.1f}", nfe=row["test_nfe"])
+            bar.set_postfix(epoch=epoch, accuracy=f"{row['test_accuracy']:.1f}", nfe=row["nfe"])
 
 
 def _list_predictions(progress: _Progress, labels: np.ndarray, num_params: int) -> dict[str, np.ndarray]:
@@ -217,7 +217,7 @@ def train_node(
             write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
         if progress.best:
             write_weights(files / "best.safetensors", _select(progress.best, "weights."))
-        write_run(files / "run.json", run, num_params)
+        write_run(files / "run.json", run, num_params, compute)
         write_history(files / "history.tsv", _HISTORY, progress.history)
         awareness = {"initial": progress.initial, "trained": trained}
         write_json(files / "time_awareness.json", {when: value for when, value in awareness.items() if value})

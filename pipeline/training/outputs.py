@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pipeline.data.arrays import ADVICE
 from pipeline.process import is_out_of_memory
 from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
+from pipeline.schema.compute import Compute
 
 OUT_OF_MEMORY = "out of memory"
 
@@ -28,9 +29,10 @@ def count_params(network: nn.Module) -> int:
     return sum(value.numel() for value in network.parameters() if value.requires_grad)
 
 
-def write_run(path: Path, run: BaseModel, num_params: int) -> None:
-    """Write a resolved run and the size of its network as JSON."""
-    write_json(path, {"run": run.model_dump(), "num_params": num_params})
+def write_run(path: Path, run: BaseModel, num_params: int, compute: Compute | None) -> None:
+    """Write a resolved run, how it was computed (None: it was not trained here) and the size of its network as JSON."""
+    how = {} if compute is None else {"compute": compute.model_dump()}
+    write_json(path, {"run": run.model_dump(), **how, "num_params": num_params})
 
 
 def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
