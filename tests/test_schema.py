@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workspace import ROOT, Workspace, copy_project
@@ -133,6 +134,48 @@ def test_yaml_numbers_are_read_as_dvc_reads_them(tmp_path: Path):
     file = tmp_path / "a.yaml"
     file.write_text("a: 1e-3\nb: 1.0e-3\nc: yes\n")
     assert read_yaml(file) == {"a": 0.001, "b": 0.001, "c": "yes"}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_an_experiment_changes_the_dataset_that_it_names_and_no_other(copy: Workspace, dataset: str):
+    """With the function by which `dvc exp run -S` edits files; an alias would tie datasets together."""
+    from dvc.utils.hydra import apply_overrides
+
+    expected = read_specs(copy)
+    for study, key in (("ddpm", "steps"), ("node", "epochs")):
+        apply_overrides(copy.root / "specs" / f"{study}.yaml", [f"datasets.{dataset}.training.{key}=20"])
+        expected[study]["datasets"][dataset]["training"][key] = 20
+    apply_overrides(copy.root / "specs" / "data.yaml", [f"datasets.{dataset}.extractor.path=mine"])
+    expected["data"]["datasets"][dataset]["extractor"]["path"] = "mine"
+    assert read_specs(copy) == expected
+
+
+def read_specs(workspace: Workspace) -> dict[str, Any]:
+    return {name: read_yaml(workspace.root / "specs" / f"{name}.yaml") for name in ("data", "node", "ddpm")}
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ("[baseline, position=linear,groups=1]", 'one arm needs quotes, "position=linear,groups=1"; two need a blank'),
+        ("[norm=batch,groups=2, baseline]", 'one arm needs quotes, "norm=batch,groups=2"'),
+        ("[baseline,groups=1,groups=2]", None),
+        ("[baseline, position=linear, groups=1]", None),
+        ("[position=linear,\n      groups=1]", None),
+        ('[baseline,"position=linear,groups=1","groups=2"]', None),
+        ("\n      - position=linear,groups=1\n      - groups=2", None),
+    ],
+)
+def test_an_arm_that_its_comma_cuts_in_two_is_refused(copy: Workspace, arms: str, says: str | None):
+    text = (copy.root / "params.yaml").read_text()
+    (copy.root / "params.yaml").write_text(
+        text.replace("  node: { seeds: [], arms: [] }", f"  node:\n    seeds: []\n    arms: {arms}", 1)
+    )
+    if says is None:
+        assert read_yaml(copy.root / "params.yaml")["cifar10"]["node"]["arms"]
+    else:
+        with pytest.raises(SpecError, match=rf"^params\.yaml: line \d+: .*{re.escape(says)}"):
+            read_yaml(copy.root / "params.yaml")
 
 
 def edit(workspace: Workspace, name: str, old: str, new: str) -> None:
@@ -285,7 +328,7 @@ def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, 
     [
         ("", "params.yaml: None: a mapping of keys is needed"),
         ("- a\n", "params.yaml: ['a']: a mapping of keys is needed"),
-        ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
+        ("a: *b\n", "params.yaml: line 1: the alias *b: "),
         ("a: " + "[" * 20_000, "params.yaml: line 1: nested more than 50 deep"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
