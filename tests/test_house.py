@@ -54,7 +54,7 @@ def test_a_file_imports_only_its_room_and_lower_layers(path: Path):
 
 def test_packages_re_export_nothing():
     for path in FILES:
-        if path.name == "__init__.py":
+        if path.name == "__init__.py" and path.parent.name != "pipeline":  # which looks at the Python that imports it
             assert (ROOT / path).read_text() == "", path
 
 
