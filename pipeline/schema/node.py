@@ -184,6 +184,8 @@ class NodeTraining(Strict):
             raise ValueError(f"mean has {len(self.mean)} channels, std has {len(self.std)}")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
+        if self.crop_padding >= self.image_size:
+            raise ValueError(f"crop_padding = {self.crop_padding}: a crop may be all padding; image_size allows fewer")
         return self
 
 
