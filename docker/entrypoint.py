@@ -271,14 +271,13 @@ def main(arguments: list[str]) -> int:
         say("no checkout is mounted at /workspace: results stay in this container")
     with take_workspace(WORKSPACE):
         # What a killed container left behind: in a new one the same small numbers of processes come again.
-        before = [["recover"]]
+        looks = [["recover"]]
         if command[1] == "repro":  # `exp run -S` may mend what the check would refuse
-            before.append(["check", "--quiet"])
+            looks.append(["check", "--quiet"])
         status = 0
-        for words in before:
-            status = (
-                status or subprocess.run([sys.executable, "-m", "pipeline", *words], env=env, check=False).returncode
-            )
+        for words in looks:
+            look = [sys.executable, "-m", "pipeline", *words]
+            status = status or subprocess.run(look, env=env, check=False).returncode
         status = status or supervise(command, env)
     if not arguments and status == 0:
         for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:

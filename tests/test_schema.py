@@ -237,7 +237,7 @@ MISTAKES = [
     ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 401", "digits.evaluation.isc_splits; 401; at most 400"),
     ("specs/node.yaml", "hue: 0.0", "hue: 0.1", "digits.training.hue; 0.1; allowed is 0; 1 channels"),
     ("specs/node.yaml", "saturation: 0.0", "saturation: 0.1", "digits.training.saturation; 0.1; allowed is 0"),
-    ("specs/node.yaml", "crop_padding: 0", "crop_padding: 12", "digits.training; crop_padding = 12; image_size"),
+    ("specs/node.yaml", "crop_padding: 0", "crop_padding: 12", "digits.training; crop_padding = 12; 0 to 11"),
     ("specs/data.yaml", "channels: 1", "channels: 3", "datasets.digits; channels = 3; 'digits' have 1"),
     ("specs/data.yaml", "classes: 10\n", "classes: 9\n", "datasets.digits; classes = 9; have 10"),
     ("specs/data.yaml", "classes: 100\n", "classes: 50\n", "datasets.cifar100; classes = 50; 'cifar' have 10 or 100"),

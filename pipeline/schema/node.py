@@ -185,7 +185,9 @@ class NodeTraining(Strict):
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
         if self.crop_padding >= self.image_size:
-            raise ValueError(f"crop_padding = {self.crop_padding}: a crop may be all padding; image_size allows fewer")
+            raise ValueError(
+                f"crop_padding = {self.crop_padding}: allowed are 0 to {self.image_size - 1}, less than the image"
+            )
         return self
 
 
