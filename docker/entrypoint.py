@@ -271,8 +271,14 @@ def main(arguments: list[str]) -> int:
         say("no checkout is mounted at /workspace: results stay in this container")
     with take_workspace(WORKSPACE):
         # What a killed container left behind: in a new one the same small numbers of processes come again.
-        recovery = subprocess.run([sys.executable, "-m", "pipeline", "recover"], env=env, check=False)
-        status = recovery.returncode or supervise(command, env)
+        looks = [["recover"]]
+        if command[1] == "repro":  # `exp run -S` may mend what the check would refuse
+            looks.append(["check", "--quiet"])
+        status = 0
+        for words in looks:
+            look = [sys.executable, "-m", "pipeline", *words]
+            status = status or subprocess.run(look, env=env, check=False).returncode
+        status = status or supervise(command, env)
     if not arguments and status == 0:
         for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
             if path.is_file():

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.inputs import read_inputs
+from pipeline.machine import check_compute, check_links
 from pipeline.process import run_stage
 from pipeline.schema.base import flatten
 from pipeline.schema.project import Project, Run, load_project
@@ -73,8 +74,11 @@ def fields(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Validate params.yaml and specs/; list what would be trained."""
-    runs = read_inputs(lambda: load_project(ROOT)).runs()
+    """Validate params.yaml and specs/, look whether this machine can do it; list what would be trained."""
+    project = read_inputs(lambda: load_project(ROOT))
+    check_links(ROOT)
+    check_compute(project.panel.compute)
+    runs = project.runs()
     if args.quiet:
         return
     for run in runs:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 
 from pipeline.closures import check_closure
 from pipeline.inputs import ROOT, check_inputs, note_inputs
+from pipeline.machine import MachineError, check_compute, check_links
 from pipeline.schema.compute import Compute
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -55,8 +56,9 @@ def choose_device(compute: Compute) -> str:
     """`cpu` or `cuda`, with torch's kernels deterministic from here on, unless `compute` asks for the fastest.
 
     Raises:
-        ValueError: `cuda` is asked for and there is none.
+        MachineError: a device or a compiler is asked for that is not there.
     """
+    check_compute(compute)
     import torch
 
     if not compute.deterministic:
@@ -69,10 +71,7 @@ def choose_device(compute: Compute) -> str:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = compute.tf32
-    available = torch.cuda.is_available()
-    if compute.device == "cuda" and not available:
-        raise ValueError("params.yaml: compute.device = 'cuda': torch sees no GPU here; allowed are auto and cpu")
-    return "cuda" if compute.device != "cpu" and available else "cpu"
+    return "cuda" if compute.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _fail(message: str) -> NoReturn:
@@ -131,14 +130,18 @@ def run_stage(main: Callable[[], None]) -> None:
     if "DVC_STAGE" in os.environ or file.parent.name == "stages":
         note_inputs()
     try:
-        if "DVC_STAGE" in os.environ and file.stem != "check":
-            check_closure(ROOT, file.stem)
+        if "DVC_STAGE" in os.environ:
+            check_links(ROOT)
+            if file.stem != "check":
+                check_closure(ROOT, file.stem)
         main()
         check_inputs()
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError, SafetensorError) as error:
+        if isinstance(error, MachineError) and "DVC_STAGE" in os.environ:
+            _fail(f"{error}; then `dvc checkout` brings back what DVC has removed")
         memory = is_out_of_memory(error)
         if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):
             raise

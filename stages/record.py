@@ -5,7 +5,7 @@ evaluations/ -> records/; and metrics/ (a few numbers an arm), curves/ (over tra
 
 import argparse
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.inputs import read_inputs
@@ -63,6 +63,16 @@ def keep_books(study: StudyName, dataset: str, grid: Grid) -> Iterator[Entry]:
             yield enter(arm, seed, step, hash_output(output), provenance, known)
 
 
+def remove_others(folder: Path, kept: Collection[Path]) -> None:
+    """Remove what params.yaml does not list any more: DVC leaves the folder as it is (`persist`)."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in kept:
+            path.unlink()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=list(CURVES))
@@ -71,9 +81,14 @@ def main() -> None:
     study, dataset = args.study, args.dataset
     grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].grid(study))
     records = copy_records(study, dataset, grid)
-    for arm in grid.arms:
-        summary = summarise_arm(study, [records[arm, seed] for seed in grid.seeds])
-        write_metrics(ROOT / "metrics" / study / dataset / f"{arm}.json", summary)
+    remove_others(
+        ROOT / "records" / study / dataset,
+        {record_path(ROOT, study, dataset, arm, seed) for arm, seed in list_runs(grid)},
+    )
+    metrics = {arm: ROOT / "metrics" / study / dataset / f"{arm}.json" for arm in grid.arms}
+    for arm, path in metrics.items():
+        write_metrics(path, summarise_arm(study, [records[arm, seed] for seed in grid.seeds]))
+    remove_others(ROOT / "metrics" / study / dataset, metrics.values())
     for curve in CURVES[study]:
         points = [
             point

@@ -67,6 +67,13 @@ def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):
     assert work.run("git", "status", "--porcelain").stdout == ""
 
 
+def test_what_git_keeps_survives_a_command_that_fails(work: Workspace):
+    for stage in ("record_node@digits", "render@table1", "draw@figure6", "report", "publish"):
+        work.run("dvc", "repro", "--force", "--single-item", stage, ok=False, PYTHONOPTIMIZE="1")
+    assert work.run("git", "status", "--porcelain").stdout == ""
+    assert work.executed() == set()
+
+
 def test_the_ledger_names_what_dvc_lock_has(work: Workspace):
     locked = work.read("dvc.lock")["stages"]
     for study, steps in STEPS.items():
@@ -119,6 +126,7 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
     ran = work.executed("render@node_arms")
     assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample"))]
     assert "position=linear,groups=1" not in (work.root / "reports" / "node_arms.md").read_text()
+    assert not [path for room in ("records", "metrics") for path in (work.root / room).rglob("*groups=1*")]
 
     shutil.rmtree(weights.parent.parent)
     edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workspace import ROOT, Workspace, copy_project
@@ -147,6 +148,48 @@ def test_yaml_numbers_are_read_as_dvc_reads_them(tmp_path: Path):
     assert read_yaml(file) == {"a": 0.001, "b": 0.001, "c": "yes"}
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_an_experiment_changes_the_dataset_that_it_names_and_no_other(copy: Workspace, dataset: str):
+    """With the function by which `dvc exp run -S` edits files; an alias would tie datasets together."""
+    from dvc.utils.hydra import apply_overrides
+
+    expected = read_specs(copy)
+    for study, key in (("ddpm", "steps"), ("node", "epochs")):
+        apply_overrides(copy.root / "specs" / f"{study}.yaml", [f"datasets.{dataset}.training.{key}=20"])
+        expected[study]["datasets"][dataset]["training"][key] = 20
+    apply_overrides(copy.root / "specs" / "data.yaml", [f"datasets.{dataset}.extractor.path=mine"])
+    expected["data"]["datasets"][dataset]["extractor"]["path"] = "mine"
+    assert read_specs(copy) == expected
+
+
+def read_specs(workspace: Workspace) -> dict[str, Any]:
+    return {name: read_yaml(workspace.root / "specs" / f"{name}.yaml") for name in ("data", "node", "ddpm")}
+
+
+@pytest.mark.parametrize(
+    ("arms", "says"),
+    [
+        ("[baseline, position=linear,groups=1]", 'one arm needs quotes, "position=linear,groups=1"; two need a blank'),
+        ("[norm=batch,groups=2, baseline]", 'one arm needs quotes, "norm=batch,groups=2"'),
+        ("[baseline,groups=1,groups=2]", None),
+        ("[baseline, position=linear, groups=1]", None),
+        ("[position=linear,\n      groups=1]", None),
+        ('[baseline,"position=linear,groups=1","groups=2"]', None),
+        ("\n      - position=linear,groups=1\n      - groups=2", None),
+    ],
+)
+def test_an_arm_that_its_comma_cuts_in_two_is_refused(copy: Workspace, arms: str, says: str | None):
+    text = (copy.root / "params.yaml").read_text()
+    (copy.root / "params.yaml").write_text(
+        text.replace("  node: { seeds: [], arms: [] }", f"  node:\n    seeds: []\n    arms: {arms}", 1)
+    )
+    if says is None:
+        assert read_yaml(copy.root / "params.yaml")["cifar10"]["node"]["arms"]
+    else:
+        with pytest.raises(SpecError, match=rf"^params\.yaml: line \d+: .*{re.escape(says)}"):
+            read_yaml(copy.root / "params.yaml")
+
+
 def edit(workspace: Workspace, name: str, old: str, new: str) -> None:
     text = (workspace.root / name).read_text()
     assert old in text, f"{name} has no {old!r}"
@@ -201,7 +244,19 @@ MISTAKES = [
         "ddpm.yaml: datasets.digits.sampling.images; 400; at least 501",
     ),
     ("specs/ddpm.yaml", "images: 50000", "images: 2048", "datasets.cifar10.sampling.images; 2048; at least 2049"),
-    ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; allowed are 2 to 400"),
+    ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; at most 400"),
+    ("specs/ddpm.yaml", "batch_size: 128", "batch_size: 1438", "digits.training.batch_size; 1438; at most 1437"),
+    ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 401", "digits.evaluation.isc_splits; 401; at most 400"),
+    ("specs/node.yaml", "hue: 0.0", "hue: 0.1", "digits.training.hue; 0.1; allowed is 0; 1 channels"),
+    ("specs/node.yaml", "saturation: 0.0", "saturation: 0.1", "digits.training.saturation; 0.1; allowed is 0"),
+    ("specs/node.yaml", "crop_padding: 0", "crop_padding: 12", "digits.training; crop_padding = 12; 0 to 11"),
+    ("specs/data.yaml", "channels: 1", "channels: 3", "datasets.digits; channels = 3; 'digits' have 1"),
+    ("specs/data.yaml", "classes: 10\n", "classes: 9\n", "datasets.digits; classes = 9; have 10"),
+    ("specs/data.yaml", "classes: 100\n", "classes: 50\n", "datasets.cifar100; classes = 50; 'cifar' have 10 or 100"),
+    ("specs/data.yaml", "train_images: 1437", "train_images: 1438", "digits; train_images = 1438; have 1437"),
+    ("specs/data.yaml", "test_images: 10000", "test_images: 1", "cifar10; test_images = 1; have 10000"),
+    ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.3", "digits; train_images = 1437; have 1257"),
+    ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.001", "digits; source.test_fraction = 0.001"),
     ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; equal to 2"),
     ("specs/ddpm.yaml", "steps: 40\n", "steps: 1001\n", "digits.sampling.steps; 1001; allowed are 1 to 1000"),
     ("specs/ddpm.yaml", "sampler: ancestral", "sampler: ddm", "sampling.sampler; 'ddm'; 'ancestral' or 'ddim'"),
@@ -294,12 +349,36 @@ def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, 
         assert part in line, f"{part!r} is not in: {line}"
 
 
+def test_inception_takes_images_of_three_channels(copy: Workspace):
+    data = copy.read("specs/data.yaml")
+    data["datasets"]["digits"]["extractor"] = dict(data["datasets"]["cifar10"]["extractor"])
+    copy.write("specs/data.yaml", data)
+    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits: .*takes images of 3 channels, these have 1"):
+        load_project(copy.root)
+
+
+def test_there_are_enough_training_images_for_every_score(copy: Workspace):
+    """However many are sampled."""
+    ddpm, data = copy.read("specs/ddpm.yaml"), copy.read("specs/data.yaml")
+    ddpm["datasets"]["digits"]["sampling"]["images"] = 5000
+    ddpm["datasets"]["digits"]["evaluation"]["kid_subset_size"] = 1438
+    copy.write("specs/ddpm.yaml", ddpm)
+    with pytest.raises(SpecError, match="kid_subset_size = 1438: at most 1437 are allowed: the training images"):
+        load_project(copy.root)
+    ddpm["datasets"]["digits"]["evaluation"]["kid_subset_size"] = 200
+    copy.write("specs/ddpm.yaml", ddpm)
+    data["datasets"]["digits"]["extractor"]["features"] = 1437
+    copy.write("specs/data.yaml", data)
+    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits\.extractor\.features = 1437: .* 2 to 1436"):
+        load_project(copy.root)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("", "params.yaml: None: a mapping of keys is needed"),
         ("- a\n", "params.yaml: ['a']: a mapping of keys is needed"),
-        ("a: *b\n", "params.yaml: line 1: not valid YAML: found undefined alias"),
+        ("a: *b\n", "params.yaml: line 1: the alias *b: "),
         ("a: " + "[" * 20_000, "params.yaml: line 1: nested more than 50 deep"),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],

@@ -26,7 +26,7 @@ MAX_WIDTH = 65_536
 """Channels, groups or features: beyond it a network is a slip of the pen, and counting it would overflow."""
 _LINE = 2000  # characters of a message
 _YAML_BYTES, _JSON_BYTES, _TEXT_BYTES = 2 << 20, 16 << 20, 256 << 20  # ten thousand arms are 0.4 MB of YAML
-_YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file, aliases written out
+_YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -112,28 +112,41 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check_events(text: str, file: str) -> None:
-    """Refuse what the parser would die of or never end with: nesting without bound, and aliases that multiply."""
-    weights: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, and values before it
-    total = 0
+    """Refuse nesting without bound, which the parser would die of, and what says something else than it seems to.
+
+    An alias: `dvc exp run -S` gives it and its anchor one value, or writes it out, so that they part. An arm without
+    quotes in a flow list: its comma makes two of it.
+    """
+    depth = values = 0
+    before: ScalarEvent | None = None
     for event in YAML(typ="safe").parse(text):
         line = event.start_mark.line + 1
-        if isinstance(event, AliasEvent):
-            if event.anchor in [anchor for anchor, _ in open_nodes]:
-                raise SpecError(f"{file}: line {line}: the alias {event.anchor} stands in what it repeats")
-            total += weights.get(event.anchor, 1)
-        elif isinstance(event, CollectionEndEvent):
-            anchor, before = open_nodes.pop()
-            if anchor is not None:
-                weights[anchor] = total - before
-        elif isinstance(event, ScalarEvent | CollectionStartEvent):
-            total += 1
-            if isinstance(event, CollectionStartEvent):
-                open_nodes.append((event.anchor, total - 1))
-        if len(open_nodes) > _DEPTH:
+        plain = isinstance(event, ScalarEvent) and not event.style
+        if isinstance(event, AliasEvent) or (plain and event.value == "<<"):
+            name = f"the alias *{event.anchor}" if isinstance(event, AliasEvent) else "the merge key <<"
+            raise SpecError(
+                f"{file}: line {line}: {name}: `dvc exp run -S` would change both places, or neither; "
+                "write the values out"
+            )
+        if plain and before is not None and _is_cut(before, event):
+            raise SpecError(
+                f"{file}: line {line}: {before.value},{event.value}: the comma makes two of it: one arm needs quotes, "
+                f'"{before.value},{event.value}"; two need a blank after the comma'
+            )
+        before = event if plain else None
+        values += isinstance(event, ScalarEvent | CollectionStartEvent)
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _DEPTH:
             raise SpecError(f"{file}: line {line}: nested more than {_DEPTH} deep")
-        if total > _YAML_VALUES:
-            raise SpecError(f"{file}: line {line}: more than {_YAML_VALUES} values, with aliases written out")
+        if values > _YAML_VALUES:
+            raise SpecError(f"{file}: line {line}: more than {_YAML_VALUES} values")
+
+
+def _is_cut(one: ScalarEvent, two: ScalarEvent) -> bool:
+    """Whether two scalars without quotes, fields of other names, have nothing but a comma between them."""
+    end, start = one.end_mark, two.start_mark
+    names = {scalar.value.partition("=")[0] for scalar in (one, two) if "=" in scalar.value}
+    return (end.line, end.column + 1) == (start.line, start.column) and len(names) == 2
 
 
 def _check_tree(content: Any, file: str) -> None:

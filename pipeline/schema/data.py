@@ -1,5 +1,6 @@
 """Datasets: where they come from, how they are split, and the features in which their samples are judged."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -77,6 +78,12 @@ class InceptionExtractor(RemoteFile):
     path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched")
 
 
+_DIGITS = 1797
+"""Images of scikit-learn's digits."""
+_CIFAR = (50_000, 10_000)
+"""Images of CIFAR's splits."""
+
+
 class Dataset(Strict):
     """One dataset of specs/data.yaml."""
 
@@ -88,6 +95,26 @@ class Dataset(Strict):
     test_images: int = Field(ge=1, description="of the test split; likewise")
     source: DigitsSource | CifarSource = Field(discriminator="kind")
     extractor: ClassifierExtractor | InceptionExtractor = Field(discriminator="kind")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse what the source is not: stages after it, such as trainings, would fail."""
+        classes: tuple[int, ...]
+        if isinstance(self.source, DigitsSource):
+            test = math.ceil(_DIGITS * self.source.test_fraction)
+            channels, classes, images = 1, (10,), (_DIGITS - test, test)
+            if min(images) < 10:
+                raise ValueError(f"source.test_fraction = {self.source.test_fraction}: a split without every class")
+        else:
+            channels, classes, images = 3, (10, 100), _CIFAR
+        facts = {"channels": (channels,), "classes": classes, "train_images": images[:1], "test_images": images[1:]}
+        for key, allowed in facts.items():
+            if (value := getattr(self, key)) not in allowed:
+                text = " or ".join(map(str, allowed))
+                raise ValueError(f"{key} = {value}: images of source.kind = {self.source.kind!r} have {text}")
+        if isinstance(self.extractor, InceptionExtractor) and self.channels != 3:
+            raise ValueError(f"extractor.kind = 'inception' takes images of 3 channels, these have {self.channels}")
+        return self
 
 
 class DataSpec(Strict):

@@ -249,11 +249,6 @@ def load_ddpm_spec(root: Path) -> DdpmSpec:
             raise SpecError(
                 f"{where}.sampling.steps = {sampling.steps}: allowed are 1 to {spec.base.diffusion.levels}, the levels"
             )
-        for key in ("isc_splits", "kid_subset_size"):
-            if (value := getattr(dataset.evaluation, key)) > sampling.images:
-                raise SpecError(
-                    f"{where}.evaluation.{key} = {value}: allowed are 2 to {sampling.images}, the images of a set"
-                )
     for name, entry in spec.imports.items():
         if not name.endswith(suffix := f"-{entry.sha256[:12]}"):
             raise SpecError(

@@ -184,6 +184,10 @@ class NodeTraining(Strict):
             raise ValueError(f"mean has {len(self.mean)} channels, std has {len(self.std)}")
         if min(self.std) <= 0:
             raise ValueError("std must be above 0")
+        if self.crop_padding >= self.image_size:
+            raise ValueError(
+                f"crop_padding = {self.crop_padding}: allowed are 0 to {self.image_size - 1}, less than the image"
+            )
         return self
 
 

@@ -7,10 +7,10 @@ from pydantic import BaseModel
 
 from pipeline.schema.base import BASELINE, SpecError, canonicalise_arm, parse_arm, validate
 from pipeline.schema.claim import CLAIMS, Claim, load_claims
-from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, DataSpec, load_data_spec
-from pipeline.schema.ddpm import DdpmNetwork, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset, DataSpec, load_data_spec
+from pipeline.schema.ddpm import DdpmNetwork, DdpmOverrides, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.figure import Figure, find_figures, load_figure
-from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, load_node_spec, resolve_node_run
+from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, NodeTraining, load_node_spec, resolve_node_run
 from pipeline.schema.panel import STUDIES, Panel, StudyName, load_panel
 from pipeline.schema.record import Settings, list_settings
 from pipeline.schema.table import Table, find_tables, load_table, shown_arms
@@ -85,19 +85,9 @@ def load_project(root: Path) -> Project:
                 known = ", ".join(data.datasets)
                 raise SpecError(f"specs/{study}.yaml: datasets: unknown dataset {name!r}; specs/data.yaml has: {known}")
     for name, node_dataset in node.datasets.items():
-        if len(node_dataset.training.mean) != (channels := data.datasets[name].channels):
-            raise SpecError(
-                f"specs/node.yaml: datasets.{name}.training.mean has {len(node_dataset.training.mean)} values; "
-                f"specs/data.yaml says {channels} channels"
-            )
+        _check_node(name, node_dataset.training, data.datasets[name].channels)
     for name, ddpm_dataset in ddpm.datasets.items():
-        extractor = data.datasets[name].extractor
-        features = extractor.features if isinstance(extractor, ClassifierExtractor) else INCEPTION_FEATURES
-        if (images := ddpm_dataset.sampling.images) <= features:
-            raise SpecError(
-                f"specs/ddpm.yaml: datasets.{name}.sampling.images = {images}: a covariance of {features} features, "
-                f"which the FID needs, takes at least {features + 1} images"
-            )
+        _check_ddpm(name, ddpm_dataset, data.datasets[name])
     panel = load_panel(root, list(data.datasets))
     tables = {name: load_table(root, name) for name in find_tables(root)}
     figures = {name: load_figure(root, name) for name in find_figures(root)}
@@ -115,6 +105,46 @@ def load_project(root: Path) -> Project:
     for index, claim in enumerate(project.claims):
         _check_arms(claim.study, claim.arms(), f"{CLAIMS}: claims.{index}.comparisons")
     return project
+
+
+def _check_node(name: str, training: NodeTraining, channels: int) -> None:
+    """Refuse a recipe that does not fit the images."""
+    where = f"specs/node.yaml: datasets.{name}.training"
+    if len(training.mean) != channels:
+        raise SpecError(f"{where}.mean has {len(training.mean)} values; specs/data.yaml says {channels} channels")
+    for key in ("hue", "saturation"):
+        if (value := getattr(training, key)) and channels != 3:
+            raise SpecError(f"{where}.{key} = {value}: allowed is 0: images of {channels} channels have no colours")
+
+
+def _check_ddpm(name: str, budget: DdpmOverrides, dataset: Dataset) -> None:
+    """Refuse budgets for which there are not enough images: only the evaluation would tell, after the training."""
+    where = f"specs/ddpm.yaml: datasets.{name}"
+    train, images = dataset.train_images, budget.sampling.images
+    limits = {
+        "training.batch_size": (budget.training.batch_size, train, "the training images"),
+        "evaluation.isc_splits": (budget.evaluation.isc_splits, images, "the images of a set"),
+        "evaluation.kid_subset_size": (
+            budget.evaluation.kid_subset_size,
+            min(train, images),
+            "the training images, and those of a set",
+        ),
+    }
+    for key, (value, most, whose) in limits.items():
+        if value > most:
+            raise SpecError(f"{where}.{key} = {value}: at most {most} are allowed: {whose}")
+    extractor = dataset.extractor
+    features = extractor.features if isinstance(extractor, ClassifierExtractor) else INCEPTION_FEATURES
+    if images <= features:
+        raise SpecError(
+            f"{where}.sampling.images = {images}: a covariance of {features} features, which the FID needs, takes at "
+            f"least {features + 1} images"
+        )
+    if train <= features:
+        raise SpecError(
+            f"specs/data.yaml: datasets.{name}.extractor.features = {features}: allowed are 2 to {train - 1}: fewer "
+            "than the training images, whose covariance the FID needs"
+        )
 
 
 def _check_arms(study: StudyName, arms: list[str], where: str) -> None:
