@@ -24,13 +24,14 @@ from pipeline.schema.architecture import Architecture
 from pipeline.schema.curve import CURVES, Point, read_curve, read_history, write_curve
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec
 from pipeline.schema.document import read_document, write_document
+from pipeline.schema.files import write_json
 from pipeline.schema.ledger import Entry, enter, read_ledger, write_ledger
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.samples import SampleSets, TrainedModel
 from pipeline.schema.theory import PATH as THEORY
 from pipeline.schema.theory import read_theory
-from pipeline.training.outputs import load_weights, read_run, write_history, write_json, write_run, write_weights
+from pipeline.training.outputs import load_weights, read_run, write_history, write_run, write_weights
 
 
 @dataclass(frozen=True)

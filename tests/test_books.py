@@ -183,6 +183,11 @@ def test_an_entry_stays_while_its_output_does(tmp_path: Path):
     provenance.write_text(json.dumps(new))
     second = enter("baseline", 0, "train", "new.dir", provenance, [first])
     assert (second.device, second.workers) == ("H200", 8)
+    for impossible in (-5.0, "soon", None):  # costs itself alone
+        provenance.write_text(json.dumps(PROVENANCE | {"seconds": impossible}))
+        without = enter("baseline", 0, "train", "abc.dir", provenance, [])
+        assert without == first.model_copy(update={"seconds": None})
+    provenance.write_text(json.dumps(new))
     unknown = enter("baseline", 0, "train", "abc.dir", provenance, [])
     assert unknown == make_entry()
     for damaged in ("{", "[]"):

@@ -3,13 +3,13 @@
 The evaluation's own file is evaluations/STUDY/DATASET/ARM/SEED.json, in DVC's cache; records/ has the same in git.
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from pipeline.schema.base import OUTDATED, Strict, read_json, validate
+from pipeline.schema.files import write_json
 
 
 class TimeAwareness(Strict):
@@ -179,8 +179,7 @@ def evaluation_path(root: Path, study: str, dataset: str, arm: str, seed: int) -
 
 def write_record(path: Path, record: Record | Failure) -> None:
     """Write a record, numbers at full precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
+    write_json(path, record.model_dump())
 
 
 def read_record(root: Path, study: str, dataset: str, arm: str, seed: int) -> Record | Failure | None:
