@@ -208,6 +208,17 @@ def test_a_ledger_is_read_as_it_was_written(tmp_path: Path):
         read_ledger(path)
 
 
+def test_a_file_with_gits_conflict_markers_says_who_mends_it(tmp_path: Path):
+    path = ledger_path(tmp_path, "node", "digits")
+    write_ledger(path, [make_entry()])
+    header, row = path.read_text().splitlines()
+    path.write_text(f"{header}\n<<<<<<< HEAD\n{row}\n=======\n{row}\n>>>>>>> other\n")
+    with pytest.raises(
+        SpecError, match=r"digits\.tsv: line 2: a merge that git left open; .*python -m pipeline recover"
+    ):
+        read_ledger(path)
+
+
 def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
     panel = make_panel({"baseline": {0: node_record(90.0), 1: node_record(91.0)}, "groups=1": {0: node_record(90.0)}})
     books = {
