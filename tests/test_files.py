@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from problems import ROOT
-from workspace import Workspace, copy_workspace
+from workspace import Workspace, commit_all, copy_project, copy_workspace
 
 from pipeline.schema.files import replace_file, replace_folder, write_file, write_json
 
@@ -89,6 +89,14 @@ def test_no_stage_that_is_started_by_hand_writes_through_a_link(calm: Workspace,
     assert paths == [
         path for stage in stages for out in stage.get("outs", ()) for path in list_files(work, out["path"])
     ]
+
+
+def test_a_clone_has_the_same_bytes_whatever_its_line_ends(tmp_path: Path):
+    work = copy_project(tmp_path / "project")
+    commit_all(work)
+    work.run("git", "clone", "-q", "-c", "core.autocrlf=true", ".", str(tmp_path / "clone"))
+    for name in work.run("git", "ls-files", "-z").stdout.split("\0")[:-1]:
+        assert (tmp_path / "clone" / name).read_bytes() == (work.root / name).read_bytes(), name
 
 
 WRITERS = {"copy", "copy2", "copyfile", "copytree", "save_file", "savefig", "write_text", "write_bytes"}
