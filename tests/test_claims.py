@@ -7,19 +7,13 @@ from typing import Any
 
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
-from problems import ROOT
 
 from pipeline.report.claims import Judged, Page, decide, judge_claim, judge_claims
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import default_std, find_points
 from pipeline.report.verdicts import render_claims, render_verdicts
 from pipeline.schema.claim import Claim
-from pipeline.schema.project import Project, load_project
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return load_project(ROOT)
+from pipeline.schema.project import Project
 
 
 def panel_of(accuracy: dict[str, Sequence[float]], dataset: str = "digits", **fields: Any) -> Panel:

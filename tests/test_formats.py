@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from panels import failure, make_panel, node_record
-from problems import ROOT
 from rich.console import Console
-from workspace import make_reduced
+from workspace import check_out, make_reduced
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.latex import escape_latex, write_latex
@@ -154,7 +153,7 @@ def test_latex_compiles(tmp_path: Path):
         assert os.environ.get("PIPELINE_LATEX") != "required", "no LaTeX"
         pytest.skip("no LaTeX with booktabs here")
     (tmp_path / "wide.tex").write_text(write_latex(make_wide(), "wide"))
-    tables = [GOLDEN / "table.tex", tmp_path / "wide.tex", *sorted((ROOT / "reports").glob("*.tex"))]
+    tables = [GOLDEN / "table.tex", tmp_path / "wide.tex", *sorted((check_out().root / "reports").glob("*.tex"))]
     assert len(tables) > 5
     inputs = "\n".join(f"\\input{{{path}}}\n\\clearpage" for path in tables)
     (tmp_path / "paper.tex").write_text(
