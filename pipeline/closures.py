@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.inputs import ROOMS, digest_file
 from pipeline.schema.base import SpecError, read_text
+from pipeline.schema.files import write_file
 
 FOLDER = Path("closures")
 
@@ -78,9 +79,8 @@ def describe_closures(root: Path) -> dict[str, str]:
 
 def write_closures(root: Path) -> None:
     """Write closures/ anew."""
-    (root / FOLDER).mkdir(exist_ok=True)
     for stage, content in describe_closures(root).items():
-        (root / closure_path(stage)).write_text(content, encoding="utf-8")
+        write_file(root / closure_path(stage), content)
 
 
 def check_closure(root: Path, stage: str) -> None:

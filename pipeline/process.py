@@ -23,12 +23,13 @@ from pipeline.closures import check_closure
 from pipeline.inputs import ROOT, check_inputs, note_inputs
 from pipeline.machine import MachineError, check_compute, check_links
 from pipeline.schema.compute import Compute
+from pipeline.schema.files import write_json
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEEP_BYTES = 1 << 30
 _SPIN_COUNT = 2000  # a few microseconds: nearly the speed of endless spinning alone, and fair beside another process
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
-_STARTED = time.time()
+_STARTED = time.monotonic()
 _SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
 _SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 _DVC = "PIPELINE_DVC_PID"
@@ -194,8 +195,8 @@ def hash_output(path: Path) -> str:
 
 
 def count_seconds() -> float:
-    """Since this process began to work."""
-    return time.time() - _STARTED
+    """Since this process began to work; no setting of the clock changes it, and no suspension counts."""
+    return time.monotonic() - _STARTED
 
 
 def write_provenance(name: str, output: Path, compute: Compute, earlier: float = 0, **facts: Any) -> None:
@@ -220,6 +221,4 @@ def write_provenance(name: str, output: Path, compute: Compute, earlier: float =
         "packages": _package_versions("torch", "torchdiffeq", "torchvision", "torch-fidelity", "numpy", "dvc"),
         **facts,
     }
-    path = Path("provenance") / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(Path("provenance") / f"{name}.json", record)

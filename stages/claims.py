@@ -6,6 +6,7 @@ from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.claims import judge_records
 from pipeline.report.verdicts import render_claims, render_verdicts
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -15,9 +16,8 @@ def main() -> None:
     project = read_inputs(lambda: load_project(ROOT))
     pages = judge_records(ROOT, project)
     reports = ROOT / "reports"
-    reports.mkdir(exist_ok=True)
-    (reports / "verdicts.md").write_text(render_verdicts(project.claims, pages), encoding="utf-8")
-    (reports / "claims.md").write_text(render_claims(project.claims, pages), encoding="utf-8")
+    write_file(reports / "verdicts.md", render_verdicts(project.claims, pages))
+    write_file(reports / "claims.md", render_claims(project.claims, pages))
 
 
 if __name__ == "__main__":

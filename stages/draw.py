@@ -9,6 +9,7 @@ from pipeline.report.figures import draw_figure, render_figure, render_svg
 from pipeline.report.panel import read_panel
 from pipeline.report.pdf import draw_pdf
 from pipeline.report.sweeps import find_points
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -28,10 +29,9 @@ def main() -> None:
         for panel in panels
     }
     reports = ROOT / "reports"
-    reports.mkdir(exist_ok=True)
-    (reports / f"{name}.svg").write_text(render_svg(draw_figure(figure, panels, points)), encoding="utf-8")
-    (reports / f"{name}.pdf").write_bytes(draw_pdf(figure, panels, points))
-    (reports / f"{name}.md").write_text(render_figure(figure, name, panels, points), encoding="utf-8")
+    write_file(reports / f"{name}.svg", render_svg(draw_figure(figure, panels, points)))
+    write_file(reports / f"{name}.pdf", draw_pdf(figure, panels, points))
+    write_file(reports / f"{name}.md", render_figure(figure, name, panels, points))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pipeline.schema.data import (
     load_data_spec,
 )
 from pipeline.schema.document import write_document
+from pipeline.schema.files import replace_file
 from pipeline.schema.reference import ExtractorFile
 
 ROOT = Path()
@@ -28,7 +29,8 @@ ROOT = Path()
 def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) -> ExtractorFile:
     """Copy Inception's verified weights."""
     # No hard link: DVC write-protects what it caches, and would the user's own file with it.
-    shutil.copyfile(find_weights(spec, mirrors, ROOT), out / "weights.pth")
+    with replace_file(out / "weights.pth") as partial:
+        shutil.copyfile(find_weights(spec, mirrors, ROOT), partial)
     return ExtractorFile(
         kind="inception",
         sha256=spec.sha256,
@@ -69,7 +71,6 @@ def main() -> None:
     data = load_data_spec(ROOT)
     spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
     out = ROOT / "extractors" / dataset
-    out.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, InceptionExtractor):
         file = copy_inception(spec, data.mirrors[spec.file], out)
     else:

@@ -6,6 +6,7 @@ from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.sections import gather
 from pipeline.report.webpage import render_webpage
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -13,7 +14,7 @@ ROOT = Path()
 
 def main() -> None:
     page = render_webpage(gather(ROOT, read_inputs(lambda: load_project(ROOT))))
-    (ROOT / "reports" / "index.html").write_text(page, encoding="utf-8")
+    write_file(ROOT / "reports" / "index.html", page)
 
 
 if __name__ == "__main__":

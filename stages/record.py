@@ -4,7 +4,6 @@ evaluations/ -> records/; and metrics/ (a few numbers an arm), curves/ (over tra
 """
 
 import argparse
-import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pipeline.metrics.arm_metrics import summarise_arm, write_metrics
 from pipeline.process import hash_output, run_stage
 from pipeline.schema.curve import CURVES, Curve, Point, curve_path, list_points, read_history, write_curve
 from pipeline.schema.data import load_data_spec
+from pipeline.schema.files import write_file
 from pipeline.schema.ledger import STEPS, Entry, Step, enter, ledger_path, read_ledger, write_ledger
 from pipeline.schema.panel import Grid, StudyName, load_panel
 from pipeline.schema.record import DdpmRecord, Failure, Record, evaluation_path, read_record, record_path
@@ -32,8 +32,7 @@ def copy_records(study: StudyName, dataset: str, grid: Grid) -> dict[tuple[str, 
     found = {}
     for arm, seed in list_runs(grid):
         target = record_path(ROOT, study, dataset, arm, seed)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(evaluation_path(ROOT, study, dataset, arm, seed), target)
+        write_file(target, evaluation_path(ROOT, study, dataset, arm, seed).read_bytes())
         if (record := read_record(ROOT, study, dataset, arm, seed)) is not None:
             found[arm, seed] = record
     return found

@@ -11,6 +11,7 @@ from pipeline.report.panel import read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.sheet import write_csv
 from pipeline.report.tables import lay_out
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -27,10 +28,9 @@ def main() -> None:
     panels = [read_panel(ROOT, project, table.study, dataset) for dataset in project.panel.active(table.study)]
     grid = lay_out(table, panels, lambda dataset: describe_baseline(project, table.study, dataset))
     reports = ROOT / "reports"
-    reports.mkdir(exist_ok=True)
-    (reports / f"{name}.md").write_text(render_grid(grid), encoding="utf-8")
-    (reports / f"{name}.tex").write_text(write_latex(grid, name), encoding="utf-8")
-    (reports / f"{name}.csv").write_text(write_csv(grid), encoding="utf-8")
+    write_file(reports / f"{name}.md", render_grid(grid))
+    write_file(reports / f"{name}.tex", write_latex(grid, name))
+    write_file(reports / f"{name}.csv", write_csv(grid))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pipeline.process import run_stage
 from pipeline.report.awareness import render_awareness
 from pipeline.report.panel import read_panel
 from pipeline.schema.ddpm import resolve_ddpm_run
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -17,8 +18,7 @@ def main() -> None:
     panels = [read_panel(ROOT, project, "ddpm", dataset) for dataset in project.panel.active("ddpm")]
     text = render_awareness(panels, lambda dataset, arm: resolve_ddpm_run(project.ddpm, dataset, arm, seed=0))
     path = ROOT / "reports" / "level_awareness.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_file(path, text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.process import run_stage
 from pipeline.report.theory import render_theory
+from pipeline.schema.files import write_file
 from pipeline.schema.theory import read_theory
 
 ROOT = Path()
@@ -11,8 +12,7 @@ ROOT = Path()
 
 def main() -> None:
     path = ROOT / "reports" / "theory.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_theory(read_theory(ROOT)), encoding="utf-8")
+    write_file(path, render_theory(read_theory(ROOT)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pipeline.inputs import read_inputs
 from pipeline.process import run_stage
 from pipeline.report.costs import find_mixtures, read_books
 from pipeline.report.page import Preview, render_page
+from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -36,7 +37,7 @@ def main() -> None:
     active = {*project.panel.studies.node, *project.panel.studies.ddpm}
     embedded = any(project.data.datasets[name].scale == "embedded" for name in active)
     warnings = find_mixtures(read_books(ROOT, project.runs()))
-    (ROOT / "reports" / "README.md").write_text(render_page(sections, previews, embedded, warnings), encoding="utf-8")
+    write_file(ROOT / "reports" / "README.md", render_page(sections, previews, embedded, warnings))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ With several GPUs it starts itself once for each.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 from pipeline.inputs import digest_file, read_inputs
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.files import write_file
 
 ROOT = Path()
 
@@ -38,8 +38,7 @@ def main() -> None:
     folder, out = ROOT / "runs" / name, ROOT / "samples" / name
     preview, trajectory = (ROOT / "reports" / kind / f"{name}.png" for kind in ("previews", "trajectories"))
     if (folder / "failure.json").is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "failure.json", out / "failure.json")
+        write_file(out / "failure.json", (folder / "failure.json").read_bytes())
         write_empty_preview(preview)
         write_empty_preview(trajectory)
         return

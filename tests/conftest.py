@@ -1,7 +1,15 @@
 """What tests of several files share."""
 
 import pytest
-from workspace import Workspace, commit_all, make_reduced
+from workspace import Workspace, commit_all, find_settings, make_reduced
+
+from pipeline.schema.project import Project, load_project
+
+
+@pytest.fixture(scope="session")
+def project() -> Project:
+    """The settings, with the panel of the last commit."""
+    return load_project(find_settings())
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from panels import ddpm_record, failure, node_record
 from problems import ROOT
 from torch import nn
 from trainings import ddpm_run, make_checkpoint
+from workspace import check_out, copy_settings
 
 from pipeline.__main__ import count_params
 from pipeline.data.arrays import Split, read_split, write_arrays, write_split
@@ -24,13 +25,14 @@ from pipeline.schema.architecture import Architecture
 from pipeline.schema.curve import CURVES, Point, read_curve, read_history, write_curve
 from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec
 from pipeline.schema.document import read_document, write_document
+from pipeline.schema.files import write_json
 from pipeline.schema.ledger import Entry, enter, read_ledger, write_ledger
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.samples import SampleSets, TrainedModel
 from pipeline.schema.theory import PATH as THEORY
 from pipeline.schema.theory import read_theory
-from pipeline.training.outputs import load_weights, read_run, write_history, write_json, write_run, write_weights
+from pipeline.training.outputs import load_weights, read_run, write_history, write_run, write_weights
 
 
 @dataclass(frozen=True)
@@ -153,12 +155,11 @@ def list_targets(root: Path) -> list[Target]:
     """Everything, in a folder that is made here."""
     settings, results, other = root / "settings", root / "results", root / "other"
     for folder in (settings, results):
-        shutil.copytree(ROOT / "specs", folder / "specs")
-        shutil.copy(ROOT / "params.yaml", folder)
+        copy_settings(folder)
     (results / THEORY).parent.mkdir()
     for path in (THEORY, ARCHITECTURE):
         other.joinpath(path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / path, other / path)
+        shutil.copy(check_out().root / path, other / path)
     targets = [
         Target("settings", 7, _list_settings(settings)),
         Target("records", 5, _list_records(results, partial(read_record, results))),

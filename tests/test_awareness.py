@@ -2,17 +2,11 @@
 
 import pytest
 from panels import cells, ddpm_record, failure, make_awareness, make_panel
-from problems import ROOT
 
 from pipeline.report.awareness import name_blocks, render_awareness
 from pipeline.report.panel import Panel
 from pipeline.schema.ddpm import DdpmRun, resolve_ddpm_run
-from pipeline.schema.project import Project, load_project
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return load_project(ROOT)
+from pipeline.schema.project import Project
 
 
 def render(project: Project, *panels: Panel) -> str:

@@ -183,6 +183,11 @@ def test_an_entry_stays_while_its_output_does(tmp_path: Path):
     provenance.write_text(json.dumps(new))
     second = enter("baseline", 0, "train", "new.dir", provenance, [first])
     assert (second.device, second.workers) == ("H200", 8)
+    for impossible in (-5.0, "soon", None):  # costs itself alone
+        provenance.write_text(json.dumps(PROVENANCE | {"seconds": impossible}))
+        without = enter("baseline", 0, "train", "abc.dir", provenance, [])
+        assert without == first.model_copy(update={"seconds": None})
+    provenance.write_text(json.dumps(new))
     unknown = enter("baseline", 0, "train", "abc.dir", provenance, [])
     assert unknown == make_entry()
     for damaged in ("{", "[]"):
@@ -200,6 +205,17 @@ def test_a_ledger_is_read_as_it_was_written(tmp_path: Path):
     assert read_ledger(tmp_path / "missing.tsv") == []
     path.write_text(path.read_text().replace("1.5", "soon"))
     with pytest.raises(SpecError, match=r"digits\.tsv: row 1: could not convert string to float: 'soon'"):
+        read_ledger(path)
+
+
+def test_a_file_with_gits_conflict_markers_says_who_mends_it(tmp_path: Path):
+    path = ledger_path(tmp_path, "node", "digits")
+    write_ledger(path, [make_entry()])
+    header, row = path.read_text().splitlines()
+    path.write_text(f"{header}\n<<<<<<< HEAD\n{row}\n=======\n{row}\n>>>>>>> other\n")
+    with pytest.raises(
+        SpecError, match=r"digits\.tsv: line 2: a merge that git left open; .*python -m pipeline recover"
+    ):
         read_ledger(path)
 
 

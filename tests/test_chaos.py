@@ -5,8 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from chaos import aim, find_kind, wreak
-from problems import ROOT
-from workspace import Workspace
+from workspace import check_out
 
 
 def test_a_few_kills_change_no_output(tmp_path: Path):
@@ -14,7 +13,7 @@ def test_a_few_kills_change_no_output(tmp_path: Path):
 
 
 def test_every_stage_has_a_kind_and_each_kind_its_share():
-    names = Workspace(ROOT).run("dvc", "stage", "list", "--name-only").stdout.split()
+    names = check_out().run("dvc", "stage", "list", "--name-only").stdout.split()
     kills = aim(dict.fromkeys(names, 1.0), 48, random.Random(0))  # noqa: S311
     assert set(Counter(find_kind(kill.stage) for kill in kills).values()) == {8}
     assert [names.index(kill.stage) for kill in kills] == sorted(names.index(kill.stage) for kill in kills)

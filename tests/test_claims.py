@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
-from problems import ROOT
+from workspace import find_settings
 
 from pipeline.report.claims import Judged, Page, compare_runs, decide, judge_claims
 from pipeline.report.panel import Panel
@@ -18,9 +18,15 @@ from pipeline.schema.project import Project, load_project
 
 
 @pytest.fixture(scope="module")
-def project() -> Project:
+def settings() -> Project:
+    """As they are."""
+    return load_project(find_settings())
+
+
+@pytest.fixture(scope="module")
+def project(settings: Project) -> Project:
     """Two seeds are enough here, so that intervals can be followed by hand."""
-    return dataclasses.replace(load_project(ROOT), claim_seeds=2)
+    return dataclasses.replace(settings, claim_seeds=2)
 
 
 def panel_of(accuracy: dict[str, Sequence[float]], dataset: str = "digits", **fields: Any) -> Panel:
@@ -154,23 +160,22 @@ def test_a_claim_is_judged_where_its_study_runs(project: Project):
     assert row(page, project, "fid: `position=mlp` < `baseline`")[2:4] == ["too few seeds: 1 of 2", "-1.000"]
 
 
-def test_four_seeds_decide_nothing_and_five_do(project: Project):
+def test_four_seeds_decide_nothing_and_five_do(settings: Project):
     """The paper's number of seeds; effect, interval and n are shown all the same."""
-    strict = dataclasses.replace(project, claim_seeds=load_project(ROOT).claim_seeds)
 
     def page(n: int) -> Page:
         accuracy = {"baseline": [90.0 + seed for seed in range(n)], "norm=batch": [80.0 + 1.01 * k for k in range(n)]}
-        return judge_claims(strict, [{"node": panel_of(accuracy)}])[0]
+        return judge_claims(settings, [{"node": panel_of(accuracy)}])[0]
 
     assert page(4).judged["c1"].verdict == "too few seeds"
-    assert row(page(4), strict, "accuracy: `norm=batch`")[2:] == [
+    assert row(page(4), settings, "accuracy: `norm=batch`")[2:] == [
         "too few seeds: 4 of 5", "-9.98", "-10.01 to -9.96", "4",
     ]  # fmt: skip
-    assert cells(render_verdicts(strict.claims, [page(4)]), "c1")[-1] == "too few seeds"
+    assert cells(render_verdicts(settings.claims, [page(4)]), "c1")[-1] == "too few seeds"
     assert page(5).judged["c1"].verdict == "holds"
-    assert "Nothing is corrected" not in render_claims(strict.claims, [page(4)])
+    assert "Nothing is corrected" not in render_claims(settings.claims, [page(4)])
     # c1 could be decided, and c2, where no run differs.
-    assert "if no arm had an effect, 0.1 of the 2 with enough seeds would" in render_claims(strict.claims, [page(5)])
+    assert "if no arm had an effect, 0.1 of the 2 with enough seeds would" in render_claims(settings.claims, [page(5)])
 
 
 def test_a_claim_whose_arm_is_not_asked_for_is_not_run(project: Project):

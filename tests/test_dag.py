@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from workspace import ROOT, Workspace, commit_all, copy_project, copy_workspace, make_reduced
+from workspace import ROOT, Workspace, check_out, commit_all, copy_workspace, make_reduced
 
 from pipeline.schema.curve import CURVES, curve_path
 from pipeline.schema.ledger import STEPS, ledger_path, read_ledger
@@ -262,17 +262,15 @@ def test_a_clone_without_data_has_nothing_to_do(calm: Workspace, tmp_path: Path)
     assert "Running stage" not in dry, dry
 
 
-def test_the_committed_lock_records_and_report_agree(tmp_path: Path):
+def test_the_committed_lock_records_and_report_agree():
     """In a fresh clone of this project, without data, there is nothing to do."""
-    clone = copy_project(tmp_path / "clone")
-    commit_all(clone)
-    dry = clone.run("dvc", "repro", "--allow-missing", "--dry").stdout
+    dry = check_out().run("dvc", "repro", "--allow-missing", "--dry").stdout
     assert "Running stage" not in dry, dry
 
 
 def test_an_arm_of_two_tables_is_one_stage_and_the_lock_has_no_other():
-    names = Workspace(ROOT).run("dvc", "stage", "list", "--name-only").stdout.split()
-    assert set(Workspace(ROOT).read("dvc.lock")["stages"]) == set(names)
+    names = check_out().run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert set(check_out().read("dvc.lock")["stages"]) == set(names)
     assert len(set(names)) == len(names)
     for seed in (0, 1):
         assert names.count(f"train_node_digits@digits-baseline-{seed}") == 1

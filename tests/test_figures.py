@@ -6,17 +6,11 @@ from typing import Any
 
 import pytest
 from panels import cells, failure, make_panel, node_record
-from problems import ROOT
 
 from pipeline.report.figures import draw_figure, render_figure, render_svg
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import Point, find_points
-from pipeline.schema.project import Project, load_project
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return load_project(ROOT)
+from pipeline.schema.project import Project
 
 
 def wide(dataset: str = "digits", scale: str = "embedded") -> Panel:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from panels import ddpm_record, failure, make_panel, node_record
-from problems import ROOT
 from rich.console import Console
-from workspace import make_reduced
+from workspace import check_out, make_reduced
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.latex import escape_latex, write_latex
@@ -22,7 +21,7 @@ from pipeline.report.statistics import Summary
 from pipeline.report.tables import lay_out
 from pipeline.report.terminal import agrees, draw_block, print_tables
 from pipeline.schema.base import SpecError
-from pipeline.schema.project import load_project
+from pipeline.schema.project import Project
 from pipeline.schema.record import numeric_keys, read_record, record_path, write_record
 from pipeline.schema.table import Column, PaperValues, Row, Table
 
@@ -104,9 +103,8 @@ def test_csv_has_every_number_at_full_precision():
     assert found["cifar10", "norm=batch"]["status"] == "not in params.yaml"
 
 
-def test_csv_keeps_the_spread_over_sets_apart_from_that_over_seeds():
+def test_csv_keeps_the_spread_over_sets_apart_from_that_over_seeds(project: Project):
     """The FID's own deviation over seeds is empty for one seed; `fid_spread` is a key of the record."""
-    project = load_project(ROOT)
     panel = make_panel({"baseline": {0: ddpm_record(5.0, 5.2, 5.4)}}, seeds=[0])
     (row, *_) = csv.DictReader(io.StringIO(write_csv(lay_out(project.tables["table3"], [panel], lambda _: []))))
     assert (row["fid.n"], row["fid.std"], row["fid_spread"]) == (
@@ -120,8 +118,8 @@ def test_csv_keeps_the_spread_over_sets_apart_from_that_over_seeds():
     assert float(row["fid_spread"]) == pytest.approx(math.sqrt(0.02))
 
 
-def test_no_generated_column_can_have_the_name_of_a_key():
-    for name, table in load_project(ROOT).tables.items():
+def test_no_generated_column_can_have_the_name_of_a_key(project: Project):
+    for name, table in project.tables.items():
         panel = make_panel({"baseline": {0: node_record(90.0) if table.study == "node" else ddpm_record(5.0)}})
         header = write_csv(lay_out(table, [panel], lambda _: [])).partition("\n")[0].split(",")
         assert len(set(header)) == len(header), name
@@ -180,7 +178,7 @@ def test_latex_compiles(tmp_path: Path):
         assert os.environ.get("PIPELINE_LATEX") != "required", "no LaTeX"
         pytest.skip("no LaTeX with booktabs here")
     (tmp_path / "wide.tex").write_text(write_latex(make_wide(), "wide"))
-    tables = [GOLDEN / "table.tex", tmp_path / "wide.tex", *sorted((ROOT / "reports").glob("*.tex"))]
+    tables = [GOLDEN / "table.tex", tmp_path / "wide.tex", *sorted((check_out().root / "reports").glob("*.tex"))]
     assert len(tables) > 5
     inputs = "\n".join(f"\\input{{{path}}}\n\\clearpage" for path in tables)
     (tmp_path / "paper.tex").write_text(

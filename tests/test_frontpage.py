@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from problems import ROOT
+from workspace import check_out
 
 from pipeline.report.frontpage import put_results, write_results
 
 
 def test_the_front_page_shows_the_committed_report():
-    shown = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert put_results(ROOT) == shown, "run: python -m pipeline frontpage"
+    root = check_out().root
+    assert put_results(root) == (root / "README.md").read_text(encoding="utf-8"), "run: python -m pipeline frontpage"
 
 
 def test_the_results_are_put_between_the_marks(tmp_path: Path):

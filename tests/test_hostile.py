@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -14,10 +13,9 @@ from fuzz import Violation, audit, damage, guard, judge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from panels import node_record
-from problems import ROOT
 from ruamel.yaml import YAML
 from targets import Target, list_targets
-from workspace import copy_project
+from workspace import copy_project, copy_settings
 
 from pipeline.data.arrays import read_arrays
 from pipeline.schema.base import SpecError
@@ -40,9 +38,7 @@ def targets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "specs", tmp_path / "specs")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
-    return tmp_path
+    return copy_settings(tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)

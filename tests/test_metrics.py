@@ -14,7 +14,7 @@ import torch
 import torch_fidelity
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.utils import create_feature_extractor
-from workspace import ROOT, Workspace
+from workspace import ROOT, Workspace, copy_settings, find_settings
 
 from benchmarks.fid import write_random_weights
 from pipeline.data.arrays import Split, write_arrays
@@ -528,8 +528,7 @@ def test_a_failure_in_place_of_samples_is_read(tmp_path: Path):
 
 def make_project(root: Path) -> str:
     """What training, sampling, extractor and reference leave for the evaluation; returns the name of the run."""
-    shutil.copytree(ROOT / "specs", root / "specs")
-    shutil.copy(ROOT / "params.yaml", root / "params.yaml")
+    copy_settings(root)
     torch.manual_seed(0)
     extractor = root / "extractors" / "digits"
     extractor.mkdir(parents=True)
@@ -618,7 +617,7 @@ def test_published_values_of_cifar10():
     path, archive = (Path(str(value)) for value in ANCHORS.values())
     dataset = find_dataset(load_data_spec(ROOT), "cifar10")
     spec = dataset.extractor.model_copy(update={"path": str(path.resolve())})
-    device = choose_device(load_compute(ROOT).model_copy(update={"device": "auto", "tf32": False}))
+    device = choose_device(load_compute(find_settings()).model_copy(update={"device": "auto", "tf32": False}))
     extract = open_extractor(register_inception(find_weights(spec, NOWHERE, ROOT), spec.sha256), device, 256)
     train, test = (extract(split.images) for split in read_cifar(archive, 10))
     mean, std = measure_inception_score(train.logits_unbiased, 10)

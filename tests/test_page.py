@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from browser import Page, Scheme, count_coloured, count_colours, launch_browser, measure_brightness
 from playwright.sync_api import Browser, Locator, expect
-from problems import ROOT
+from workspace import check_out
 
-PAGE = ROOT / "reports/index.html"
+PAGE = check_out().root / "reports/index.html"
 TABLES = "table:not(#vg-tooltip-element table)"
 ENTRIES = ".role-legend-entry:has(.role-legend-symbol) .role-legend-label text"
 """Names of series in a legend, not the numbers along a band of colours."""

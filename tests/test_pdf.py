@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from matplotlib.font_manager import findfont
 from panels import failure, make_panel, node_record
-from problems import ROOT
 from pypdf import PageObject, PdfReader
 from workspace import copy_project
 
@@ -16,14 +15,9 @@ from pipeline.report.panel import Panel
 from pipeline.report.pdf import WIDTH, draw_pdf
 from pipeline.report.sweeps import find_points
 from pipeline.schema.figure import Figure
-from pipeline.schema.project import Project, load_project
+from pipeline.schema.project import Project
 
 HOSTILE = r"$x^2$ \input{/etc/passwd} %&#_~^{} <b> (1) é"
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return load_project(ROOT)
 
 
 def read(project: Project, figure: Figure, *panels: Panel) -> PageObject:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from problems import ROOT, node_network
-from workspace import Workspace, commit_all, make_reduced
+from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
 from pipeline.networks.flops import count_flops
@@ -69,7 +69,7 @@ def test_the_flops_of_an_adjoint_step_hold_its_backward_solve():
 
 
 def test_sampling_costs_a_forward_pass_a_step_and_image():
-    project = load_project(ROOT)
+    project = load_project(find_settings())
     run, data = project.resolve("ddpm", "digits", "baseline", 0), project.data.datasets["digits"]
     sampling = project.ddpm.datasets["digits"].sampling.model_copy(update={"batch_size": 8, "images": 20, "steps": 5})
     once = sampling.model_copy(update={"images": 8, "steps": 1})
@@ -88,7 +88,7 @@ def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pyte
 
 
 def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytest.MonkeyPatch):
-    project = load_project(ROOT)
+    project = load_project(find_settings())
     rows = make_rows(project, dict.fromkeys([path for _, _, path in list_outputs(project)], "made"))
     measured = []
 
@@ -100,7 +100,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
 
     monkeypatch.setattr("pipeline.plan.forecast._price", price)
     monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda compute: "cpu")
-    priced, device = price_rows(ROOT, project, rows[:3])
+    priced, device = price_rows(find_settings(), project, rows[:3])
     assert [len(row.fates) for row in rows[:3]] == [2, 2, 2]
     assert measured == rows[:3]
     assert priced[0].seconds > 300
@@ -110,7 +110,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
 
 def forecast(fates: Mapping[int, Fate]) -> Forecast:
     """A plan of two rows, of which the second is there already."""
-    project = load_project(ROOT)
+    project = load_project(find_settings())
     outputs = [path for _, _, path in list_outputs(project)]
     rows = make_rows(project, dict.fromkeys(outputs, "kept"))[:2]
     rows[0].fates.update(fates)

@@ -4,10 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from problems import ROOT
 from trainings import COMPUTE
+
+from pipeline.process import count_seconds
 
 CODE = """
 import sys, torch
@@ -29,6 +32,12 @@ def test_kernels_that_are_not_deterministic_are_refused_unless_asked_for(determi
     assert result.stdout.split("\n")[0] == printed  # and torch's compiler, seconds of imports, is not loaded for it
     assert (result.returncode == 0) is not deterministic
     assert ("does not have a deterministic implementation" in result.stderr) is deterministic
+
+
+def test_a_clock_that_is_set_back_changes_no_duration(monkeypatch: pytest.MonkeyPatch):
+    before = count_seconds()
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert before <= count_seconds() < before + 60
 
 
 DEAF = """

@@ -1,4 +1,4 @@
-"""What a killed `dvc` leaves behind does not need the user: `recover`, on a DVC project of two stages."""
+"""What a killed `dvc` or a merge leaves behind does not need the user: `recover`, on small DVC projects."""
 
 import json
 import os
@@ -63,9 +63,9 @@ def test_a_lock_file_that_was_cut_off_is_mended_and_nothing_runs_again(
     lock.write_bytes(whole[: whole.index(last) + len(last)] if last else b"")
     assert work.run("dvc", "repro", ok=False).returncode != 0
     said = recover(work)
-    assert said.startswith("dvc.lock was cut off; it is dvc.lock.broken now, and ")
+    assert said.startswith("dvc.lock: cut off, or merged by git as text; it is dvc.lock.broken now, and ")
     assert said.count("\n") == 1
-    assert ("the last commit's" in said) == committed
+    assert ("what git has of it (HEAD) is in its place" in said) == committed
     work.run("dvc", "repro")
     assert ran(work) == 4
     assert lock.read_bytes() == whole
@@ -75,6 +75,7 @@ def test_a_lock_file_that_was_cut_off_is_mended_and_nothing_runs_again(
 
 def test_no_file_is_overwritten_and_a_broken_commit_is_no_help(work: Workspace):
     lock = work.root / "dvc.lock"
+    work.run("git", "checkout", "-q", "--orphan", "alone")
     for content in (b"", b"stages: [", b"\xff\xfe"):
         lock.write_bytes(content)
         commit_all(work) if content == b"" else None
@@ -139,3 +140,95 @@ def test_outside_a_project_it_says_so_in_a_line(tmp_path: Path):
     assert result.returncode == 1
     assert result.stderr.startswith("error: DVC: ")
     assert result.stderr.count("\n") == 1
+
+
+# ---- Merges ----------------------------------------------------------------------------------------------------------
+
+BRANCHES = """
+stages:
+  check: {cmd: cp params.yaml checked, deps: [params.yaml], outs: [checked]}
+  train:
+    matrix: {arm: "${arms}"}
+    cmd: mkdir -p runs && echo ${item.arm} > runs/${item.arm} && echo ${item.arm} >> ran
+    deps: [code]
+    outs: ["runs/${item.arm}"]
+  report:
+    cmd: cat runs/* > report
+    deps: [runs]
+    outs: [report: {cache: false}]
+"""
+HEADER = "arm\tseed\tstep\toutput\n"
+
+
+def begin(root: Path) -> Workspace:
+    """Two branches, on each of which an arm was added and trained; the second's is the workspace."""
+    workspace = Workspace(root)
+    root.mkdir()
+    files = {"dvc.yaml": BRANCHES, "code": "1", ".gitignore": "ran\n/runs\n/checked\ndvc.lock.broken*\n"}
+    for name, content in files.items():
+        (root / name).write_text(content)
+    workspace.run("git", "init", "-q", "-b", "main")
+    workspace.run("dvc", "init", "-q")
+    for key, value in {"user.name": "test", "user.email": "test@example.org"}.items():
+        workspace.run("git", "config", key, value)
+    for branch, arms in (("main", ["m"]), ("one", ["m", "zz"]), ("two", ["m", "aa"])):
+        workspace.run(
+            "git", "checkout", "-q", *([] if branch == "main" else ["-b", branch]), "main", ok=branch != "main"
+        )
+        train(workspace, arms)
+        commit_all(workspace)
+    return workspace
+
+
+def train(work: Workspace, arms: list[str]) -> None:
+    """Set the arms and train, with a ledger as the stage `record` writes it."""
+    (work.root / "params.yaml").write_text(f"arms: [{', '.join(arms)}]\n")
+    work.run("dvc", "repro")
+    path = work.root / "ledger" / "node" / "digits.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(HEADER + "".join(f"{arm}\t0\ttrain\tx\n" for arm in arms))
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return begin(tmp_path_factory.mktemp("merge") / "project")
+
+
+@pytest.mark.parametrize(
+    ("way", "then"),
+    [
+        ("merge", []),
+        ("merge", ["add -A"]),
+        ("merge", ["add -A", "commit -qm all"]),
+        ("rebase", []),
+        ("cherry-pick", []),
+    ],
+)
+def test_after_a_merge_nothing_is_trained_again(way: str, then: list[str], parted: Workspace, tmp_path: Path):
+    """Not even without DVC's run-cache, which does not come with `dvc pull`: the lock file's entries are enough."""
+    work = Workspace(shutil.copytree(parted.root, tmp_path / "project", symlinks=True))
+    assert work.run("git", way, "one", ok=False).returncode != 0
+    shutil.rmtree(work.root / ".dvc" / "cache" / "runs")
+    assert "<<<<<<<" in (work.root / "dvc.lock").read_text()
+    for command in then:  # as if nothing were left to do
+        work.run("git", *command.split())
+    # params.yaml is the user's to decide.
+    result = work.run("python", "-m", "pipeline", "recover", ok=False, PYTHONPATH=str(ROOT))
+    assert result.returncode == 1
+    *said, error = result.stderr.splitlines()
+    assert error.startswith("error: params.yaml: line 1: a merge that git left open; edit params.yaml, ")
+    assert [line.split(":")[0] for line in said] == ["dvc.lock", "ledger/node/digits.tsv"]
+    (work.root / "params.yaml").write_text("arms: [m, aa, zz]\n")
+    assert recover(work) == ""
+    before = ran(work)
+    work.run("dvc", "repro")
+    assert ran(work) == before
+    assert (work.root / "report").read_text() == "aa\nm\nzz\n"
+    header, *rows = (work.root / "ledger/node/digits.tsv").read_text().splitlines()
+    assert header + "\n" == HEADER
+    assert sorted(rows) == [f"{arm}\t0\ttrain\tx" for arm in ("aa", "m", "zz")]
+    whole = (work.root / "dvc.lock").read_bytes()
+    assert recover(work) == ""  # what is finished stays
+    assert (work.root / "dvc.lock").read_bytes() == whole
+    work.run("git", "add", "-A")
+    assert work.executed() == set()

@@ -1,7 +1,6 @@
 """Statistics, tables and page from records made by hand."""
 
 import io
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from rich.console import Console
+from workspace import copy_settings
 
 from pipeline.report.markdown import align_table, escape_cell, render_grid
 from pipeline.report.page import Preview, render_page
@@ -337,8 +337,7 @@ def test_a_broken_theory_is_named_in_one_line(tmp_path):
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     """A project in which every run that params.yaml asks for has a record of its settings."""
-    shutil.copytree(ROOT / "specs", tmp_path / "specs")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    copy_settings(tmp_path)
     project = load_project(tmp_path)
     for run in project.runs():
         settings = project.settings(run)

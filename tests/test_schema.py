@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workspace import ROOT, Workspace, copy_project
+from workspace import ROOT, Workspace, copy_project, find_settings
 
 from pipeline.schema.base import SpecError, read_yaml
 from pipeline.schema.ddpm import Import, load_ddpm_spec, resolve_ddpm_run
@@ -15,8 +15,8 @@ from pipeline.schema.project import load_project
 
 
 @pytest.fixture(scope="module")
-def project() -> Workspace:
-    return Workspace(ROOT)
+def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return copy_project(tmp_path_factory.mktemp("schema"))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def copy(tmp_path: Path) -> Workspace:
 
 
 def test_every_file_in_specs_is_loaded():
-    project = load_project(ROOT)
+    project = load_project(find_settings())
     assert set(project.tables) == {path.stem for path in (ROOT / "specs" / "tables").glob("*.yaml")}
     assert set(project.figures) == {path.stem for path in (ROOT / "specs" / "figures").glob("*.yaml")}
     assert [claim.id for claim in project.claims] == [

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from architectures import BIAS, CHANNEL, CONVOLUTION, POSITION, TINY, change, make_architecture, make_design
+from workspace import find_settings
 
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.schematic import Diagram, Row, draw_schematics, show_flops
@@ -142,7 +143,7 @@ def test_symbols_and_names_are_escaped():
 
 
 def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    project = load_project(ROOT)
+    project = load_project(find_settings())
     (tmp_path / "reports").mkdir()
     for name in ("theory", "level_awareness"):
         (tmp_path / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")

@@ -1,11 +1,10 @@
 """resources.strict: the last stage fails where a run failed, and only if it is asked to."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from panels import ddpm_record, failure, node_record
-from problems import ROOT
+from workspace import copy_settings
 
 from pipeline.schema.project import load_project
 from pipeline.schema.record import record_path, write_record
@@ -14,9 +13,10 @@ from stages.strict import main
 
 def prepare(root: Path, strict: bool, failed: dict[str, list[str]]) -> None:
     """A panel with a record for every run."""
-    params = (ROOT / "params.yaml").read_text().replace("strict: false", f"strict: {str(strict).lower()}")
+    params = (
+        (copy_settings(root) / "params.yaml").read_text().replace("strict: false", f"strict: {str(strict).lower()}")
+    )
     (root / "params.yaml").write_text(params)
-    shutil.copytree(ROOT / "specs", root / "specs")
     for run in load_project(root).runs():
         record = node_record(90.0) if run.study == "node" else ddpm_record(9.0)
         found = failure() if run.seed == 0 and run.arm in failed.get(run.study, []) else record

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from architectures import make_architecture
 from panels import ddpm_record, failure, make_panel, node_record
-from problems import ROOT
 from workspace import Workspace, make_reduced
 
 from pipeline.data.preview import write_empty_preview, write_trajectory
@@ -30,11 +29,6 @@ from pipeline.schema.record import write_record
 from stages.report import SECTIONS
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
-
-
-@pytest.fixture(scope="module")
-def project() -> Project:
-    return load_project(ROOT)
 
 
 class _Page(HTMLParser):

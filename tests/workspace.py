@@ -1,10 +1,13 @@
 """A copy of this project in a folder of its own, with a panel small enough for a test."""
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,16 +60,47 @@ class Workspace:
         YAML().dump(content, self.root / name)
 
 
+RESULTS = ("params.yaml", "dvc.lock", "curves", "ledger", "metrics", "records", "reports")
+"""What a user's sweep changes: no test may count on what the workspace has of it at the moment."""
+
+
+@cache
+def check_out() -> Workspace:
+    """The last commit, as a repository of its own; for reading."""
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    workspace = Workspace(Path(_HOME.name) / "commit")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(workspace.root, filter="data")
+    commit_all(workspace)
+    return workspace
+
+
+def copy_settings(target: Path) -> Path:
+    """Copy specs/ as it is here, and the panel of the last commit; returns the folder."""
+    shutil.copytree(ROOT / "specs", target / "specs")
+    shutil.copy(check_out().root / "params.yaml", target)
+    return target
+
+
+@cache
+def find_settings() -> Path:
+    """What `copy_settings` copies; for reading."""
+    return copy_settings(Path(_HOME.name) / "settings")
+
+
 def copy_project(target: Path) -> Workspace:
-    """Copy what git would track, and make it a git repository with one commit."""
+    """Copy what git would track, with the panel and the results of the last commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() and Path(name).parts[0] not in RESULTS:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
+    for name in RESULTS:
+        path = check_out().root / name
+        (shutil.copytree if path.is_dir() else shutil.copy2)(path, target / name)
     return Workspace(target)
 
 
@@ -99,7 +133,7 @@ def commit_all(workspace: Workspace) -> None:
 def make_reduced(target: Path) -> Workspace:
     """A project whose digits take seconds: two NODE arms, two DDPM arms, one seed, few steps; nothing cached."""
     workspace = copy_project(target)
-    for name in ("dvc.lock", "curves", "ledger", "metrics", "records", "reports"):
+    for name in RESULTS[1:]:
         path = target / name
         if path.is_dir():
             shutil.rmtree(path)

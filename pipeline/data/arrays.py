@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pipeline.schema.base import SpecError
+from pipeline.schema.files import replace_file
 
 ADVICE = "README.md, Damaged files, says what to do"
 
@@ -69,17 +70,14 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         ValueError: the disk is full or does not take it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        # One key: several would come in another order each time.
-        save_file(contiguous, partial, metadata={"sha256": _digest(contiguous)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replace_file(path) as partial:
+            # One key: several would come in another order each time.
+            save_file(contiguous, partial, metadata={"sha256": _digest(contiguous)})
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
     except (SafetensorError, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise ValueError(f"{path}: cannot be written: {error}") from None
 
 

@@ -77,8 +77,8 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 def jitter_colours(images: Tensor, hue: float, saturation: float, generator: torch.Generator) -> Tensor:
     """Random hue and saturation per image, in random order per batch.
 
-    Differs: torchvision's ColorJitter, on PIL images as neural-ode-features has it, goes through 8-bit HSV, whose hue has
-    256 values; here all is float32. It draws the order per image; here one order serves the batch.
+    Differs: torchvision's ColorJitter, on PIL images as neural-ode-features has it, goes through 8-bit HSV with 256
+    hues; here all is float32. It draws the order per image; here one order serves the batch.
     """
 
     def draw(low: float, high: float) -> Tensor:

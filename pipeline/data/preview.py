@@ -9,15 +9,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from pipeline.schema.files import replace_file
+
 _SIDE = 40
 """Pixels an image, about."""
 _GAP, _WIDE_GAP = 2, 8
 
 
+def _save(path: Path, picture: Image.Image, info: PngInfo | None = None) -> None:
+    with replace_file(path) as partial:
+        picture.save(partial, "PNG", pnginfo=info)
+
+
 def write_empty_preview(path: Path) -> None:
     """Write a small grey picture, in place of a grid that there are no images for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", (40, 40), 128).save(path)
+    _save(path, Image.new("L", (40, 40), 128))
 
 
 def _arrange(images: NDArray[np.uint8], columns: int, rows: int, side: int) -> NDArray[np.uint8]:
@@ -37,8 +43,7 @@ def _write(path: Path, canvas: NDArray[np.uint8], **text: str) -> None:
     info = PngInfo()
     for name, value in text.items():
         info.add_text(name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(canvas.squeeze(2) if canvas.shape[2] == 1 else canvas).save(path, pnginfo=info)
+    _save(path, Image.fromarray(canvas.squeeze(2) if canvas.shape[2] == 1 else canvas), info)
 
 
 def write_preview(path: Path, images: NDArray[np.uint8], columns: int = 20, rows: int = 5, side: int = _SIDE) -> None:

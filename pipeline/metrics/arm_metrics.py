@@ -1,10 +1,10 @@
 """The few numbers of an arm that DVC's own tools show: metrics/STUDY/DATASET/ARM.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from pipeline.schema.files import write_json
 from pipeline.schema.record import Failure, Record
 
 _SHOWN = {"node": ("accuracy", "nfe"), "ddpm": ("fid", "inception_score")}
@@ -25,5 +25,4 @@ def summarise_arm(study: str, records: Sequence[Record | Failure]) -> dict[str, 
 
 def write_metrics(path: Path, metrics: Mapping[str, float | int]) -> None:
     """Write them as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(path, metrics)

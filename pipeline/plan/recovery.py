@@ -1,8 +1,9 @@
-"""What a killed `dvc` may leave behind, and what stops the next one. Knows DVC's internals (3.67), as fate.py does.
+"""What a killed `dvc` or a merge of git's leaves behind, and what stops the next one.
 
-DVC writes dvc.lock in place, over seconds where there are many stages: killed then, it leaves a file that no command of
-DVC's reads. And its list of busy paths names processes by number alone: after a reboot, or in a new container, another
-process may have that number, and DVC waits for it.
+Knows DVC's internals (3.67), as fate.py does. DVC writes dvc.lock in place, over seconds where there are many stages:
+killed then, it leaves a file that no command of DVC's reads. A merge of two branches that both trained leaves git's
+conflict markers in it, or a stage twice. And DVC's list of busy paths names processes by number alone: after a reboot,
+or in a new container, another process may have that number, and DVC waits for it.
 """
 
 import json
@@ -14,14 +15,15 @@ from typing import Any
 
 import psutil
 
-from pipeline.schema.base import SpecError
+from pipeline.schema.base import CONFLICT_MARKERS, SpecError, read_text
+from pipeline.schema.files import write_file
 
 
 def print_recovery(root: Path) -> None:
     """Mend what is broken and say so, a line each; while another command of DVC's is at work there, touch nothing.
 
     Raises:
-        SpecError: there is no DVC project.
+        SpecError: there is no DVC project, or a merge of settings is left open, which nobody else can decide.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -44,38 +46,87 @@ def _recover(repo: Any) -> Iterator[str]:
     hardlink = repo.config["core"].get("hardlink_lock", False)
     with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder), hardlink_lock=hardlink):
         drop_dead_holders(folder / "rwlock")
-    lock = Path(repo.root_dir) / "dvc.lock"
-    if is_whole(repo, lock):
-        return
-    aside = _find_free_name(lock)
-    lock.rename(aside)
-    instead = "the last commit's is in its place" if _restore(repo, lock) else "a new one will be written"
-    yield f"dvc.lock was cut off; it is {aside.name} now, and {instead}. DVC's cache gives back what was finished"
+    root = Path(repo.root_dir)
+    lock = root / "dvc.lock"
+    if not is_whole(lock):
+        aside = _find_free_name(lock)
+        lock.rename(aside)
+        sides = _restore(lock)
+        instead = f"what git has of it ({', '.join(sides)}) is in its place" if sides else "a new one will be written"
+        yield (
+            f"dvc.lock: cut off, or merged by git as text; it is {aside.name} now, and {instead}. "
+            "DVC's cache gives back what was finished"
+        )
+    for ledger in sorted((root / "ledger").glob("*/*.tsv")):
+        if _unite_rows(ledger):
+            yield f"{ledger.relative_to(root)}: a merge that git left open; it has the rows of both sides now"
+    settings = [root / "params.yaml", root / "dvc.yaml", *sorted((root / "specs").rglob("*.yaml"))]
+    for path in settings:
+        if path.is_file():
+            read_text(path, str(path.relative_to(root)))
 
 
-def _restore(repo: Any, lock: Path) -> bool:
-    """Put the lock file of the last commit in place, if there is one: fewer stages to look up in the cache."""
+_SIDES = ((":2", ":3"), ("HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD"), ("HEAD^1", "HEAD^2", "ORIG_HEAD"))
+"""Where git has lock files that DVC wrote: the sides of a merge that is open, of one under way, of one that is done."""
+
+
+def _restore(lock: Path) -> list[str]:
+    """Put the lock files that git has in place, stage by stage; returns their revisions, none if there is none.
+
+    A stage's entry is true whatever branch it is from: with these dependencies it made those outputs. So all are kept,
+    and of one that several have, the one that differs from where the branches parted, or the first.
+    """
+    from dvc.utils.serialize import dumps_yaml
+
+    for names in _SIDES:
+        sides = {name: stages for name in names if (stages := _read_stages(lock, name)) is not None}
+        if sides:
+            base = _read_stages(lock, ":1") or {}
+            merged: dict[str, Any] = {}
+            for stages in sides.values():
+                for stage, entry in stages.items():
+                    if stage not in merged or merged[stage] == base.get(stage):
+                        merged[stage] = entry
+            write_file(lock, dumps_yaml({"schema": "2.0", "stages": merged}))
+            return list(sides)
+    return []
+
+
+def _read_stages(lock: Path, revision: str) -> dict[str, Any] | None:
+    """The stages of the lock file that git has there; None if it has none that DVC can read."""
+    command = ["git", "show", f"{revision}:./{lock.name}"]
     try:
-        found = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=lock.parent, capture_output=True, check=True)
+        found = subprocess.run(command, cwd=lock.parent, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return False
-    lock.write_bytes(found.stdout)
-    if not is_whole(repo, lock):
-        lock.unlink()
-    return lock.exists()
+        return None
+    return _parse_stages(found.stdout)
 
 
-def is_whole(repo: Any, lock: Path) -> bool:
-    """Whether DVC can read a lock file; one that is not there is well."""
+def _unite_rows(path: Path) -> bool:
+    """Take git's conflict markers out of a table, and rows that both sides have; returns whether there were any."""
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [row for row in rows if not row.startswith(CONFLICT_MARKERS)]
+    if found := len(kept) < len(rows):
+        write_file(path, "".join(dict.fromkeys(kept)))
+    return found
+
+
+def _parse_stages(content: bytes) -> dict[str, Any] | None:
+    """The stages of a lock file; None if DVC cannot read it."""
     from dvc.dvcfile import Lockfile
-    from dvc.utils.serialize import EncodingError
-    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+    from dvc.utils.serialize import ParseError, parse_yaml
+    from dvc.utils.strictyaml import YAMLValidationError
 
     try:
-        Lockfile(repo, str(lock)).load()
-    except (YAMLSyntaxError, YAMLValidationError, EncodingError):
-        return False
-    return True
+        stages = Lockfile.validate(parse_yaml(content.decode(), "dvc.lock")).get("stages", {})
+    except (UnicodeDecodeError, ParseError, YAMLValidationError):
+        return None
+    return dict(stages)
+
+
+def is_whole(lock: Path) -> bool:
+    """Whether DVC can read a lock file; one that is not there is well."""
+    return not lock.exists() or _parse_stages(lock.read_bytes()) is not None
 
 
 def _find_free_name(lock: Path) -> Path:
@@ -104,4 +155,4 @@ def drop_dead_holders(path: Path) -> None:
     except (ValueError, KeyError, AttributeError, TypeError):
         path.unlink()
         return
-    path.write_text(json.dumps(busy), encoding="utf-8")
+    write_file(path, json.dumps(busy))

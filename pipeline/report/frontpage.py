@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.schema.files import write_file
+
 _BEGIN, _END = "<!-- results: python -m pipeline frontpage -->", "<!-- end of results -->"
 _TABLES = ("table1", "table3")
 
@@ -46,4 +48,4 @@ def put_results(root: Path) -> str:
 
 def write_results(root: Path) -> None:
     """Put the results of reports/ into README.md."""
-    (root / "README.md").write_text(put_results(root), encoding="utf-8")
+    write_file(root / "README.md", put_results(root))

@@ -24,6 +24,11 @@ OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
 """Advice about a file that a stage wrote."""
 MAX_WIDTH = 65_536
 """Channels, groups or features: beyond it a network is a slip of the pen, and counting it would overflow."""
+CONFLICT_MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
+"""Beginnings of the lines that git leaves where two branches changed the same lines."""
+_OPEN_MERGE = (
+    "edit params.yaml, dvc.yaml and specs/ by hand, then `python -m pipeline recover` and `dvc repro` do the rest"
+)
 _LINE = 2000  # characters of a message
 _YAML_BYTES, _JSON_BYTES, _TEXT_BYTES = 2 << 20, 16 << 20, 256 << 20  # ten thousand arms are 0.4 MB of YAML
 _YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file
@@ -72,16 +77,20 @@ def read_text(path: Path, file: str, limit: int = _TEXT_BYTES) -> str:
 
     Raises:
         FileNotFoundError: there is none.
-        SpecError: it is no file (a pipe would never end), too big or not UTF-8.
+        SpecError: it is no file (a pipe would never end), too big, not UTF-8, or a merge of git's that is open.
     """
     if path.exists() and not path.is_file():
         raise SpecError(f"{file}: not a regular file")
     try:
         if (size := path.stat().st_size) > limit:
             raise SpecError(f"{file}: {size} bytes; allowed are {limit}")
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(f"{file}: not UTF-8 text (byte {error.start})") from None
+    if CONFLICT_MARKERS[0] in text and (found := re.search(f"^{CONFLICT_MARKERS[0]}", text, re.MULTILINE)):
+        line = text.count("\n", 0, found.start()) + 1
+        raise SpecError(f"{file}: line {line}: a merge that git left open; {_OPEN_MERGE}")
+    return text
 
 
 def read_yaml(path: Path) -> Any:

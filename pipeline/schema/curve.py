@@ -6,13 +6,13 @@ One file for all arms and seeds of a dataset, so that arms are seen together and
 import csv
 import io
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pipeline.schema.base import SpecError, read_text
+from pipeline.schema.files import replace_file
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,10 @@ def _name_columns(curve: Curve) -> list[str]:
 
 def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
     """Write a curve as a whole; floats in their shortest exact form."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # trainings may run side by side
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(_name_columns(curve))
         writer.writerows([point.at, point.value, point.arm, point.seed] for point in points)
-    partial.replace(path)
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:

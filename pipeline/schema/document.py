@@ -1,12 +1,12 @@
 """JSON files that one stage hands to another, validated like what the user writes."""
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
+from pipeline.schema.files import write_json
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -27,5 +27,4 @@ def read_document(path: Path, model: type[ModelT]) -> ModelT:
 
 def write_document(path: Path, content: BaseModel) -> None:
     """Write JSON, numbers at full precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content.model_dump(), indent=2) + "\n", encoding="utf-8")
+    write_json(path, content.model_dump())

@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pipeline.schema.base import SpecError, Strict, read_json, validate
 from pipeline.schema.curve import read_rows
+from pipeline.schema.files import replace_file
 
 Step = Literal["train", "sample", "evaluate"]
 STEPS: dict[str, tuple[Step, ...]] = {"node": ("train",), "ddpm": ("train", "sample", "evaluate")}
@@ -43,8 +44,7 @@ def ledger_path(root: Path, study: str, dataset: str) -> Path:
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
     """Write a ledger; an empty cell is what is not known."""
     rows = [entry.model_dump() for entry in entries]  # before the file is emptied, which they may come from
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Entry.model_fields), delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -94,12 +94,16 @@ def enter(arm: str, seed: int, step: Step, output: str, provenance: Path, known:
     if found.get("output") != output:
         return unknown
     try:
-        return Entry(
-            arm=arm, seed=seed, step=step, output=output, seconds=found["seconds"],
-            device=found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
-            workers=found.get("workers", 1), threads=found["compute"]["threads"],
-            precision=found["compute"]["precision"], torch=found["packages"]["torch"], git=found["git"],
-            finished=found["finished"],
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError):  # another version's, or damaged
+        facts = {
+            "seconds": found["seconds"], "workers": found.get("workers", 1), "threads": found["compute"]["threads"],
+            "device": found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
+            "precision": found["compute"]["precision"], "torch": found["packages"]["torch"], "git": found["git"],
+            "finished": found["finished"],
+        }  # fmt: skip
+    except (KeyError, TypeError):  # another version's, or damaged
         return unknown
+    try:
+        return Entry(**(unknown.model_dump() | facts))
+    except ValidationError as error:  # what cannot be is not known; the other facts are
+        wrong = {problem["loc"][0] for problem in error.errors()}
+        return unknown.model_copy(update={key: value for key, value in facts.items() if key not in wrong})

@@ -3,13 +3,13 @@
 The evaluation's own file is evaluations/STUDY/DATASET/ARM/SEED.json, in DVC's cache; records/ has the same in git.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from pipeline.schema.base import OUTDATED, Strict, flatten, read_json, validate
+from pipeline.schema.files import write_json
 
 Settings = dict[str, Any]
 """What a run was made from: `network.groups: 32`, `training.epochs: 8`, ..., as specs/ and params.yaml had it."""
@@ -190,8 +190,7 @@ def evaluation_path(root: Path, study: str, dataset: str, arm: str, seed: int) -
 
 def write_record(path: Path, record: Record | Failure) -> None:
     """Write a record, numbers at full precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record.model_dump(), indent=2) + "\n", encoding="utf-8")
+    write_json(path, record.model_dump())
 
 
 def read_record(root: Path, study: str, dataset: str, arm: str, seed: int) -> Record | Failure | None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.schema.base import OUTDATED, SpecError, Strict, read_json, validate
+from pipeline.schema.files import write_file
 
 PATH = Path("records") / "theory.json"
 EXACT = 1e-12
@@ -38,8 +39,7 @@ class Theory(Strict):
 
 def write_theory(root: Path, theory: Theory) -> None:
     """Write records/theory.json."""
-    (root / PATH).parent.mkdir(parents=True, exist_ok=True)
-    (root / PATH).write_text(json.dumps(theory.model_dump(), indent=1) + "\n", encoding="utf-8")
+    write_file(root / PATH, json.dumps(theory.model_dump(), indent=1) + "\n")
 
 
 def read_theory(root: Path) -> Theory:

@@ -28,6 +28,7 @@ from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
 from pipeline.process import count_seconds
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
+from pipeline.schema.files import LEFTOVERS, replace_file, replace_folder
 from pipeline.training.outputs import digest_tensors
 
 _STATE = "state.safetensors"
@@ -131,7 +132,7 @@ class Checkpoint:
         if metadata.get("digest") != _digest(tensors, metadata.get("content", "")):
             raise ValueError("it is damaged")
         seconds = float(metadata["seconds"])
-        return tensors, json.loads(metadata["content"]), seconds if math.isfinite(seconds) else 0.0
+        return tensors, json.loads(metadata["content"]), seconds if 0 <= seconds < math.inf else 0.0
 
     def is_due(self) -> bool:
         """Whether the last save is so long ago that another should be made."""
@@ -144,14 +145,14 @@ class Checkpoint:
         """
         for path in (*self.files.rglob("*"), self.files):
             _flush(path)
-        partial, text = self.folder / f"{_STATE}.partial", json.dumps(content)
+        text = json.dumps(content)
         state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         metadata = {"fingerprint": self.fingerprint, "content": text, "digest": _digest(state, text)}
         metadata["seconds"] = str(self.earlier + count_seconds())
-        save_file(state, partial, metadata)
-        _flush(partial)
-        self._read(partial)
-        partial.replace(self.folder / _STATE)
+        with replace_file(self.folder / _STATE) as partial:
+            save_file(state, partial, metadata)
+            _flush(partial)
+            self._read(partial)
         _flush(self.folder)
         self.saved = time.monotonic()
 
@@ -176,12 +177,10 @@ class Checkpoint:
             ValueError: code or settings have changed since the stage started; the checkpoint stays.
         """
         check_inputs()
-        whole = out.with_name(out.name + ".partial")
-        shutil.rmtree(whole, ignore_errors=True)
-        shutil.copytree(files, whole, copy_function=_link)
-        shutil.rmtree(out, ignore_errors=True)
-        _flush(whole)
-        whole.rename(out)
+        with replace_folder(out) as whole:
+            leftovers = shutil.ignore_patterns(LEFTOVERS)
+            shutil.copytree(files, whole, ignore=leftovers, copy_function=_link, dirs_exist_ok=True)
+            _flush(whole)
         _flush(out.parent)
         forget_inputs()
         if not keep:

@@ -1,6 +1,5 @@
 """Training of the diffusion model."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline.data.arrays import Split
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun
+from pipeline.schema.files import replace_folder, write_json
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.ddpm_trainer import ALONE, AWARENESS_IMAGES, DdpmTrainer, measure_averages
 from pipeline.training.interruption import save_regularly
@@ -23,7 +23,6 @@ from pipeline.training.outputs import (
     count_params,
     explain_failure,
     write_history,
-    write_json,
     write_run,
     write_weights,
 )
@@ -123,16 +122,12 @@ def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, devi
     """Write what `train_ddpm` does for weights from elsewhere, as a whole: one snapshot after 0 steps, no history."""
     network = make_unet(run, train.images.shape[1])
     network.load_state_dict(averages)
-    whole = out.with_name(f"{out.name}.partial")
-    for folder in (whole, out):
-        shutil.rmtree(folder, ignore_errors=True)
-    whole.mkdir(parents=True)
     trained = measure_averages(run, averages, torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device))
-    write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
-    write_weights(whole / name_snapshot(0), averages)
-    write_history(whole / "history.tsv", ["step", "loss"], [])
-    write_run(whole / "run.json", run, count_params(network), compute=None)
-    whole.rename(out)
+    with replace_folder(out) as whole:
+        write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
+        write_weights(whole / name_snapshot(0), averages)
+        write_history(whole / "history.tsv", ["step", "loss"], [])
+        write_run(whole / "run.json", run, count_params(network), compute=None)
 
 
 def train_ddpm(

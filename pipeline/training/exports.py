@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from pipeline.networks.diffusers_config import CLASS, write_config
 from pipeline.networks.diffusers_weights import to_diffusers
 from pipeline.schema.ddpm import DdpmRun, Diffusion, Sampling
+from pipeline.schema.files import replace_file, write_json
 from pipeline.training.imports import CONFIG, SCHEDULER, WEIGHTS
-from pipeline.training.outputs import read_run, read_weights, write_json
+from pipeline.training.outputs import read_run, read_weights
 
 _PIPELINE, _SCHEDULER = "DDPMPipeline", "DDPMScheduler"
 
@@ -76,9 +77,8 @@ def export_folder(folder: Path, step: int | None, sampling: Sampling, out: Path)
         weights = to_diffusers(ours, run.network, size)
     except (KeyError, RuntimeError) as error:
         raise ValueError(f"{source}: not this network's weights: {str(error).splitlines()[0]}") from None
-    for name in ("unet", "scheduler"):
-        (out / name).mkdir(parents=True)
-    save_file({name: value.contiguous() for name, value in weights.items()}, out / "unet" / WEIGHTS)
+    with replace_file(out / "unet" / WEIGHTS) as partial:
+        save_file({name: value.contiguous() for name, value in weights.items()}, partial)
     write_json(out / "unet" / CONFIG, config)
     write_json(out / "scheduler" / SCHEDULER, write_scheduler(run.diffusion, sampling))
     parts = {"scheduler": ["diffusers", _SCHEDULER], "unet": ["diffusers", CLASS]}

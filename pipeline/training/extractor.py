@@ -31,7 +31,6 @@ def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device
         with torch.no_grad():
             accuracy = float((network(test_images)[1].argmax(1) == test_labels).double().mean().item() * 100)
         history.append({"epoch": epoch, "train_loss": loss.item(), "test_accuracy": accuracy})
-    out.mkdir(parents=True, exist_ok=True)
     write_weights(out / "weights.safetensors", network.state_dict())
     write_history(out / "history.tsv", list(history[0]), history)
     return accuracy

@@ -14,6 +14,7 @@ from torch.nn import functional
 from pipeline.data.arrays import Split, write_arrays
 from pipeline.ode.solve import SolveError
 from pipeline.schema.compute import Compute
+from pipeline.schema.files import write_json
 from pipeline.schema.node import NodeRun
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.interruption import save_regularly
@@ -25,7 +26,6 @@ from pipeline.training.outputs import (
     count_params,
     explain_failure,
     write_history,
-    write_json,
     write_run,
     write_weights,
 )

@@ -2,11 +2,10 @@
 
 import csv
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from pipeline.data.arrays import ADVICE
 from pipeline.process import is_out_of_memory
 from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
 from pipeline.schema.compute import Compute
+from pipeline.schema.files import replace_file, write_json
 
 OUT_OF_MEMORY = "out of memory"
 
@@ -59,7 +59,8 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors with a digest of them; independent of the device they were on."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    save_file(tensors, path, metadata={"sha256": digest_tensors(tensors)})
+    with replace_file(path) as partial:
+        save_file(tensors, partial, metadata={"sha256": digest_tensors(tensors)})
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -93,14 +94,9 @@ def load_weights(path: Path, network: nn.Module) -> None:
         raise SpecError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, numbers at full precision."""
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
 def write_history(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float | int | None]]) -> None:
     """Write one line a row, tab-separated; floats in their shortest exact form, nothing for None."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

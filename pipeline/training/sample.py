@@ -18,8 +18,9 @@ from pipeline.diffusion.trajectory import Trajectory
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
 from pipeline.schema.ddpm import DdpmRun, Sampling
+from pipeline.schema.files import write_json
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.outputs import load_weights, write_json
+from pipeline.training.outputs import load_weights
 from pipeline.training.progress import show_progress
 from pipeline.training.seeding import derive_seed
 from pipeline.training.workers import Worker
