@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
 from pathlib import Path
 from threading import Thread
 from typing import Any, NoReturn
@@ -123,6 +124,8 @@ def run_stage(main: Callable[[], None]) -> None:
     What DVC starts runs the code that closures/ speaks of, or nothing. A stage's result counts only if the code and
     settings that it was made from are still there at its end.
     """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a ± that the terminal's encoding lacks costs that sign alone
     file = Path(sys.argv[0])
     if "DVC_STAGE" in os.environ:
         # Ctrl-C ends it at once, which nothing is lost by: while torch is imported, KeyboardInterrupt may get lost.

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from panels import ddpm_record, failure, make_panel, node_record
 from rich.console import Console
-from workspace import check_out, make_reduced
+from workspace import Workspace, check_out, commit_all, copy_project, make_reduced
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.latex import escape_latex, write_latex
@@ -234,3 +235,20 @@ def test_the_terminal_says_what_is_missing(tmp_path: Path):
     result = workspace.run("python", "-m", "pipeline", "tables", "table9", ok=False)
     assert result.returncode == 1
     assert result.stderr.startswith("error: no table 'table9' in specs/tables; there are ")
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The code as it is here, with the results of the last commit."""
+    workspace = copy_project(tmp_path_factory.mktemp("formats") / "project")
+    commit_all(workspace)
+    return workspace
+
+
+@pytest.mark.parametrize("command", [["tables", "table1"], ["compare", "HEAD", "--all"], ["fields", "node"]])
+def test_a_terminal_without_utf_8_loses_signs_and_no_numbers(copied: Workspace, command: list[str]):
+    printed = copied.run("python", "-m", "pipeline", *command, PYTHONIOENCODING="ascii").stdout
+    whole = copied.run("python", "-m", "pipeline", *command, PYTHONIOENCODING="utf-8").stdout
+    numbers = re.findall(r"\d+\.\d+", whole)
+    assert numbers
+    assert re.findall(r"\d+\.\d+", printed) == numbers
