@@ -12,7 +12,7 @@ from pipeline import closures
 LAYERS = [
     {"schema"},
     {"inputs"},
-    {"closures"},
+    {"closures", "cpu"},
     {"process"},
     {"data", "ode", "diffusion", "metrics", "report"},
     {"networks"},
