@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, help="TFLOP/s of the device's matrix units, to show the fraction reached")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    tune_process(args.threads)
+    tune_process(args.threads, portable=False)
 
     import diffusers
     import torch

@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    tune_process(args.threads)
+    tune_process(args.threads, portable=False)
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # torch-fidelity's
     choose_device(load_compute(ROOT).model_copy(update={"device": args.device, "tf32": False, "compile": False}))
     if args.worker:

@@ -45,6 +45,7 @@ def make_trainer(run: DdpmRun, channels: int, precision: str, device: str, compi
         tf32=False,
         deterministic=True,
         compile=compiled,
+        portable=False,
         threads=torch.get_num_threads(),
     )
     trainer = DdpmTrainer(run, Split(images, np.zeros(len(images), dtype=np.int64), 1), compute, device)

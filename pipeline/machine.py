@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from pipeline.cpu import lacks_avx2
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
 
@@ -46,7 +47,7 @@ def check_links(root: Path) -> None:
 
 
 def check_compute(compute: Compute) -> None:
-    """Refuse a device or a compiler that is not there; imports torch for `cuda` alone: 3 s.
+    """Refuse a device, a compiler or a kind of CPU that is not there; imports torch for `cuda` alone: 3 s.
 
     Raises:
         MachineError: it is not there.
@@ -56,6 +57,8 @@ def check_compute(compute: Compute) -> None:
 
         if not torch.cuda.is_available():
             raise MachineError("params.yaml: compute.device = 'cuda': torch sees no GPU here; allowed are auto and cpu")
+    elif compute.portable and lacks_avx2():
+        raise MachineError("params.yaml: compute.portable = true: this CPU has no AVX2; set it to false")
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch chooses it
     if compute.compile and shutil.which(compiler.split(" ")[0]) is None:
         raise MachineError(f"params.yaml: compute.compile = true: needs a C++ compiler, and {compiler!r} is not here")

@@ -21,6 +21,7 @@ import psutil
 from safetensors import SafetensorError
 
 from pipeline.closures import check_closure
+from pipeline.cpu import describe_cpu, is_portable, make_portable, name_cpu
 from pipeline.inputs import ROOT, check_inputs, note_inputs
 from pipeline.machine import MachineError, check_compute, check_links
 from pipeline.schema.compute import Compute
@@ -37,13 +38,19 @@ _DVC = "PIPELINE_DVC_PID"
 _WATCH_SECONDS = 0.5
 
 
-def tune_process(threads: int) -> None:
-    """Set thread counts and keep freed memory in the process; call before torch is imported.
+def tune_process(threads: int = 1, portable: bool = True) -> None:
+    """Set thread counts and CPU kernels, keep freed memory in the process; call before NumPy and torch are imported.
 
     glibc returns big blocks to the kernel, and the page faults that follow make a small training step up to
     four times slower. OpenMP threads that spin for long while idle stall every other process on the same cores
     (a second one makes both 60 times slower), threads that never spin cost a third of the speed of small networks.
+
+    Args:
+        threads: small work takes one, whatever params.yaml says: another number would change the last digits.
+        portable: whether every x86-64 CPU with AVX2 is to give the same bytes; else presets of the environment hold.
     """
+    if portable:
+        make_portable()
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
     os.environ.setdefault("GOMP_SPINCOUNT", str(_SPIN_COUNT))
@@ -58,7 +65,7 @@ def choose_device(compute: Compute) -> str:
     """`cpu` or `cuda`, with torch's kernels deterministic from here on, unless `compute` asks for the fastest.
 
     Raises:
-        MachineError: a device or a compiler is asked for that is not there.
+        MachineError: a device, a compiler or a kind of CPU is asked for that is not there.
     """
     check_compute(compute)
     import torch
@@ -176,16 +183,6 @@ def _package_versions(*packages: str) -> dict[str, str | None]:
     return versions
 
 
-def _name_processor() -> str:
-    """The model as Linux names it: another one may give other bytes; elsewhere the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def hash_output(path: Path) -> str:
     """DVC's hash of a file or folder: what dvc.lock has as `md5` of an output."""
     if path.is_file():
@@ -217,7 +214,9 @@ def write_provenance(name: str, output: Path, compute: Compute, earlier: float =
         "git": _git_revision(),
         "host": platform.node(),
         "machine": platform.platform(),
-        "processor": _name_processor(),
+        "processor": name_cpu(),
+        "cpu": describe_cpu(),
+        "portable": is_portable(),
         "python": platform.python_version(),
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "compute": compute.model_dump(),

@@ -22,7 +22,7 @@ def read_settings() -> tuple[dict[str, Dataset], NodeSpec, DdpmSpec, Panel]:
 
 def main() -> None:
     data, node, ddpm, panel = read_inputs(read_settings)
-    tune_process(threads=1)  # whatever the machine: another number would change the last digits
+    tune_process()
 
     from pipeline.networks.architecture import measure_ddpm_study, measure_node_study
 

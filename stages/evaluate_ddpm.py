@@ -4,11 +4,10 @@ import argparse
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
 from pipeline.inputs import read_inputs
 from pipeline.metrics.ddpm_record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
-from pipeline.schema.compute import load_compute
+from pipeline.schema.compute import Compute, load_compute
 from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, Scores, evaluation_path, write_record
@@ -17,17 +16,15 @@ from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
 ROOT = Path()
 
 
-def evaluate(dataset: str, name: str, samples: SampleSets, out: Path) -> None:
+def evaluate(dataset: str, name: str, samples: SampleSets, compute: Compute, out: Path) -> None:
     """Score every sample set of a run in one process, and write its record to `out`."""
     runs, folder = ROOT / "runs" / name, ROOT / "samples" / name
     model = read_document(runs / "run.json", TrainedModel)
     awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
     check_steps(model, samples)
     evaluation = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[dataset].evaluation)
-    # Features are float32's, and a score is the same each time.
-    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
-    tune_process(compute.threads)
 
+    from pipeline.data.samples import locate_set, locate_snapshot, read_set
     from pipeline.metrics.generative import measure_scores
     from pipeline.training.features import load_extractor, read_reference
 
@@ -55,13 +52,19 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     args = parser.parse_args()
     name = f"ddpm/{args.dataset}/{args.arm}/{args.seed}"
+    # Features are float32's, and a score is the same each time.
+    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
+    tune_process(compute.threads, compute.portable)
+
+    from pipeline.data.samples import read_samples
+
     samples = read_samples(ROOT / "samples" / name)
     out = evaluation_path(ROOT, "ddpm", args.dataset, args.arm, args.seed)
     if isinstance(samples, Failure):
         model = read_document(ROOT / "runs" / name / "run.json", TrainedModel)
         write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(model, None, None)}))
     else:
-        evaluate(args.dataset, name, samples, out)
+        evaluate(args.dataset, name, samples, compute, out)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.data.arrays import read_arrays
 from pipeline.inputs import read_inputs
-from pipeline.metrics.node_record import TimeAwarenessPair, TrainedClassifier, make_node_record
-from pipeline.process import run_stage
+from pipeline.process import run_stage, tune_process
 from pipeline.schema.curve import read_history
 from pipeline.schema.data import load_data_spec
 from pipeline.schema.document import read_document
@@ -18,6 +16,9 @@ ROOT = Path()
 
 def evaluate(folder: Path) -> NodeRecord | Failure:
     """The record of the run in a folder."""
+    from pipeline.data.arrays import read_arrays
+    from pipeline.metrics.node_record import TimeAwarenessPair, TrainedClassifier, make_node_record
+
     settings = read_document(folder / "run.json", TrainedClassifier).list_settings()
     if (folder / "failure.json").is_file():
         return read_document(folder / "failure.json", Failure).model_copy(update={"settings": settings})
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("dataset")
     dataset = parser.parse_args().dataset
     grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node)
+    tune_process()
     for arm in grid.arms:
         for seed in grid.seeds:
             record = evaluate(ROOT / "runs" / "node" / dataset / arm / str(seed))

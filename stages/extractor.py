@@ -44,7 +44,7 @@ def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) 
 def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> ExtractorFile:
     """Train the classifier on the training split."""
     compute = read_inputs(lambda: load_compute(ROOT))
-    tune_process(compute.threads)
+    tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
     from pipeline.training.extractor import train_extractor

@@ -3,10 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pipeline.data.arrays import Split, write_split
-from pipeline.data.fetch import fetch_dataset, resize_images
 from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
+from pipeline.process import run_stage, tune_process
 from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.node import load_node_spec
@@ -25,6 +23,11 @@ def main() -> None:
         size = read_inputs(lambda: load_node_spec(ROOT).datasets[args.dataset].training.image_size)
     else:
         size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[args.dataset].training.image_size)
+    tune_process()
+
+    from pipeline.data.arrays import Split, write_split
+    from pipeline.data.fetch import fetch_dataset, resize_images
+
     splits = fetch_dataset(dataset.source, dataset.classes, spec.mirrors, ROOT / "downloads")
     for name, split in zip(("train", "test"), splits, strict=True):
         resized = Split(resize_images(split.images, size), split.labels, split.classes)

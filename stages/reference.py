@@ -20,7 +20,7 @@ def main() -> None:
     batch_size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[name].evaluation.batch_size)
     # Features are float32's, and a score is the same each time.
     compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
-    tune_process(compute.threads)
+    tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
     from pipeline.training.features import load_extractor, write_reference

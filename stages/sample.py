@@ -24,7 +24,7 @@ def main() -> None:
     wanted = resolve_ddpm_run(load_ddpm_spec(ROOT), args.dataset, args.arm, args.seed)
     sampling = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[wanted.dataset].sampling)
     compute, resources = read_inputs(lambda: load_compute(ROOT)), load_resources(ROOT)
-    tune_process(compute.threads)
+    tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_arrays
     from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory

@@ -13,7 +13,7 @@ CHANNELS = 64  # the paper's narrow network: seconds in float64
 
 def main() -> None:
     base = read_inputs(lambda: load_node_spec(ROOT).base).model_copy(update={"channels": CHANNELS})
-    tune_process(threads=1)  # whatever the machine: another number would change the last digits
+    tune_process()
 
     from pipeline.networks.theory import measure_theory
 

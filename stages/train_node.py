@@ -20,7 +20,7 @@ def main() -> None:
     args = parser.parse_args()
     run = read_inputs(lambda: resolve_node_run(load_node_spec(ROOT), args.dataset, args.arm, args.seed))
     compute, resources = read_inputs(lambda: load_compute(ROOT)), load_resources(ROOT)
-    tune_process(compute.threads)
+    tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
     from pipeline.training.checkpoint import Checkpoint, fingerprint_work

@@ -92,7 +92,8 @@ def _list_documents(root: Path) -> list[File]:
     sampling = load_ddpm_spec(ROOT).datasets["digits"].sampling
     write_document(samples, SampleSets(steps=6, snapshots=[3], sampling=sampling))
     write_json(entry, {
-        "output": "abc", "seconds": 1.5, "device": "cpu", "gpu": None, "processor": "x", "compute": {"threads": 1,
+        "output": "abc", "seconds": 1.5, "device": "cpu", "gpu": None, "processor": "x", "cpu": "y", "portable": True,
+        "compute": {"threads": 1,
         "precision": "float32"}, "packages": {"torch": "2.0"}, "git": "abc", "finished": "2026-01-01T00:00:00Z",
     })  # fmt: skip
     return [

@@ -27,7 +27,8 @@ HISTORY: list[dict[str, float | int | None]] = [
     {"epoch": 2, "train_loss": 0.1 + 0.2, "test_accuracy": 60.0, "nfe_train": 26.0, "nfe_backward": 32.0},
 ]
 PROVENANCE: dict[str, Any] = {
-    "output": "abc.dir", "seconds": 90.0, "device": "cpu", "gpu": None, "processor": "x86_64", "git": "0123",
+    "output": "abc.dir", "seconds": 90.0, "device": "cpu", "gpu": None, "processor": "x86_64",
+    "cpu": "y", "portable": True, "git": "0123",
     "compute": {"threads": 1, "precision": "float32"}, "packages": {"torch": "2.15.0"},
     "finished": "2026-01-01T00:00:00Z",
 }  # fmt: skip

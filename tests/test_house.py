@@ -11,7 +11,7 @@ from pipeline import closures
 # A file imports from its own room or from a lower layer; rooms of one layer never import each other.
 LAYERS = [
     {"schema"},
-    {"inputs"},
+    {"inputs", "cpu"},
     {"closures", "machine"},
     {"process"},
     {"data", "ode", "diffusion", "metrics", "report"},

@@ -28,7 +28,9 @@ from pipeline.schema.node import NodeNetwork, load_node_spec, resolve_node_run
 from pipeline.schema.project import load_project
 from pipeline.training.node_trainer import NodeTrainer
 
-COMPUTE = Compute(device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, threads=1)
+COMPUTE = Compute(
+    device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, portable=False, threads=1
+)
 BATCH, CHANNELS = 4, 8
 NETWORK = {
     "channels": CHANNELS,

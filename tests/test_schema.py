@@ -217,7 +217,7 @@ MISTAKES = [
         "params.yaml",
         "threads: 1",
         "threads: 1\n  treads: 3",
-        "compute; treads; allowed: device, precision, tf32, compile, deterministic, threads",
+        "compute; treads; allowed: device, precision, tf32, compile, deterministic, portable, threads",
     ),
     ("params.yaml", "device: auto", "device: gpu", "compute.device; 'gpu'; 'auto', 'cpu' or 'cuda'"),
     ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", "digits.node.seeds.1; -1; greater than or equal to 0"),

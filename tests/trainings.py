@@ -14,7 +14,9 @@ from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.node import train_node
 
-COMPUTE = Compute(device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, threads=1)
+COMPUTE = Compute(
+    device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, portable=False, threads=1
+)
 
 
 def stripes(count: int, size: int, channels: int = 1, seed: int = 0) -> Split:

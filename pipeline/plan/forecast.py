@@ -145,7 +145,7 @@ def make_forecast(root: Path, on_row: Callable[[Row], object] = lambda row: None
     """
     project = load_project(root)
     threads = project.panel.compute.threads
-    tune_process(threads)
+    tune_process(threads, project.panel.compute.portable)
     records = [locate_record(run) for run in project.runs() if run.study == "ddpm"]
     fates = find_fates(root, [*(path for _, _, path in list_outputs(project)), *records])
     rows, evaluations = make_rows(project, fates), sum(fates[path] == "made" for path in records)

@@ -13,7 +13,7 @@ from pipeline.schema.project import Run
 Books = Mapping[tuple[str, str, str, int], Sequence[Entry]]
 """Entries by study, dataset, arm and seed."""
 _UNKNOWN = "—"
-_PLACE = ("device", "workers", "threads", "precision", "torch", "git")
+_PLACE = ("device", "cpu", "workers", "threads", "portable", "precision", "torch", "git")
 
 
 def read_books(root: Path, runs: Iterable[Run]) -> Books:
@@ -67,9 +67,21 @@ def render_places(books: Books) -> str:
     for entry in (entry for entries in books.values() for entry in entries):
         place = tuple(_UNKNOWN if getattr(entry, key) is None else str(getattr(entry, key)) for key in _PLACE)
         groups[place] = groups.get(place, 0) + 1
-    header = ["Device", "GPUs at work", "CPU threads", "Precision", "torch", "Code", "Outputs"]
+    header = ["Device", "CPU", "GPUs at work", "CPU threads", "Portable", "Precision", "torch", "Code", "Outputs"]
     rows = [[*map(escape_cell, place), str(count)] for place, count in sorted(groups.items())]
-    return align_table(header, rows, left=6)
+    return align_table(header, rows, left=8)
+
+
+def _name_maker(entry: Entry, key: str) -> str | None:
+    """What of a place decides the bytes: the GPU, or the very CPU unless the run was portable."""
+    value = getattr(entry, key)
+    if value is None:
+        return None
+    if key != "device" or not value.startswith("cpu"):
+        return str(value)
+    if entry.portable:
+        return "cpu, portable"
+    return f"{value} ({entry.cpu or 'which one is not known'})"
 
 
 def find_mixtures(books: Books) -> list[str]:
@@ -78,7 +90,7 @@ def find_mixtures(books: Books) -> list[str]:
     for study, dataset in dict.fromkeys((study, dataset) for study, dataset, _, _ in books):
         entries = [entry for key, found in books.items() if key[:2] == (study, dataset) for entry in found]
         for key in ("device", "workers", "threads", "precision", "torch"):
-            values = sorted({str(value) for entry in entries if (value := getattr(entry, key)) is not None})
+            values = sorted({str(value) for entry in entries if (value := _name_maker(entry, key)) is not None})
             if len(values) > 1:
                 told = ", ".join(map(escape_cell, values))
                 lines.append(f"**Mixed:** runs of {study}, {dataset}, were not made with the same {key}: {told}.")

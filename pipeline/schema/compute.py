@@ -1,9 +1,9 @@
 """The sections `compute` and `resources` of params.yaml: where and how models are trained and sampled."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.schema.base import Strict, read_yaml, validate
 
@@ -18,7 +18,25 @@ class Compute(Strict):
     deterministic: bool = Field(
         description="the same bytes each time on the same kind of device; false: a GPU may take faster kernels"
     )
+    portable: bool = Field(
+        description="the same bytes on every x86-64 CPU with AVX2; no promise on others, no effect on a GPU"
+    )
     threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.portable and self.device != "cuda":
+            if self.threads > 1:
+                raise ValueError(
+                    f"portable = true: several threads (threads = {self.threads}) give other bytes on another CPU; "
+                    "set threads to 1, portable to false, or device to cuda"
+                )
+            if self.compile:
+                raise ValueError(
+                    "portable = true: compile = true builds kernels for this very CPU; set one of them to false, "
+                    "or device to cuda"
+                )
+        return self
 
 
 class Resources(Strict):

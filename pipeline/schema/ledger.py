@@ -27,9 +27,13 @@ class Entry(Strict):
     step: Step
     output: str = Field(description="DVC's hash of what the step wrote")
     seconds: float | None = Field(default=None, ge=0, description="wall time, of all its parts if it was interrupted")
-    device: str | None = Field(default=None, description="the GPU's name, or cpu with its architecture")
+    device: str | None = Field(default=None, description="the GPU's name, or cpu with its model")
+    cpu: str | None = Field(default=None, description="family, model, stepping, caches, a digest of its flags")
     workers: int | None = Field(default=None, ge=1, description="GPUs at work")
     threads: int | None = Field(default=None, ge=1, description="CPU threads")
+    portable: bool | None = Field(
+        default=None, strict=False, description="whether every x86-64 CPU with AVX2 gives these bytes; empty on a GPU"
+    )
     precision: str | None = None
     torch: str | None = Field(default=None, description="its version")
     git: str | None = Field(default=None, description="revision of the code")
@@ -97,6 +101,7 @@ def enter(arm: str, seed: int, step: Step, output: str, provenance: Path, known:
         facts = {
             "seconds": found["seconds"], "workers": found.get("workers", 1), "threads": found["compute"]["threads"],
             "device": found["gpu"] if found["device"] == "cuda" else f"cpu, {found['processor']}",
+            "cpu": found["cpu"], "portable": None if found["device"] == "cuda" else found["portable"],
             "precision": found["compute"]["precision"], "torch": found["packages"]["torch"], "git": found["git"],
             "finished": found["finished"],
         }  # fmt: skip

@@ -1,0 +1,147 @@
+"""Data, both studies, evaluation and theory in miniature: prints a digest of each file that they write.
+
+    python tests/miniature.py [--native]
+
+It prints the same on every x86-64 CPU with AVX2, unless --native leaves kernels to the CPU; and on one that QEMU emulates:
+
+    PYTHONPATH=$(python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+      qemu-x86_64 -cpu Haswell-v4 "$(realpath "$(command -v python)")" tests/miniature.py
+"""
+
+import argparse
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipeline.process import choose_device, tune_process
+from pipeline.schema.compute import Compute
+from pipeline.schema.data import ClassifierExtractor, find_dataset, load_data_spec
+from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.document import write_document
+from pipeline.schema.node import load_node_spec, resolve_node_run
+from pipeline.schema.record import write_record
+from pipeline.schema.reference import ExtractorFile
+from pipeline.schema.theory import write_theory
+
+IMAGES, TEST_IMAGES, SAMPLED = 14, 4, 10  # an emulator takes a hundred times as long
+
+
+def fetch(out: Path) -> None:
+    """The first digits of each split, at both studies' sizes."""
+    from pipeline.data.arrays import Split, write_split
+    from pipeline.data.fetch import fetch_dataset, resize_images
+
+    source = find_dataset(load_data_spec(ROOT), "digits").source
+    for name, count, split in zip(
+        ("train", "test"), (IMAGES, TEST_IMAGES), fetch_dataset(source, 10, {}, out), strict=True
+    ):
+        for size in (12, 8):
+            part = Split(resize_images(split.images[:count], size), split.labels[:count], split.classes)
+            write_split(out / f"{name}-{size}.safetensors", part)
+
+
+def study_node(out: Path, compute: Compute) -> None:
+    """Train the digits' baseline for two steps, and evaluate it."""
+    from pipeline.data.arrays import read_split
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.node import train_node
+    from stages.evaluate_node import evaluate
+
+    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
+    run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 7})})
+    train, test = (read_split(out / f"{name}-12.safetensors") for name in ("train", "test"))
+    failure = train_node(run, train, test, compute, "cpu", out / "node", Checkpoint(out / "state", "node", 5))
+    assert failure is None
+    write_record(out / "node.json", evaluate(out / "node"))
+
+
+def study_ddpm(out: Path, compute: Compute) -> None:
+    """Train an arm with a position for two steps, sample from it, and evaluate the samples."""
+    from pipeline.data.arrays import read_arrays, read_split
+    from pipeline.inputs import digest_file
+    from pipeline.metrics.generative import measure_scores
+    from pipeline.training.checkpoint import Checkpoint
+    from pipeline.training.ddpm import train_ddpm
+    from pipeline.training.extractor import train_extractor
+    from pipeline.training.features import load_extractor, read_reference, write_reference
+    from pipeline.training.sample import sample_ddpm
+    from pipeline.training.workers import Worker
+
+    train, test = (read_split(out / f"{name}-8.safetensors") for name in ("train", "test"))
+    spec = load_ddpm_spec(ROOT)
+    run = resolve_ddpm_run(spec, "digits", "position=mlp", 0)
+    budget = {"steps": 2, "batch_size": 4, "warmup": 1, "snapshot_every": 2}
+    run = run.model_copy(update={"training": run.training.model_copy(update=budget)})
+    assert train_ddpm(run, train, compute, "cpu", out / "ddpm", Checkpoint(out / "state", "ddpm", 5)) is None
+    plan = spec.datasets["digits"].sampling.model_copy(update={"images": SAMPLED, "sets": 1, "steps": 2})
+    sample_ddpm(run, out / "ddpm", plan, compute, "cpu", out / "samples", [Checkpoint(out / "state", "s", 5)], Worker())
+
+    classifier = ClassifierExtractor(kind="classifier", features=8, epochs=1, batch_size=7, learning_rate=1e-3, seed=0)
+    accuracy = train_extractor(classifier, train, test, "cpu", out / "extractor")
+    digest = digest_file(out / "extractor" / "weights.safetensors")
+    about = ExtractorFile(kind="classifier", sha256=digest, features=8, channels=1, classes=10, test_accuracy=accuracy)
+    write_document(out / "extractor" / "extractor.json", about)
+    extractor = load_extractor(out / "extractor", "cpu", batch_size=7)
+    write_reference(out / "reference", train, IMAGES, extractor)
+    _, statistics = read_reference(out / "reference", extractor)
+    features = extractor.extract(read_arrays(out / "samples" / "set-0.safetensors")["images"])
+    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=SAMPLED, batch_size=7)
+    write_document(out / "scores.json", measure_scores(features, statistics, evaluation))
+
+
+def score_noise(out: Path) -> None:
+    """The scores of random features, wide enough for the libraries' blocked kernels."""
+    import numpy as np
+    import torch
+
+    from pipeline.metrics.classification import measure_nll
+    from pipeline.metrics.generative import Features, measure_scores, measure_statistics
+
+    draws = np.random.default_rng(0).standard_normal((2, 200, 74))
+    logits = draws[0, :, :10]
+    sides = [torch.from_numpy(side.astype(np.float32)) for side in draws]
+    found = Features(sides[0][:, 10:], sides[0][:, :10], sides[0][:, :10])
+    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=100, batch_size=7)
+    write_document(out / "noise.json", measure_scores(found, measure_statistics(sides[1][:, 10:]), evaluation))
+    (out / "nll.txt").write_text(repr(measure_nll(logits, np.arange(200) % 10)))
+
+
+def study_theory(out: Path) -> None:
+    """The table of theory, of narrow networks."""
+    from pipeline.networks.theory import measure_theory
+
+    write_theory(out, measure_theory(load_node_spec(ROOT).base.model_copy(update={"channels": 4})))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
+    portable = not parser.parse_args().native
+    tune_process(1, portable)
+    compute = Compute(
+        device="cpu",
+        precision="float32",
+        tf32=False,
+        compile=False,
+        deterministic=True,
+        portable=portable,
+        threads=1,
+    )
+    choose_device(compute)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        fetch(out)
+        study_node(out, compute)
+        study_ddpm(out, compute)
+        score_noise(out)
+        study_theory(out)
+        for path in sorted(path for path in out.rglob("*") if path.is_file() and path.parent.name != "state"):
+            print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
+
+
+if __name__ == "__main__":
+    main()
