@@ -436,9 +436,9 @@ def test_check_lists_every_model_once(project: Workspace):
 
 
 @pytest.mark.parametrize("study", ["node", "ddpm"])
-def test_fields_lists_every_field_in_the_order_of_an_arm(study: str):
+def test_fields_lists_every_field_in_the_order_of_an_arm(study: str, project: Workspace):
     spec = load_node_spec(ROOT).base if study == "node" else load_ddpm_spec(ROOT).base.network
-    lines = Workspace(ROOT).run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
+    lines = project.run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(type(spec).model_fields)
     if study == "node":
         assert "norm (group | batch | instance | layer; baseline: group)" in lines
