@@ -7,7 +7,7 @@ dvc.lock in place of twenty files for each item, and a new module needs no entry
 import ast
 from pathlib import Path
 
-from pipeline.inputs import ROOMS, digest_file
+from pipeline.inputs import ROOMS, digest_code
 from pipeline.schema.base import SpecError, read_text
 from pipeline.schema.files import write_file
 
@@ -67,13 +67,15 @@ def closure_path(stage: str) -> Path:
 
 
 def describe_closures(root: Path) -> dict[str, str]:
-    """Contents of closures/ by stage: lines `SHA-256  path`, as sha256sum checks them."""
+    """Contents of closures/ by stage: lines `SHA-256  path`; comments and docstrings do not count."""
     known: dict[Path, set[Path]] = {}
+    digests: dict[Path, str] = {}
     contents = {}
     for file in sorted((root / "stages").glob("*.py")):
         if file.stem not in ("__init__", "check"):  # the latter is what writes them
             paths = sorted(close_imports(root, file.relative_to(root), known))
-            contents[file.stem] = "".join(f"{digest_file(root / path)}  {path.as_posix()}\n" for path in paths)
+            digests |= {path: digest_code(root / path) for path in paths if path not in digests}
+            contents[file.stem] = "".join(f"{digests[path]}  {path.as_posix()}\n" for path in paths)
     return contents
 
 
@@ -95,5 +97,5 @@ def check_closure(root: Path, stage: str) -> None:
     except FileNotFoundError:
         raise SpecError(f"{path}: not there; `dvc repro check` writes it") from None
     for digest, name in (line for line in lines if len(line) == 2):
-        if not (root / name).is_file() or digest_file(root / name) != digest:
+        if not (root / name).is_file() or digest_code(root / name) != digest:
             raise SpecError(f"{name}: changed since {path} was written: nothing was run; run `dvc repro` again")

@@ -3,6 +3,7 @@
 DVC hashes code and params after the command, so what is edited meanwhile would be recorded as what made the result.
 """
 
+import ast
 import hashlib
 import sys
 from collections.abc import Callable
@@ -24,6 +25,47 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def strip_words(source: str) -> str:
+    """Python code without comments, docstrings, blank lines and blanks at the end of a line; the rest as it is written.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    lines = [line.encode() for line in source.splitlines()]  # ast counts bytes
+    docstrings: list[ast.Expr] = []
+    strings: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    for node in ast.walk(ast.parse(source)):  # a statement comes before its value
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docstrings.append(node)
+        elif isinstance(node, ast.Constant | ast.JoinedStr) and all(node is not word.value for word in docstrings):
+            strings.append(((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)))
+    for word in docstrings:
+        if not lines[word.lineno - 1][: word.col_offset].strip():  # else something stands before it on its line
+            last = word.end_lineno or word.lineno
+            lines[word.lineno - 1 : last] = [b""] * (last - word.lineno + 1)
+    for number, line in enumerate(lines, 1):
+        column = line.find(b"#")
+        while column >= 0:
+            if not any(start <= (number, column) < end for start, end in strings):
+                lines[number - 1] = line[:column]
+                break
+            column = line.find(b"#", column + 1)
+    text = {number for start, end in strings for number in range(start[0], end[0])}  # that goes on in the next line
+    text |= {number + 1 for number in text}
+    kept = [line if number in text else line.rstrip() for number, line in enumerate(lines, 1)]
+    return "".join(f"{line.decode()}\n" for number, line in enumerate(kept, 1) if line or number in text)
+
+
+def digest_code(path: Path) -> str:
+    """SHA-256 of what a Python file says to the machine, whatever it says to people; of other files, of all of it."""
+    if path.suffix != ".py":
+        return digest_file(path)
+    try:
+        return hashlib.sha256(strip_words(path.read_text(encoding="utf-8")).encode()).hexdigest()
+    except (SyntaxError, ValueError):  # it will not run: any change of it counts
+        return digest_file(path)
+
+
 def list_code() -> dict[str, Path]:
     """Files of this project that are loaded, by module."""
     files = {}
@@ -39,7 +81,7 @@ def _digest_files() -> dict[Path, str]:
     """Of all code and settings."""
     code = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     settings = [ROOT / "params.yaml", *(ROOT / "specs").rglob("*.yaml")]
-    return {path: digest_file(path) for path in (*code, *settings) if path.is_file()}
+    return {path: digest_code(path) for path in (*code, *settings) if path.is_file()}
 
 
 def note_inputs() -> None:

@@ -1,13 +1,16 @@
 """Import closures: what they hold, and that a stage runs the code that they speak of or nothing."""
 
+import io
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
 from problems import ROOT
 
 from pipeline.closures import check_closure, close_imports, closure_path, describe_closures, write_closures
+from pipeline.inputs import strip_words
 from pipeline.schema.base import SpecError
 
 FILES = {
@@ -40,13 +43,56 @@ def test_a_closure_has_what_is_imported_at_the_top_inside_functions_and_as_a_mod
     assert sorted(path.name for path in (root / "closures").iterdir()) == ["one.txt", "two.txt"]
 
 
-def test_sha256sum_checks_a_closure(root: Path):
-    subprocess.run(["sha256sum", "--check", "--strict", "closures/one.txt"], cwd=root, check=True, capture_output=True)
+def test_words_do_not_count_and_code_does(root: Path):
+    """What a line says to people: comments, docstrings of modules, classes, functions and fields, blank lines."""
+    plain = (
+        'import re\n\nLIMIT = 3\n\n\nclass A:\n    x: int = 1\n\n    def f(self) -> str:\n        return "ä # \\n"\n'
+    )
+    told = (
+        '"""A module.\n\nOf two lines."""\n\n# Why.\nimport re  # noqa\n\nLIMIT = 3  # ä # most\n"""Of what."""\n\n\n'
+        'class A:\n    """A class."""\n\n    x: int = 1\n    """A field."""\n\n    def f(self) -> str:\n'
+        '        """Says."""\n\n        return "ä # \\n"  # at last\n'
+    )
+    (root / "pipeline/b.py").write_text(plain)
+    write_closures(root)
+    before = describe_closures(root)
+    (root / "pipeline/b.py").write_text(told)
+    assert describe_closures(root) == before
+    check_closure(root, "one")
+    for old, new in (
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("ä # ", "ä #  "),
+        ("        return", "        x = 1\n        return"),
+    ):
+        assert old in plain
+        (root / "pipeline/b.py").write_text(told.replace(old, new))
+        assert describe_closures(root)["one"] != before["one"], new
+
+
+def list_tokens(source: str) -> list[str]:
+    """What Python reads, without statements that are nothing but a string."""
+    layout = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type != tokenize.NL]
+    tokens = [token for token in tokens if token.type != tokenize.COMMENT]
+    found = []
+    for before, token, after in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        alone = (before is None or before.type in layout) and after is not None and after.type == tokenize.NEWLINE
+        if token.type not in layout and not (token.type == tokenize.STRING and alone):
+            found.append(token.string)
+    return found
+
+
+def test_only_words_are_taken_from_the_code_of_this_project():
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        stripped = strip_words(source)
+        assert list_tokens(stripped) == list_tokens(source), path
+        assert len(stripped) < len(source) or not source, path
 
 
 def test_a_change_is_one_of_the_closures_that_have_the_file(root: Path):
     before = describe_closures(root)
-    (root / "pipeline/b.py").write_text("# changed\n")
+    (root / "pipeline/b.py").write_text("changed = 1\n")
     after = describe_closures(root)
     assert {stage for stage in before if before[stage] != after[stage]} == {"one"}
     check_closure(root, "two")

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from pipeline.inputs import check_inputs, digest_file, forget_inputs, list_code
+from pipeline.inputs import check_inputs, digest_code, forget_inputs, list_code
 from pipeline.process import count_seconds
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
@@ -45,7 +45,7 @@ def fingerprint_work(compute: Compute, **facts: Any) -> str:
     """
     check_inputs()
     content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
-    code = {name: digest_file(path) for name, path in list_code().items()}
+    code = {name: digest_code(path) for name, path in list_code().items()}
     everything = [compute.model_dump(), content, torch.__version__, code]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
