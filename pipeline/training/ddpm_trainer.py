@@ -83,7 +83,10 @@ class DdpmTrainer:
         self.images = torch.from_numpy(train.images).to(device)
 
     def order(self, epoch: int) -> Tensor:
-        """The images of an epoch in their order, as indices on the device; what fills no batch is left out."""
+        """The images of an epoch in their order, as indices on the device; what fills no batch is left out.
+
+        Differs: score_sde_pytorch repeats the split without end and shuffles within a window of 10,000 images.
+        """
         generator = make_generator("cpu", self.run.seed, *self.run.purpose("order", epoch))
         return order_images(len(self.images), generator).to(self.device)
 
