@@ -8,6 +8,7 @@ from pipeline.inputs import read_inputs
 from pipeline.metrics.ddpm_record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
 from pipeline.process import choose_device, run_stage, tune_process, write_provenance
 from pipeline.schema.compute import Compute, load_compute
+from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, Scores, evaluation_path, write_record
@@ -23,6 +24,7 @@ def evaluate(dataset: str, name: str, samples: SampleSets, compute: Compute, out
     awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
     check_steps(model, samples)
     evaluation = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[dataset].evaluation)
+    spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
 
     from pipeline.data.samples import locate_set, locate_snapshot, read_set
     from pipeline.metrics.generative import measure_scores
@@ -40,7 +42,7 @@ def evaluate(dataset: str, name: str, samples: SampleSets, compute: Compute, out
     earlier = [score(locate_snapshot(folder, step)) for step in samples.snapshots]
     versions = {package: version(package) for package in ("torch", "torch-fidelity", "numpy")}
     protocol = make_protocol(model, samples, reference, evaluation, versions)
-    settings = list_ddpm_settings(model, samples.sampling, evaluation)
+    settings = list_ddpm_settings(model, samples.sampling, evaluation, spec)
     write_record(out, make_ddpm_record(model, awareness, samples, sets, earlier, protocol, settings))
     write_provenance(f"evaluate/{name}", out, compute, device=device)
 
@@ -62,7 +64,7 @@ def main() -> None:
     out = evaluation_path(ROOT, "ddpm", args.dataset, args.arm, args.seed)
     if isinstance(samples, Failure):
         model = read_document(ROOT / "runs" / name / "run.json", TrainedModel)
-        write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(model, None, None)}))
+        write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(model)}))
     else:
         evaluate(args.dataset, name, samples, compute, out)
 

@@ -570,6 +570,7 @@ def test_the_stage_writes_the_record(tmp_path: Path):
     assert (failed.epoch, failed.step, failed.reason) == (1, 4, "diverged")
     assert failed.settings["training.steps"] == record.settings["training.steps"] == 500
     assert record.settings["sampling.images"] == 210
+    assert record.settings["extractor.kind"] == "classifier"
     assert "sampling.images" not in failed.settings
 
 

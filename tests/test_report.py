@@ -364,6 +364,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("specs/node.yaml", "epochs: 8", "epochs: 16", "node", "training.epochs was 8, is 16"),
         ("specs/node.yaml", "rtol: 1.0e-3", "rtol: 1.0e-4", "node", "network.rtol was 0.001, is 0.0001"),
         ("specs/ddpm.yaml", "images: 400", "images: 500", "ddpm", "sampling.images was 400, is 500"),
+        ("specs/data.yaml", "features: 64", "features: 32", "ddpm", "extractor.features was 64, is 32"),
         ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 100", "ddpm", "kid_subset_size was 200, is 100"),
         (
             "params.yaml",

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
+from pydantic import BaseModel
+
 from pipeline.metrics.average import average
 from pipeline.schema.ddpm import TRAINED, Evaluation, Sampling
 from pipeline.schema.record import (
@@ -83,13 +85,18 @@ def make_ddpm_record(
     )
 
 
-def list_ddpm_settings(model: TrainedModel, sampling: Sampling | None, evaluation: Evaluation | None) -> Settings:
-    """What decided a run and its scores; of a run that failed, no sampling and no evaluation."""
+def list_ddpm_settings(
+    model: TrainedModel,
+    sampling: Sampling | None = None,
+    evaluation: Evaluation | None = None,
+    extractor: BaseModel | None = None,
+) -> Settings:
+    """What decided a run and its scores; of a run that failed, the run alone."""
     run = model.run
     trained = run.training if run.network.weights == TRAINED else None
     return list_settings(
         network=run.network, diffusion=run.diffusion, training=trained, compute=model.compute, sampling=sampling,
-        evaluation=evaluation,
+        evaluation=evaluation, extractor=extractor,
     )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class Project:
         if isinstance(run, DdpmRun):
             spec = self.ddpm.datasets[run.dataset]
             parts |= {"diffusion": run.diffusion, "sampling": spec.sampling, "evaluation": spec.evaluation}
+            parts["extractor"] = self.data.datasets[run.dataset].extractor
         return list_settings(**parts)
 
     def runs(self) -> list[Run]:
