@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from pipeline.diffusion.schedule import take_root
+
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -46,7 +48,7 @@ def draw_noise(key: int, images: Tensor, draw: int, shape: tuple[int, ...]) -> T
     a, b, c, d = philox((whole[0], whole[1], whole[2], whole[3]), (key & _MASK, (key >> 32) & _MASK))
     normal = []
     for first, second in ((a, b), (c, d)):
-        radius = ((first + 1).double() * 2**-32).float().log().mul(-2).sqrt()
+        radius = take_root(((first + 1).double() * 2**-32).float().log().mul(-2))
         angle = (second.double() * (2 * math.pi * 2**-32)).float()
         normal += [radius * angle.cos(), radius * angle.sin()]
     return torch.stack(normal, 2).flatten(1)[:, :size].reshape(len(images), *shape)

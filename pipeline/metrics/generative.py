@@ -15,7 +15,6 @@ from torch import Tensor
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
@@ -24,6 +23,7 @@ from pipeline.schema.ddpm import Evaluation
 from pipeline.schema.record import Scores
 
 INCEPTION = "inception-v3-compat"
+_ISC_SEED = 2020  # of the order of images, torch-fidelity's default
 
 Judge = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, C, H, W] in [0, 1] to features [B, D], logits without their bias and logits, both [B, classes]."""
@@ -187,9 +187,19 @@ def measure_fid(samples: Statistics, reference: Statistics) -> float:
 
 
 def measure_inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
-    """Mean and population standard deviation over splits of the images in a random, fixed order."""
-    found = isc_features_to_metric(logits, splits)
-    return float(found[KEY_METRIC_ISC_MEAN]), float(found[KEY_METRIC_ISC_STD])
+    """Mean and population standard deviation over splits of the images in a random, fixed order.
+
+    Differs: the logarithm of the mean is NumPy's. torch-fidelity takes torch's, in float64 on a CPU that of MKL, whose
+    last bit is the CPU's own.
+    """
+    order = np.random.RandomState(_ISC_SEED).permutation(len(logits))
+    shuffled = logits[order].double()
+    p, log_p, scores = shuffled.softmax(1), shuffled.log_softmax(1), []
+    for index in range(splits):
+        part = slice(index * len(logits) // splits, (index + 1) * len(logits) // splits)
+        log_mean = torch.from_numpy(np.log(p[part].mean(0).numpy()))
+        scores.append((p[part] * (log_p[part] - log_mean)).sum(1).mean().exp().item())
+    return float(np.mean(scores)), float(np.std(scores))
 
 
 def measure_scores(samples: Features, reference: Statistics, evaluation: Evaluation) -> Scores:

@@ -81,7 +81,7 @@ def _name_maker(entry: Entry, key: str) -> str | None:
         return str(value)
     if entry.portable:
         return "cpu, portable"
-    return f"{value} ({entry.cpu or 'which one is not known'})"
+    return f"{value} ({entry.cpu})" if entry.cpu else str(value)
 
 
 def find_mixtures(books: Books) -> list[str]:

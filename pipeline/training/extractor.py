@@ -17,7 +17,8 @@ def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device
     """Train with Adam and write weights and history to `out`; returns the test accuracy in %."""
     seed_global(spec.seed, "initialisation")
     network = FeatureClassifier(train.images.shape[1], spec.features, train.classes).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate)
+    # Fused: else the square root is MKL's, whose last bit is the CPU's own (see `take_root`).
+    optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True)
     images, test_images = (scale_images(torch.from_numpy(split.images).to(device)) for split in (train, test))
     labels, test_labels = (torch.from_numpy(split.labels).to(device) for split in (train, test))
     history: list[dict[str, float | int]] = []
