@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pipeline.data.arrays import Split
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGES, TEST_IMAGES, SAMPLED = 10, 4, 10  # an emulator takes a hundred times as long
+IMAGES = 10  # an emulator takes a hundred times as long
 
 
-def make_splits(size: int) -> list["Split"]:
+def make_splits(images: int, size: int) -> list["Split"]:
     """Random images, for training and test: to read the digits is minutes of imports, and only whole numbers."""
     import numpy as np
 
@@ -40,7 +40,7 @@ def make_splits(size: int) -> list["Split"]:
     random = np.random.default_rng(0)
     return [
         Split(random.integers(0, 256, (count, 1, size, size), dtype=np.uint8), random.integers(0, 10, count), 10)
-        for count in (IMAGES, TEST_IMAGES)
+        for count in (images, 2)
     ]
 
 
@@ -51,8 +51,8 @@ def study_node(out: Path, compute: Compute) -> None:
     from stages.evaluate_node import evaluate
 
     run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
-    run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 5})})
-    train, test = make_splits(12)
+    run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 2})})
+    train, test = make_splits(4, 12)
     failure = train_node(run, train, test, compute, "cpu", out / "node", Checkpoint(out / "state", "node", 5))
     assert failure is None
     write_record(out / "node.json", evaluate(out / "node"))
@@ -70,25 +70,25 @@ def study_ddpm(out: Path, compute: Compute) -> None:
     from pipeline.training.sample import sample_ddpm
     from pipeline.training.workers import Worker
 
-    train, test = make_splits(8)
+    train, test = make_splits(IMAGES, 8)
     spec = load_ddpm_spec(ROOT)
     run = resolve_ddpm_run(spec, "digits", "position=mlp", 0)
-    budget = {"steps": 2, "batch_size": 4, "warmup": 1, "snapshot_every": 2}
+    budget = {"steps": 2, "batch_size": 2, "warmup": 1, "snapshot_every": 2}
     run = run.model_copy(update={"training": run.training.model_copy(update=budget)})
     assert train_ddpm(run, train, compute, "cpu", out / "ddpm", Checkpoint(out / "state", "ddpm", 5)) is None
-    plan = spec.datasets["digits"].sampling.model_copy(update={"images": SAMPLED, "sets": 1, "steps": 2})
+    plan = spec.datasets["digits"].sampling.model_copy(update={"images": IMAGES, "sets": 1, "steps": 2})
     sample_ddpm(run, out / "ddpm", plan, compute, "cpu", out / "samples", [Checkpoint(out / "state", "s", 5)], Worker())
 
-    classifier = ClassifierExtractor(kind="classifier", features=8, epochs=1, batch_size=7, learning_rate=1e-3, seed=0)
+    classifier = ClassifierExtractor(kind="classifier", features=8, epochs=1, batch_size=5, learning_rate=1e-3, seed=0)
     accuracy = train_extractor(classifier, train, test, "cpu", out / "extractor")
     digest = digest_file(out / "extractor" / "weights.safetensors")
     about = ExtractorFile(kind="classifier", sha256=digest, features=8, channels=1, classes=10, test_accuracy=accuracy)
     write_document(out / "extractor" / "extractor.json", about)
-    extractor = load_extractor(out / "extractor", "cpu", batch_size=7)
+    extractor = load_extractor(out / "extractor", "cpu", batch_size=5)
     write_reference(out / "reference", train, IMAGES, extractor)
     _, statistics = read_reference(out / "reference", extractor)
     features = extractor.extract(read_arrays(out / "samples" / "set-0.safetensors")["images"])
-    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=SAMPLED, batch_size=7)
+    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=IMAGES, batch_size=5)
     write_document(out / "scores.json", measure_scores(features, statistics, evaluation))
 
 
@@ -105,7 +105,7 @@ def score_noise(out: Path) -> None:
     logits = draws[0, :, :10]
     sides = [torch.from_numpy(side.astype(np.float32)) for side in draws]
     found = Features(sides[0][:, 10:], sides[0][:, :10], sides[0][:, :10])
-    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=100, batch_size=7)
+    evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=100, batch_size=5)
     write_document(out / "noise.json", measure_scores(found, measure_statistics(sides[1][:, 10:]), evaluation))
     noise = draw_noise(0, torch.arange(50), 0, (1, 8, 8))
     (out / "noise.bin").write_bytes(noise.numpy().tobytes())

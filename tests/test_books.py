@@ -177,13 +177,14 @@ def test_an_entry_stays_while_its_output_does(tmp_path: Path):
     provenance.write_text(json.dumps(PROVENANCE))
     first = enter("baseline", 0, "train", "abc.dir", provenance, [])
     assert (first.seconds, first.device, first.workers, first.torch) == (90.0, "cpu, x86_64", 1, "2.15.0")
+    assert (first.cpu, first.portable) == ("y", True)
     provenance.write_text(json.dumps(PROVENANCE | {"seconds": 45.0}))
     assert enter("baseline", 0, "train", "abc.dir", provenance, [first]) == first
     # Other bytes are other work; what the provenance does not speak of is not known.
     new = PROVENANCE | {"output": "new.dir", "device": "cuda", "gpu": "H200", "workers": 8}
     provenance.write_text(json.dumps(new))
     second = enter("baseline", 0, "train", "new.dir", provenance, [first])
-    assert (second.device, second.workers) == ("H200", 8)
+    assert (second.device, second.workers, second.portable) == ("H200", 8, None)
     for impossible in (-5.0, "soon", None):  # costs itself alone
         provenance.write_text(json.dumps(PROVENANCE | {"seconds": impossible}))
         without = enter("baseline", 0, "train", "abc.dir", provenance, [])
@@ -218,6 +219,34 @@ def test_a_file_with_gits_conflict_markers_says_who_mends_it(tmp_path: Path):
         SpecError, match=r"digits\.tsv: line 2: a merge that git left open; .*python -m pipeline recover"
     ):
         read_ledger(path)
+
+
+def test_a_ledger_of_the_version_before_is_read(tmp_path: Path):
+    path = ledger_path(tmp_path, "node", "digits")
+    entry = make_entry(device="cpu, x", threads=1, cpu="y", portable=False)
+    write_ledger(path, [entry])
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    kept = [index for index, name in enumerate(lines[0]) if name not in ("cpu", "portable")]
+    path.write_text("".join("\t".join(line[index] for index in kept) + "\n" for line in lines))
+    assert read_ledger(path) == [entry.model_copy(update={"cpu": None, "portable": None})]
+
+
+def test_cpus_are_mixed_unless_every_run_was_portable():
+    def mix(*facts: tuple[str | None, bool | None]) -> list[str]:
+        entries = [
+            make_entry(seed=seed, device="cpu, AMD EPYC", cpu=cpu, portable=portable)
+            for seed, (cpu, portable) in enumerate(facts)
+        ]
+        return find_mixtures({("node", "digits", "baseline", entry.seed): [entry] for entry in entries})
+
+    start = "**Mixed:** runs of node, digits, were not made with the same device: "
+    assert mix(("AMD 25/1/1", True), ("AMD 26/2/1", True)) == []
+    assert mix(("AMD 25/1/1", False), ("AMD 25/1/1", False)) == []
+    assert mix(("AMD 25/1/1", False), ("AMD 26/2/1", False)) == [
+        f"{start}cpu, AMD EPYC (AMD 25/1/1), cpu, AMD EPYC (AMD 26/2/1)."
+    ]
+    assert mix(("AMD 25/1/1", True), ("AMD 25/1/1", False)) == [f"{start}cpu, AMD EPYC (AMD 25/1/1), cpu, portable."]
+    assert mix(("AMD 25/1/1", True), (None, None)) == [f"{start}cpu, AMD EPYC, cpu, portable."]
 
 
 def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
