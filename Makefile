@@ -15,6 +15,7 @@
 PYTHON ?= python3
 DOCKER ?= docker
 IMAGE ?= timestep-embedding-benchmark
+WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -54,7 +55,7 @@ lint: $(SETUP)
 	hadolint docker/Dockerfile
 
 test: lint
-	pytest
+	pytest --numprocesses $(WORKERS) --dist loadfile
 
 # Arguments of the build that may be set in the environment: another base image, mirrors of the package index.
 BUILD_ARGS = $(foreach name,BASE_IMAGE PIP_INDEX_URL UV_DEFAULT_INDEX,$(if $($(name)),--build-arg $(name)))
