@@ -148,7 +148,7 @@ class DdpmTraining(Strict):
     ema_decay: float = Field(ge=0, lt=1, description="decay of the average; (1 + n) / (10 + n) in step n if smaller")
     flip: bool = Field(description="horizontal flip with probability 1/2")
     snapshot_every: int = Field(ge=1, description="steps between averaged weights that are kept; the last always are")
-    fused: bool = Field(description="Adam in one kernel; another order of rounding, and faster")
+    fused: bool = Field(description="Adam in one kernel; faster, another order of rounding; without, no portable bytes")
     channels_last: bool = Field(description="memory layout of images and weights, in training and sampling")
 
 
