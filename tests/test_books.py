@@ -243,10 +243,10 @@ def test_cpus_are_mixed_unless_every_run_was_portable():
     assert mix(("AMD 25/1/1", True), ("AMD 26/2/1", True)) == []
     assert mix(("AMD 25/1/1", False), ("AMD 25/1/1", False)) == []
     assert mix(("AMD 25/1/1", False), ("AMD 26/2/1", False)) == [
-        f"{start}cpu, AMD EPYC (AMD 25/1/1), cpu, AMD EPYC (AMD 26/2/1)."
+        f"{start}cpu, AMD EPYC (AMD 25/1/1); cpu, AMD EPYC (AMD 26/2/1)."
     ]
-    assert mix(("AMD 25/1/1", True), ("AMD 25/1/1", False)) == [f"{start}cpu, AMD EPYC (AMD 25/1/1), cpu, portable."]
-    assert mix(("AMD 25/1/1", True), (None, None)) == [f"{start}cpu, AMD EPYC, cpu, portable."]
+    assert mix(("AMD 25/1/1", True), ("AMD 25/1/1", False)) == [f"{start}cpu, AMD EPYC (AMD 25/1/1); cpu, portable."]
+    assert mix(("AMD 25/1/1", True), (None, None)) == [f"{start}cpu, AMD EPYC; cpu, portable."]
 
 
 def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
@@ -266,7 +266,7 @@ def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
     ]
     assert [cell.strip() for cell in text.splitlines()[3].split("|")[1:5]] == ["`groups=1`", "—", "—", "—"]
     assert find_mixtures(books) == [
-        "**Mixed:** runs of node, digits, were not made with the same device: H200, cpu &lt;b&gt;."
+        "**Mixed:** runs of node, digits, were not made with the same device: H200; cpu &lt;b&gt;."
     ]
     assert "| H200 " in render_places(books)
     assert find_mixtures({key: found for key, found in books.items() if key[3] == 0}) == []

@@ -1,5 +1,8 @@
 """Schedule, loss and sampler against closed forms."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from problems import gaussian_denoiser
@@ -14,7 +17,7 @@ from pipeline.diffusion.sample import (
     quantise_images,
     sample_images,
 )
-from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.diffusion.schedule import add_noise, make_schedule, take_root
 from pipeline.diffusion.trajectory import Trajectory, choose_moments
 from pipeline.schema.ddpm import Diffusion, Sampling
 
@@ -39,6 +42,13 @@ def integer_level(label):
 
 def fractional_level(label):
     return ((label - 0.999) / 0.999).round().long()
+
+
+def test_a_root_is_rounded_correctly_whatever_the_cpu():
+    """From the estimate of a CPU's maker it would not be."""
+    x = torch.rand(10_000, generator=torch.Generator().manual_seed(0)) * 3
+    for value, root in zip(x.tolist(), take_root(x).tolist(), strict=True):
+        assert root == np.float32(math.sqrt(value))  # float64's root, rounded, is float32's
 
 
 def test_the_schedule_is_ddpms():

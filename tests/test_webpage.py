@@ -208,7 +208,7 @@ def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(work
     ]
     write_ledger(ledger_path(workspace.root, "node", "digits"), entries)
     project = load_project(workspace.root)
-    told = "**Mixed:** runs of node, digits, were not made with the same device: H200, cpu, EPYC."
+    told = "**Mixed:** runs of node, digits, were not made with the same device: H200; cpu, EPYC."
     marked = {section.id for section in gather(workspace.root, project).sections if told in section.notes}
     assert marked == {"table1", "table2", "table4", "figure6", "figure7", "node_arms"}
     for name in SECTIONS:

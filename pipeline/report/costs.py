@@ -92,6 +92,6 @@ def find_mixtures(books: Books) -> list[str]:
         for key in ("device", "workers", "threads", "precision", "torch"):
             values = sorted({str(value) for entry in entries if (value := _name_maker(entry, key)) is not None})
             if len(values) > 1:
-                told = ", ".join(map(escape_cell, values))
+                told = "; ".join(map(escape_cell, values))
                 lines.append(f"**Mixed:** runs of {study}, {dataset}, were not made with the same {key}: {told}.")
     return lines
