@@ -21,10 +21,10 @@ from pipeline.schema.compute import load_compute
 
 REQUIRED = os.environ.get("PIPELINE_EMULATOR") == "required"
 EMULATOR = shutil.which("qemu-x86_64")
-MODELS = [
-    "Haswell-v4",
-    "EPYC-v3",
-]  # of Intel's, of AMD's: to each maker its own estimates of 1 / x, caches and features
+MODELS = ["Haswell-v4", "EPYC-v3"]
+"""Intel's and AMD's: each maker has its own estimates of 1 / x, caches and features."""
+GOLDEN = ROOT / "tests" / "golden" / "miniature.txt"
+"""What tests/miniature.py printed where the committed results were made; after a change of numerics, what it prints."""
 X86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64") or lacks_avx2(), reason="needs AVX2")
 
 
@@ -44,6 +44,10 @@ def finish(process: "subprocess.Popen[str]") -> dict[str, str]:
     """Digests by file."""
     printed, error = process.communicate()
     assert process.returncode == 0, error
+    return read_digests(printed)
+
+
+def read_digests(printed: str) -> dict[str, str]:
     return {name: digest for digest, name in (line.split(" ", 1) for line in printed.splitlines())}
 
 
@@ -57,6 +61,7 @@ def test_emulated_cpus_of_two_makers_give_the_same_bytes():
         start(OPENBLAS_CORETYPE="Prescott", OPENBLAS_L2_SIZE="64", MKL_CBWR="SSE4_2", NPY_ENABLE_CPU_FEATURES="X86_V3")
     )
     assert {name.split("/")[0] for name in here} >= {"node", "node.json", "ddpm", "extractor", "scores.json", "records"}
+    assert here == read_digests(GOLDEN.read_text())
     for model, other in others.items():
         assert finish(other) == here, model
     # That the comparison can fail: this CPU's own kernels give other bytes.
