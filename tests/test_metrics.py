@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch_fidelity
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.utils import create_feature_extractor
 from workspace import ROOT, Workspace, copy_settings, find_settings
 
@@ -93,6 +94,14 @@ def test_inception_score_of_certain_predictions_is_the_number_of_classes():
     mean, std = measure_inception_score(logits, 10)
     assert 3.5 < mean < 4.0  # in 40 images the classes are not quite as frequent
     assert std > 0
+
+
+@pytest.mark.parametrize("splits", [1, 3, 10])
+def test_inception_score_is_torch_fidelitys(splits: int):
+    logits = torch.from_numpy(np.random.default_rng(0).standard_normal((101, 10)).astype(np.float32)) * 3
+    found = isc_features_to_metric(logits, splits)
+    expected = (found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD])
+    assert measure_inception_score(logits, splits) == pytest.approx(expected, rel=1e-12)
 
 
 def test_inception_score_with_a_bias_by_hand():
