@@ -96,7 +96,10 @@ def find_stale(work: Workspace) -> set[str]:
 
 def test_a_change_of_the_report_renders_and_trains_nothing(work: Workspace):
     with (work.root / "pipeline" / "report" / "markdown.py").open("a") as file:
-        file.write("# touched\n")
+        file.write("# A comment.\n")
+        file.flush()
+        assert find_stale(work) == set()
+        file.write("TOUCHED = 1\n")
     assert find_stale(work) == VIEWS
     assert work.executed("render@table1", "claims") == {"render@table1", "claims"}
 

@@ -243,7 +243,7 @@ def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Works
 
 def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     with (work.root / "pipeline" / "data" / "fetch.py").open("a") as file:
-        file.write("# touched\n")
+        file.write("TOUCHED = 1\n")
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
     assert run(work) == set()
     edit(work, "specs/node.yaml", ["datasets", "digits", "training", "image_size"], 13)
