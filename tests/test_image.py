@@ -329,8 +329,8 @@ def long_training(built: Built, tmp_path: Path) -> Workspace:
 
 def wait_for_training(container: Container) -> None:
     for _ in range(600):
-        if f"Running stage '{LONG}'".encode() in container.logs():
-            time.sleep(8)  # five to start
+        if f" 0/{LONG_STEPS} ".encode() in container.logs():  # its progress, when torch is loaded
+            time.sleep(3)
             return
         time.sleep(0.1)
     raise AssertionError(container.logs().decode())

@@ -298,16 +298,16 @@ def edit(work: Workspace, file: str, old: str, new: str) -> None:
 
 
 def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
-    edit(work, "stages/train_node.py", "import sys\n", "import sys  # edited\n")
+    edit(work, "stages/train_node.py", "import sys\n", "import sys\nEDITED = 1\n")
     result = work.run("dvc", *REPRO, ok=False)
-    edit(work, "stages/train_node.py", "import sys  # edited\n", "import sys\n")
+    edit(work, "stages/train_node.py", "import sys\nEDITED = 1\n", "import sys\n")
     assert result.returncode != 0
     assert "error: stages/train_node.py: changed since closures/train_node.txt was written" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
-    [("stages/train_node.py", "import sys\n", "import sys  # edited\n"), ("specs/node.yaml", "0.15", "0.16")],
+    [("stages/train_node.py", "import sys\n", "import sys\nEDITED = 1\n"), ("specs/node.yaml", "0.15", "0.16")],
 )
 def test_what_is_edited_during_a_run_is_not_recorded_as_what_made_it(
     file: str, old: str, new: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
