@@ -328,9 +328,16 @@ def long_training(built: Built, tmp_path: Path) -> Workspace:
 
 
 def wait_for_training(container: Container) -> None:
-    for _ in range(600):
-        if f" 0/{LONG_STEPS} ".encode() in container.logs():  # its progress, when torch is loaded
+    """Until it has taken some steps: seconds after its progress shows, or, at a terminal without width, longer."""
+    begun = None
+    for _ in range(900):
+        logs = container.logs()
+        if f" 0/{LONG_STEPS} ".encode() in logs:
             time.sleep(3)
+            return
+        if begun is None and f"Running stage '{LONG}'".encode() in logs:
+            begun = time.monotonic()
+        if begun is not None and time.monotonic() - begun > 16:  # five to start, on a quiet machine
             return
         time.sleep(0.1)
     raise AssertionError(container.logs().decode())
