@@ -12,8 +12,8 @@ import json
 import platform
 from pathlib import Path
 
-from pipeline.process import tune_process
-from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_run
+from pipeline.compute.threads import tune_process
+from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {  # dataset, image channels, what, batch on a CPU and on a GPU, sampling steps, precisions

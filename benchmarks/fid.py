@@ -23,8 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipeline.inputs import digest_file
-from pipeline.process import choose_device, tune_process
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import digest_file
 from pipeline.schema.compute import load_compute
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ import json
 import platform
 from pathlib import Path
 
-from pipeline.process import tune_process
-from pipeline.schema.node import load_node_spec, resolve_node_run
+from pipeline.compute.threads import tune_process
+from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {

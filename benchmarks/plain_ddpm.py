@@ -20,17 +20,17 @@ from torch.nn import functional
 
 from pipeline.data.arrays import Split
 from pipeline.data.batches import scale_images
+from pipeline.diffusers.config import write_config
+from pipeline.diffusers.exports import write_scheduler
+from pipeline.diffusers.weights import to_diffusers
 from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.noise import draw_noise
 from pipeline.diffusion.sample import sample_images
 from pipeline.diffusion.schedule import make_schedule
-from pipeline.networks.diffusers_config import write_config
-from pipeline.networks.diffusers_weights import to_diffusers
-from pipeline.networks.flops import count_flops
+from pipeline.layers.flops import count_flops
 from pipeline.schema.compute import Compute
-from pipeline.schema.ddpm import DdpmRun, Sampling
-from pipeline.training.ddpm_trainer import DdpmTrainer
-from pipeline.training.exports import write_scheduler
+from pipeline.studies.ddpm.study import DdpmRun, Sampling
+from pipeline.studies.ddpm.trainer import DdpmTrainer
 
 _NEAR_ZERO = 1e-4
 

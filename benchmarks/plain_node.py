@@ -14,10 +14,10 @@ import torchdiffeq
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.networks.flops import count_flops
-from pipeline.networks.node import NodeClassifier, OdeFunction
+from pipeline.layers.flops import count_flops
 from pipeline.ode.solve import backpropagate
-from pipeline.schema.node import NodeNetwork
+from pipeline.studies.node.network import NodeClassifier, OdeFunction
+from pipeline.studies.node.study import NodeNetwork
 
 
 class PlainConcatConv(nn.Module):

@@ -10,9 +10,10 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from pipeline.inputs import read_inputs
-from pipeline.machine import check_compute, check_links
-from pipeline.process import run_stage
+from pipeline.compute.device import check_compute
+from pipeline.run.inputs import read_inputs
+from pipeline.run.machine import check_links
+from pipeline.run.process import run_stage
 from pipeline.schema.base import flatten
 from pipeline.schema.project import Project, Run, load_project
 
@@ -23,8 +24,8 @@ def count_params(project: Project, run: Run) -> int:
     """Number of trained parameters of a run's network, built without memory for its weights."""
     import torch
 
-    from pipeline.networks.node import NodeClassifier
-    from pipeline.networks.unet import make_unet
+    from pipeline.studies.ddpm.unet import make_unet
+    from pipeline.studies.node.network import NodeClassifier
 
     data = project.data.datasets[run.dataset]
     with torch.device("meta"):
@@ -114,13 +115,13 @@ def frontpage(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Write a trained diffusion model as a folder that diffusers reads."""
-    exchange = import_module("pipeline.plan.exchange")  # by name, as in `plan`
+    exchange = import_module("pipeline.diffusers.exchange")  # by name, as in `plan`
     exchange.print_export(ROOT, args.dataset, args.arm, args.seed, args.step, args.out)
 
 
 def adopt(args: argparse.Namespace) -> None:
     """Check a folder of diffusers'; print what to write so that an arm takes its weights."""
-    import_module("pipeline.plan.exchange").print_import(ROOT, args.folder, args.name, args.dataset)
+    import_module("pipeline.diffusers.exchange").print_import(ROOT, args.folder, args.name, args.dataset)
 
 
 def main() -> None:

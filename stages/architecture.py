@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage, tune_process
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.architecture import PATH, Architecture
 from pipeline.schema.data import Dataset, load_data_spec
-from pipeline.schema.ddpm import DdpmSpec, load_ddpm_spec
 from pipeline.schema.document import write_document
-from pipeline.schema.node import NodeSpec, load_node_spec
 from pipeline.schema.panel import Panel, load_panel
+from pipeline.studies.ddpm.study import DdpmSpec, load_ddpm_spec
+from pipeline.studies.node.study import NodeSpec, load_node_spec
 
 ROOT = Path()
 
@@ -24,7 +25,7 @@ def main() -> None:
     data, node, ddpm, panel = read_inputs(read_settings)
     tune_process()
 
-    from pipeline.networks.architecture import measure_ddpm_study, measure_node_study
+    from pipeline.audit.architecture import measure_ddpm_study, measure_node_study
 
     of_node = [
         measure_node_study(node, name, data[name].channels, data[name].classes, panel.datasets[name].node.arms)

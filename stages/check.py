@@ -5,9 +5,9 @@ params.yaml, specs/, the code -> closures/
 
 from pathlib import Path
 
-from pipeline.closures import write_closures
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
+from pipeline.run.closures import write_closures
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.project import load_project
 
 ROOT = Path()

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.claims import judge_records
 from pipeline.report.verdicts import render_claims, render_verdicts
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.figures import draw_figure, render_figure, render_svg
 from pipeline.report.panel import read_panel
 from pipeline.report.pdf import draw_pdf
 from pipeline.report.sweeps import find_points
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 

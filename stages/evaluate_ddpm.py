@@ -4,15 +4,17 @@ import argparse
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.metrics.ddpm_record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import Compute, load_compute
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.ddpm import load_ddpm_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, Scores, evaluation_path, write_record
-from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
+from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
+from pipeline.studies.ddpm.record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
+from pipeline.studies.ddpm.study import load_ddpm_spec
 
 ROOT = Path()
 
@@ -27,8 +29,8 @@ def evaluate(dataset: str, name: str, samples: SampleSets, compute: Compute, out
     spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
 
     from pipeline.data.samples import locate_set, locate_snapshot, read_set
+    from pipeline.metrics.features import load_extractor, read_reference
     from pipeline.metrics.generative import measure_scores
-    from pipeline.training.features import load_extractor, read_reference
 
     device = choose_device(compute)
     extractor = load_extractor(ROOT / "extractors" / dataset, device, evaluation.batch_size)

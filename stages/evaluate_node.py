@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage, tune_process
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.curve import read_history
 from pipeline.schema.data import load_data_spec
 from pipeline.schema.document import read_document
@@ -17,7 +18,7 @@ ROOT = Path()
 def evaluate(folder: Path) -> NodeRecord | Failure:
     """The record of the run in a folder."""
     from pipeline.data.arrays import read_arrays
-    from pipeline.metrics.node_record import TimeAwarenessPair, TrainedClassifier, make_node_record
+    from pipeline.studies.node.record import TimeAwarenessPair, TrainedClassifier, make_node_record
 
     settings = read_document(folder / "run.json", TrainedClassifier).list_settings()
     if (folder / "failure.json").is_file():

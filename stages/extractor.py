@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
-from pipeline.inputs import digest_file, read_inputs
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.run.inputs import digest_file, read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import (
     INCEPTION_FEATURES,
@@ -47,7 +49,7 @@ def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> Extr
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.training.extractor import train_extractor
+    from pipeline.metrics.extractor import train_extractor
 
     device = choose_device(compute)
     train, test = (read_split(ROOT / "data" / "ddpm" / dataset / f"{name}.safetensors") for name in ("train", "test"))

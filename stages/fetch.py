@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage, tune_process
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.ddpm import load_ddpm_spec
-from pipeline.schema.node import load_node_spec
+from pipeline.studies.ddpm.study import load_ddpm_spec
+from pipeline.studies.node.study import load_node_spec
 
 ROOT = Path()
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.sections import gather
 from pipeline.report.webpage import render_webpage
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 

@@ -7,9 +7,9 @@ import argparse
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
 from pipeline.metrics.arm_metrics import summarise_arm, write_metrics
-from pipeline.process import hash_output, run_stage
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import hash_output, run_stage
 from pipeline.schema.curve import CURVES, Curve, Point, curve_path, list_points, read_history, write_curve
 from pipeline.schema.data import load_data_spec
 from pipeline.schema.files import write_file

@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.ddpm import load_ddpm_spec
+from pipeline.studies.ddpm.study import load_ddpm_spec
 
 ROOT = Path()
 
@@ -23,7 +25,7 @@ def main() -> None:
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.training.features import load_extractor, write_reference
+    from pipeline.metrics.features import load_extractor, write_reference
 
     device = choose_device(compute)
     extractor = load_extractor(ROOT / "extractors" / name, device, batch_size)

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.latex import write_latex
 from pipeline.report.markdown import render_grid
 from pipeline.report.panel import read_panel
 from pipeline.report.protocol import describe_baseline
 from pipeline.report.sheet import write_csv
 from pipeline.report.tables import lay_out
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.awareness import render_awareness
 from pipeline.report.panel import read_panel
-from pipeline.schema.ddpm import resolve_ddpm_run
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
+from pipeline.studies.ddpm.study import resolve_ddpm_run
 
 ROOT = Path()
 

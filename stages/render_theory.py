@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pipeline.process import run_stage
 from pipeline.report.theory import render_theory
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.theory import read_theory
 

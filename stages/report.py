@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.costs import find_mixtures, read_books
 from pipeline.report.page import Preview, render_page
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 

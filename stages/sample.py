@@ -6,11 +6,13 @@ With several GPUs it starts itself once for each.
 import argparse
 from pathlib import Path
 
-from pipeline.inputs import digest_file, read_inputs
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import digest_file, read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
-from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.files import write_file
+from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path()
 
@@ -28,10 +30,10 @@ def main() -> None:
 
     from pipeline.data.arrays import read_arrays
     from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
-    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.training.outputs import read_run
-    from pipeline.training.sample import sample_ddpm
-    from pipeline.training.workers import Workers
+    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.run.outputs import read_run
+    from pipeline.run.workers import Workers
+    from pipeline.studies.ddpm.sampler import sample_ddpm
 
     device = choose_device(compute)
     name = f"ddpm/{wanted.dataset}/{wanted.arm}/{wanted.seed}"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from pipeline.inputs import read_inputs
-from pipeline.process import run_stage
 from pipeline.report.panel import list_failed, read_panel
+from pipeline.run.inputs import read_inputs
+from pipeline.run.process import run_stage
 from pipeline.schema.compute import load_resources
 from pipeline.schema.panel import STUDIES
 from pipeline.schema.project import load_project

@@ -9,10 +9,12 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from pipeline.inputs import digest_file, read_inputs
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import digest_file, read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
-from pipeline.schema.ddpm import TRAINED, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.study import TRAINED, load_ddpm_spec, resolve_ddpm_run
 
 ROOT = Path()
 
@@ -28,10 +30,10 @@ def main() -> None:
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.training.ddpm import train_ddpm, write_imported
-    from pipeline.training.live import LiveCurves
-    from pipeline.training.workers import Workers
+    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.run.live import LiveCurves
+    from pipeline.run.workers import Workers
+    from pipeline.studies.ddpm.train import train_ddpm, write_imported
 
     device = choose_device(compute)
     name = f"ddpm/{run.dataset}/{run.arm}/{run.seed}"
@@ -39,7 +41,7 @@ def main() -> None:
     train, out = read_split(data), ROOT / "runs" / name
     if run.network.weights != TRAINED:
         # By name: trainings of weeks do not depend on the code that converts; the arm's name holds the weights' digest.
-        imports = import_module("pipeline.training.imports")
+        imports = import_module("pipeline.diffusers.imports")
         entry, channels = load_ddpm_spec(ROOT).imports[run.network.weights], train.images.shape[1]
         averages = imports.convert_import(entry, run.network, run.diffusion, channels, run.training.image_size, ROOT)
         write_imported(run, averages, train, device, out)

@@ -4,10 +4,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.inputs import digest_file, read_inputs
-from pipeline.process import choose_device, run_stage, tune_process, write_provenance
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
+from pipeline.run.inputs import digest_file, read_inputs
+from pipeline.run.process import run_stage, write_provenance
 from pipeline.schema.compute import load_compute, load_resources
-from pipeline.schema.node import load_node_spec, resolve_node_run
+from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 ROOT = Path()
 
@@ -23,9 +25,9 @@ def main() -> None:
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.training.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.training.live import LiveCurves
-    from pipeline.training.node import train_node
+    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.run.live import LiveCurves
+    from pipeline.studies.node.train import train_node
 
     device = choose_device(compute)
     name = f"node/{run.dataset}/{run.arm}/{run.seed}"

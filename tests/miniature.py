@@ -14,15 +14,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.process import choose_device, tune_process
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor
-from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.document import write_document
-from pipeline.schema.node import load_node_spec, resolve_node_run
 from pipeline.schema.record import write_record
 from pipeline.schema.reference import ExtractorFile
 from pipeline.schema.theory import write_theory
+from pipeline.studies.ddpm.study import Evaluation, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 if TYPE_CHECKING:
     from pipeline.data.arrays import Split
@@ -46,8 +47,8 @@ def make_splits(images: int, size: int) -> list["Split"]:
 
 def study_node(out: Path, compute: Compute) -> None:
     """Train the digits' baseline for two steps, and evaluate it."""
-    from pipeline.training.checkpoint import Checkpoint
-    from pipeline.training.node import train_node
+    from pipeline.run.checkpoint import Checkpoint
+    from pipeline.studies.node.train import train_node
     from stages.evaluate_node import evaluate
 
     run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
@@ -61,14 +62,14 @@ def study_node(out: Path, compute: Compute) -> None:
 def study_ddpm(out: Path, compute: Compute) -> None:
     """Train an arm with a position for two steps, sample from it, and evaluate the samples."""
     from pipeline.data.arrays import read_arrays
-    from pipeline.inputs import digest_file
+    from pipeline.metrics.extractor import train_extractor
+    from pipeline.metrics.features import load_extractor, read_reference, write_reference
     from pipeline.metrics.generative import measure_scores
-    from pipeline.training.checkpoint import Checkpoint
-    from pipeline.training.ddpm import train_ddpm
-    from pipeline.training.extractor import train_extractor
-    from pipeline.training.features import load_extractor, read_reference, write_reference
-    from pipeline.training.sample import sample_ddpm
-    from pipeline.training.workers import Worker
+    from pipeline.run.checkpoint import Checkpoint
+    from pipeline.run.inputs import digest_file
+    from pipeline.run.workers import Worker
+    from pipeline.studies.ddpm.sampler import sample_ddpm
+    from pipeline.studies.ddpm.train import train_ddpm
 
     train, test = make_splits(IMAGES, 8)
     spec = load_ddpm_spec(ROOT)
@@ -114,7 +115,7 @@ def score_noise(out: Path) -> None:
 
 def study_theory(out: Path) -> None:
     """The table of theory, of narrow networks and one seed."""
-    from pipeline.networks import theory
+    from pipeline.studies import theory
 
     theory.SEEDS = (0,)  # type: ignore[assignment]
     write_theory(out, theory.measure_theory(load_node_spec(ROOT).base.model_copy(update={"channels": 4})))

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.schema.ddpm import DdpmNetwork, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.node import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.studies.ddpm.study import DdpmNetwork, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import NodeNetwork, load_node_spec, resolve_node_run
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,19 +20,19 @@ from pipeline.__main__ import count_params
 from pipeline.data.arrays import Split, read_split, write_arrays, write_split
 from pipeline.data.samples import read_set
 from pipeline.report.terminal import print_tables
+from pipeline.run.outputs import load_weights, read_run, write_history, write_run, write_weights
 from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.architecture import Architecture
 from pipeline.schema.curve import CURVES, Point, read_curve, read_history, write_curve
-from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec
 from pipeline.schema.document import read_document, write_document
 from pipeline.schema.files import write_json
 from pipeline.schema.ledger import Entry, enter, read_ledger, write_ledger
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.samples import SampleSets, TrainedModel
 from pipeline.schema.theory import PATH as THEORY
 from pipeline.schema.theory import read_theory
-from pipeline.training.outputs import load_weights, read_run, write_history, write_run, write_weights
+from pipeline.studies.ddpm.documents import SampleSets, TrainedModel
+from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from problems import ROOT, count, ddpm_network, node_network
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.networks.architecture import (
+from pipeline.audit.architecture import (
     DDPM_REMEDIES,
     NODE_REMEDIES,
     SEEDS,
@@ -19,17 +19,17 @@ from pipeline.networks.architecture import (
     measure_unet,
     vary,
 )
-from pipeline.networks.level_awareness import measure_level_awareness
-from pipeline.networks.node import NodeClassifier, ode_size
-from pipeline.networks.outline import isolate, outline_site
-from pipeline.networks.site import Site, find_node_site, find_unet_site
-from pipeline.networks.time_awareness import measure_time_awareness
-from pipeline.networks.unet import UNet
+from pipeline.audit.outline import isolate, outline_site
+from pipeline.audit.site import Site, find_node_site, find_unet_site
 from pipeline.schema.architecture import Architecture, Branch, Design, Outline
-from pipeline.schema.ddpm import load_ddpm_spec, resolve_ddpm_baseline, resolve_ddpm_run
 from pipeline.schema.document import read_document, write_document
-from pipeline.schema.node import load_node_spec, resolve_node_baseline, resolve_node_run
 from pipeline.schema.theory import EXACT
+from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_baseline, resolve_ddpm_run
+from pipeline.studies.ddpm.unet import UNet
+from pipeline.studies.node.network import NodeClassifier, ode_size
+from pipeline.studies.node.study import load_node_spec, resolve_node_baseline, resolve_node_run
+from pipeline.studies.node.time_awareness import measure_time_awareness
 
 SIZE, LEVELS = 20, 1000  # 20 pixels: 5x5 at the ODE function, so there is an interior
 C = 8

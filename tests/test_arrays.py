@@ -172,7 +172,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from pipeline.data.arrays import write_arrays
-from pipeline.process import run_stage
+from pipeline.run.process import run_stage
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 run_stage(lambda: write_arrays(Path(sys.argv[1]), {"a": np.zeros(100_000, np.uint8)}))
 """

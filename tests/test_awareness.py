@@ -5,8 +5,8 @@ from panels import cells, ddpm_record, failure, make_awareness, make_panel
 
 from pipeline.report.awareness import name_blocks, render_awareness
 from pipeline.report.panel import Panel
-from pipeline.schema.ddpm import DdpmRun, resolve_ddpm_run
 from pipeline.schema.project import Project
+from pipeline.studies.ddpm.study import DdpmRun, resolve_ddpm_run
 
 
 def render(project: Project, *panels: Panel) -> str:
@@ -26,7 +26,7 @@ def test_blocks_are_named_in_the_order_of_the_records(project: Project):
 
 
 def test_names_agree_with_the_blocks_of_the_network(project: Project):
-    from pipeline.networks.unet import ResidualBlock, make_unet
+    from pipeline.studies.ddpm.unet import ResidualBlock, make_unet
 
     run = resolve_ddpm_run(project.ddpm, "digits", "baseline", 0)
     network = make_unet(run, 1)

@@ -11,15 +11,15 @@ from panels import ddpm_record, failure, make_panel, node_record
 from trainings import COMPUTE, ddpm_run, node_run
 
 from pipeline.metrics.arm_metrics import summarise_arm
-from pipeline.process import hash_output, write_provenance
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
 from pipeline.report.curves import draw_curves, find_points, thin
 from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
+from pipeline.run.live import LiveCurves
+from pipeline.run.process import hash_output, write_provenance
 from pipeline.schema.architecture import Part
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES, Point, curve_path, list_points, read_curve, show_live, write_curve
 from pipeline.schema.ledger import Entry, enter, ledger_path, read_ledger, write_ledger
-from pipeline.training.live import LiveCurves
 
 ACCURACY, LOSS, NFE, BACKWARD = CURVES["node"]
 HISTORY: list[dict[str, float | int | None]] = [
@@ -83,7 +83,7 @@ def test_a_training_shows_itself_and_leaves_the_others(tmp_path: Path):
 def test_a_training_goes_on_when_its_curves_cannot_be_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr("pipeline.training.live._SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.run.live._SECONDS", 0.0)
     live = LiveCurves(tmp_path, "node", "digits", "baseline", 0)
     live(HISTORY[:1])
     path = curve_path(tmp_path, "node", "digits", LOSS)
@@ -94,7 +94,7 @@ def test_a_training_goes_on_when_its_curves_cannot_be_shown(
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
     assert said[0].startswith("the training goes on, but is not shown in curves/: ")
-    monkeypatch.setattr("pipeline.training.live._SECONDS", 60.0)
+    monkeypatch.setattr("pipeline.run.live._SECONDS", 60.0)
     path.unlink()
     LiveCurves(tmp_path, "node", "digits", "baseline", 0)(HISTORY)  # too soon
     assert not path.exists()

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from trainings import COMPUTE, make_checkpoint
 
-from pipeline.training.checkpoint import fingerprint_work
+from pipeline.run.checkpoint import fingerprint_work
 
 STATE = {"weights": torch.arange(6.0).view(2, 3), "step": torch.tensor(4)}
 
@@ -44,7 +44,7 @@ def test_a_state_is_read_back(tmp_path: Path):
 
 def test_the_time_of_interrupted_processes_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for process, seconds in enumerate((5.0, 7.0)):
-        monkeypatch.setattr("pipeline.training.checkpoint.count_seconds", lambda seconds=seconds: seconds)
+        monkeypatch.setattr("pipeline.run.checkpoint.count_seconds", lambda seconds=seconds: seconds)
         with make_checkpoint(tmp_path / "work") as checkpoint:
             checkpoint.load()
             assert checkpoint.earlier == 5.0 * process

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from problems import ROOT
 
-from pipeline.closures import check_closure, close_imports, closure_path, describe_closures, write_closures
-from pipeline.inputs import strip_words
+from pipeline.run.closures import check_closure, close_imports, closure_path, describe_closures, write_closures
+from pipeline.run.inputs import strip_words
 from pipeline.schema.base import SpecError
 
 FILES = {
@@ -123,7 +123,7 @@ def test_code_that_cannot_be_read_is_named(root: Path, text: str, says: str):
 LOAD = """
 import sys
 from importlib import import_module
-from pipeline.inputs import list_code
+from pipeline.run.inputs import list_code
 for stage in sys.argv[1:]:
     import_module(f"stages.{stage}")
     print(stage, *list_code().values(), sep="\\t")

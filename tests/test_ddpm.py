@@ -19,22 +19,22 @@ from torch import nn
 from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, stripes
 from workspace import make_reduced
 
+from pipeline.compute.seeding import derive_seed, seed_global
 from pipeline.data.arrays import Split, read_arrays, write_arrays
 from pipeline.data.fetch import fetch_dataset
 from pipeline.diffusion.noise import draw_noise
 from pipeline.diffusion.sample import quantise_images
-from pipeline.networks.level_awareness import measure_level_awareness
-from pipeline.networks.unet import make_unet
+from pipeline.run.outputs import read_run
+from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.ddpm import DdpmRun, Sampling, load_ddpm_spec, resolve_ddpm_run
-from pipeline.training.ddpm import train_ddpm
-from pipeline.training.ddpm_trainer import DdpmTrainer
-from pipeline.training.ema import ExponentialMovingAverage
-from pipeline.training.outputs import read_run
-from pipeline.training.sample import DdpmSampler, sample_ddpm
-from pipeline.training.seeding import derive_seed, seed_global
-from pipeline.training.workers import Worker
+from pipeline.studies.ddpm.ema import ExponentialMovingAverage
+from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.sampler import DdpmSampler, sample_ddpm
+from pipeline.studies.ddpm.study import DdpmRun, Sampling, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.studies.ddpm.trainer import DdpmTrainer
+from pipeline.studies.ddpm.unet import make_unet
 
 
 def train(run: DdpmRun, out: Path, count: int = 20, compute: Compute = COMPUTE, minutes: float = 5.0) -> str | None:
@@ -217,7 +217,7 @@ def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
     train(ddpm_run(), tmp_path / "run")
     run, _ = read_run(tmp_path / "run" / "run.json", DdpmRun)
     sampler = DdpmSampler(run, sampling(steps=20), 1, COMPUTE, "cpu")
-    from pipeline.training.outputs import load_weights
+    from pipeline.run.outputs import load_weights
 
     load_weights(tmp_path / "run" / "ema-0000003.safetensors", sampler.network)
     together = sampler.sample(torch.arange(12)).int()
@@ -398,7 +398,7 @@ def test_a_sampling_killed_at_its_trajectory_ends_with_the_same_bytes(tmp_path: 
         write_arrays(path, arrays)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.training.sample.write_arrays", killed)
+        patch.setattr("pipeline.studies.ddpm.sampler.write_arrays", killed)
         with pytest.raises(KilledError):
             sample(tmp_path / "run", tmp_path / "broken", sampling())
     sample(tmp_path / "run", tmp_path / "broken", sampling())

@@ -421,7 +421,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from pipeline.data.download import fetch_file
-from pipeline.process import run_stage
+from pipeline.run.process import run_stage
 from pipeline.schema.data import RemoteFile
 file = RemoteFile.model_validate_json({FILE.model_dump_json()!r})
 run_stage(lambda: print(fetch_file(file, sys.argv[2:], Path(sys.argv[1]))))

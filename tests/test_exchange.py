@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from workspace import ROOT, copy_project
 
-from pipeline.networks.diffusers_config import _DEFAULTS, _FIXED, read_config, write_config
-from pipeline.networks.diffusers_weights import from_diffusers, to_diffusers
-from pipeline.networks.unet import UNet
-from pipeline.plan.exchange import derive_arm, print_import
-from pipeline.schema.ddpm import DdpmNetwork, Import, load_ddpm_spec, resolve_ddpm_run
-from pipeline.training.exports import export_folder
-from pipeline.training.imports import convert_folder, convert_import, fill_network, read_folder
-from pipeline.training.outputs import write_run, write_weights
+from pipeline.diffusers.config import _DEFAULTS, _FIXED, read_config, write_config
+from pipeline.diffusers.exchange import derive_arm, print_import
+from pipeline.diffusers.exports import export_folder
+from pipeline.diffusers.imports import convert_folder, convert_import, fill_network, read_folder
+from pipeline.diffusers.weights import from_diffusers, to_diffusers
+from pipeline.run.outputs import write_run, write_weights
+from pipeline.studies.ddpm.study import DdpmNetwork, Import, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.unet import UNet
 
 SPEC = load_ddpm_spec(ROOT)
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"

@@ -103,7 +103,7 @@ WRITERS = {"copy", "copy2", "copyfile", "copytree", "save_file", "savefig", "wri
 ELSEWHERE = {
     "pipeline/data/partial.py": {"write_bytes", "write_text", "open"},  # downloads/: what outlives the process
     "pipeline/data/download.py": {"copyfile"},
-    "pipeline/training/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
+    "pipeline/run/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
     "pipeline/report/pdf.py": {"savefig"},  # in memory
     "pipeline/plan/text.py": {"write_text"},  # a function of its own
 }

@@ -18,13 +18,13 @@ from targets import Target, list_targets
 from workspace import copy_project, copy_settings
 
 from pipeline.data.arrays import read_arrays
+from pipeline.run.outputs import read_run
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES, read_curve, read_history
 from pipeline.schema.document import read_document
 from pipeline.schema.ledger import enter, read_ledger
 from pipeline.schema.project import load_project
 from pipeline.schema.record import Failure, read_record, record_path
-from pipeline.training.outputs import read_run
 
 NAMES = ["settings", "records", "shown", "documents", "tables", "arrays", "weights", "states"]
 SLOW = ("settings", "shown")

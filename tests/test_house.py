@@ -6,7 +6,7 @@ import pytest
 from problems import ROOT
 from ruamel.yaml import YAML
 
-from pipeline import closures
+from pipeline.run import closures
 
 # A file imports from its own room or from a lower layer; rooms of one layer never import each other.
 LAYERS = [

@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 from trainings import COMPUTE, make_checkpoint
 
-from pipeline import inputs
-from pipeline.training.checkpoint import fingerprint_work
+from pipeline.run import inputs
+from pipeline.run.checkpoint import fingerprint_work
 
 SETTINGS = "params.yaml"
 

@@ -21,9 +21,9 @@ from safetensors import safe_open
 from trainings import COMPUTE, digest, node_run, stripes, train_node_run
 from workspace import ROOT, Workspace, commit_all, make_reduced
 
-from pipeline.process import _find_dvc
-from pipeline.schema.node import NodeRun
-from pipeline.training.node_trainer import NodeTrainer
+from pipeline.run.process import _find_dvc
+from pipeline.studies.node.study import NodeRun
+from pipeline.studies.node.trainer import NodeTrainer
 
 STEPS = 6  # an epoch: 90 images in batches of 16
 TEST_BATCHES = 3
@@ -241,7 +241,7 @@ def test_when_dvc_is_killed_its_stage_saves_and_ends_and_the_next_run_goes_on(
 
 
 def test_a_stage_looks_for_dvc_past_the_shell_between():
-    ask = f"{sys.executable} -c 'from pipeline.process import _find_dvc; print(_find_dvc().pid)'; true"
+    ask = f"{sys.executable} -c 'from pipeline.run.process import _find_dvc; print(_find_dvc().pid)'; true"
     found = subprocess.run(["/bin/sh", "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert int(found) == os.getpid()
 

@@ -9,7 +9,9 @@ from problems import ROOT
 from trainings import COMPUTE
 from workspace import Workspace, copy_project
 
-from pipeline.machine import OUTPUTS, MachineError, check_compute, check_links
+from pipeline.compute.device import check_compute
+from pipeline.run.machine import OUTPUTS, check_links
+from pipeline.schema.base import MachineError
 
 
 def test_every_output_is_in_a_folder_that_is_looked_at():
@@ -57,7 +59,9 @@ REFUSALS = {
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_the_check_and_a_stage_of_dvcs_refuse_it_in_one_line(tmp_path: Path, fault: str):
     work = copy_project(tmp_path / "project")
-    work.run("python", "-c", "from pathlib import Path; from pipeline.closures import write_closures as w; w(Path())")
+    work.run(
+        "python", "-c", "from pathlib import Path; from pipeline.run.closures import write_closures as w; w(Path())"
+    )
     if fault == "link":
         (tmp_path / "disk").mkdir()
         (work.root / "runs").symlink_to(tmp_path / "disk")

@@ -18,12 +18,14 @@ from torch_fidelity.utils import create_feature_extractor
 from workspace import ROOT, Workspace, copy_settings, find_settings
 
 from benchmarks.fid import write_random_weights
+from pipeline.compute.device import choose_device
 from pipeline.data.arrays import Split, write_arrays
 from pipeline.data.fetch import read_cifar
 from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
 from pipeline.data.weights import find_weights
 from pipeline.metrics.classification import measure_accuracy, measure_nll
-from pipeline.metrics.ddpm_record import check_steps, make_ddpm_record, make_protocol
+from pipeline.metrics.classifier import FeatureClassifier
+from pipeline.metrics.features import Extractor, load_extractor, read_reference, write_reference
 from pipeline.metrics.generative import (
     Features,
     measure_fid,
@@ -34,20 +36,18 @@ from pipeline.metrics.generative import (
     register_classifier,
     register_inception,
 )
-from pipeline.networks.classifier import FeatureClassifier
-from pipeline.process import choose_device
 from pipeline.report.statistics import summarise, summarise_difference
+from pipeline.run.outputs import write_run, write_weights
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
-from pipeline.schema.ddpm import Evaluation, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.document import read_document
-from pipeline.schema.node import load_node_spec, resolve_node_run
 from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, Scores, evaluation_path
 from pipeline.schema.reference import ReferenceFile
-from pipeline.schema.samples import LevelAwarenessPair, SampleSets, TrainedModel
-from pipeline.training.features import Extractor, load_extractor, read_reference, write_reference
-from pipeline.training.outputs import write_run, write_weights
+from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
+from pipeline.studies.ddpm.record import check_steps, make_ddpm_record, make_protocol
+from pipeline.studies.ddpm.study import Evaluation, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import load_node_spec, resolve_node_run
 from stages.evaluate_node import evaluate as evaluate_node
 from stages.extractor import copy_inception
 

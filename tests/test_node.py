@@ -7,13 +7,13 @@ import torch
 from problems import count, node_network
 from torch import Tensor, nn
 
-from pipeline.networks.node import NodeClassifier, OdeFunction, make_method, ode_size
-from pipeline.networks.norms import make_norm
-from pipeline.networks.theory import list_cells
-from pipeline.networks.time_awareness import TIMES, measure_time_awareness
-from pipeline.networks.timed_conv import Position, TimedConv2d
+from pipeline.layers.norms import make_norm
 from pipeline.ode.solve import backpropagate, solve
-from pipeline.schema.node import NodeNetwork
+from pipeline.studies.node.network import NodeClassifier, OdeFunction, make_method, ode_size
+from pipeline.studies.node.study import NodeNetwork
+from pipeline.studies.node.time_awareness import TIMES, measure_time_awareness
+from pipeline.studies.node.timed_conv import Position, TimedConv2d
+from pipeline.studies.theory import list_cells
 
 SIZE = 5
 

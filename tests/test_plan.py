@@ -15,8 +15,7 @@ from problems import ROOT, node_network
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
-from pipeline.networks.flops import count_flops
-from pipeline.networks.node import ode_size
+from pipeline.layers.flops import count_flops
 from pipeline.plan import cost as pricing
 from pipeline.plan.cost import Bench, Cost, cost_sampling
 from pipeline.plan.fate import Fate, find_fates
@@ -24,9 +23,10 @@ from pipeline.plan.forecast import Forecast, Priced, count_images, price_rows
 from pipeline.plan.rows import list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
 from pipeline.schema.compute import Compute
-from pipeline.schema.node import NodeNetwork, load_node_spec, resolve_node_run
 from pipeline.schema.project import load_project
-from pipeline.training.node_trainer import NodeTrainer
+from pipeline.studies.node.network import ode_size
+from pipeline.studies.node.study import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.studies.node.trainer import NodeTrainer
 
 COMPUTE = Compute(
     device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, portable=False, threads=1

@@ -13,9 +13,9 @@ import pytest
 from problems import ROOT
 from trainings import COMPUTE
 
-from pipeline import cpu
-from pipeline.cpu import PORTABLE, describe_cpu, lacks_avx2, name_cpu
-from pipeline.process import choose_device
+from pipeline.compute import cpu
+from pipeline.compute.cpu import PORTABLE, describe_cpu, lacks_avx2, name_cpu
+from pipeline.compute.device import choose_device
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 
@@ -83,7 +83,7 @@ STAGES = ["architecture", "evaluate_ddpm", "evaluate_node", "extractor", "fetch"
 STAGES += ["train_ddpm", "train_node"]
 SPY = """
 import importlib, os, sys
-from pipeline import process
+from pipeline.run import process
 seen = []
 def spy(*given):
     assert not {"numpy", "torch"} & sys.modules.keys(), "already loaded"
@@ -118,7 +118,7 @@ def test_a_stage_sets_them_before_it_loads_what_reads_them(stage: str):
 
 def tune(code: str, **variables: str) -> str:
     environment = {**{key: value for key, value in os.environ.items() if key not in PORTABLE}, **variables}
-    code = f"import os\nfrom pipeline.process import tune_process\n{code}"
+    code = f"import os\nfrom pipeline.run.process import tune_process\n{code}"
     command = [sys.executable, "-W", "error", "-c", code]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -131,7 +131,7 @@ def test_presets_hold_where_the_run_is_not_portable_and_yield_where_it_is():
     assert tune(f"tune_process(); {code}", **preset) == "['Haswell', None, '1']"
     # Its children inherit them: a second call has nothing to do, and no warning comes of names that a CPU lacks.
     assert tune(f"tune_process(); import numpy, torch; tune_process(); {code}") == "['Haswell', None, '1']"
-    assert tune("tune_process()\nfrom pipeline.cpu import is_portable; print(is_portable())") == "True"
+    assert tune("tune_process()\nfrom pipeline.compute.cpu import is_portable; print(is_portable())") == "True"
 
 
 @X86
@@ -155,7 +155,7 @@ def test_what_cannot_be_portable_is_refused(tmp_path: Path, monkeypatch: pytest.
         for allowed in (("device: auto", "device: cuda"), ("portable: true", "portable: false")):
             (tmp_path / "params.yaml").write_text(changed.replace(*allowed))
             load_compute(tmp_path)
-    monkeypatch.setattr("pipeline.machine.lacks_avx2", lambda: True)
+    monkeypatch.setattr("pipeline.run.machine.lacks_avx2", lambda: True)
     assert choose_device(COMPUTE.model_copy(update={"portable": False})) == "cpu"
     with pytest.raises(ValueError, match=r"compute\.portable = true: this CPU has no AVX2; set it to false"):
         choose_device(COMPUTE.model_copy(update={"portable": True}))
@@ -190,7 +190,7 @@ def test_cpus_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
 def test_provenance_says_which_cpu_and_whether_it_mattered(tmp_path: Path):
     (tmp_path / "out").write_text("1")
     code = (
-        "import json; from pathlib import Path; from pipeline.process import write_provenance\n"
+        "import json; from pathlib import Path; from pipeline.run.process import write_provenance\n"
         "from pipeline.schema.compute import load_compute\n"
         f"compute = load_compute(Path({str(ROOT)!r})); os.chdir({str(tmp_path)!r}); tune_process(*%s)\n"
         "write_provenance('x', Path('out'), compute, device='cpu')"

@@ -10,11 +10,11 @@ import pytest
 from problems import ROOT
 from trainings import COMPUTE
 
-from pipeline.process import count_seconds
+from pipeline.run.process import count_seconds
 
 CODE = """
 import sys, torch
-from pipeline.process import choose_device
+from pipeline.compute.device import choose_device
 from pipeline.schema.compute import Compute
 choose_device(Compute.model_validate_json(sys.argv[1]))
 print(torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, 'torch._inductor' in sys.modules)
@@ -42,7 +42,7 @@ def test_a_clock_that_is_set_back_changes_no_duration(monkeypatch: pytest.Monkey
 
 DEAF = """
 import time
-from pipeline.process import run_stage
+from pipeline.run.process import run_stage
 def main():
     print("ready", flush=True)
     try:

@@ -9,9 +9,9 @@ import pytest
 from workspace import ROOT, Workspace, copy_project, find_settings
 
 from pipeline.schema.base import SpecError, read_yaml
-from pipeline.schema.ddpm import Import, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.node import load_node_spec, resolve_node_run
 from pipeline.schema.project import load_project
+from pipeline.studies.ddpm.study import Import, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,18 @@ from problems import ROOT
 from test_data import cifar_archive, fetch_from
 from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, node_run, stripes, train_node_run
 
+from pipeline.compute.seeding import derive_seed, make_generator
 from pipeline.data.arrays import Split
 from pipeline.data.fetch import fetch_dataset, resize_images
+from pipeline.run.outputs import read_run
+from pipeline.run.progress import show_progress
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
 from pipeline.schema.record import Failure, NodeRecord
-from pipeline.training.ddpm import train_ddpm
-from pipeline.training.ddpm_trainer import DdpmTrainer
-from pipeline.training.node import train_node
-from pipeline.training.node_trainer import NodeTrainer
-from pipeline.training.outputs import read_run
-from pipeline.training.progress import show_progress
-from pipeline.training.seeding import derive_seed, make_generator
+from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.studies.ddpm.trainer import DdpmTrainer
+from pipeline.studies.node.study import NodeRun, load_node_spec, resolve_node_run
+from pipeline.studies.node.train import train_node
+from pipeline.studies.node.trainer import NodeTrainer
 from stages.evaluate_node import evaluate
 
 
@@ -91,10 +91,10 @@ import resource, sys
 from pathlib import Path
 import torch._dynamo  # what a first step would load
 from trainings import COMPUTE, ddpm_run, make_checkpoint, node_run, stripes
-from pipeline.training.ddpm import train_ddpm
-from pipeline.training.ddpm import train_ddpm
-from pipeline.training.ddpm_trainer import DdpmTrainer
-from pipeline.training.node import train_node
+from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.studies.ddpm.trainer import DdpmTrainer
+from pipeline.studies.node.train import train_node
 
 study, folder, train, test = sys.argv[1], Path(sys.argv[2]), stripes(16384, 14), stripes(40, 14)
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10

@@ -8,8 +8,8 @@ import torch
 from problems import count, ddpm_network
 from torch import nn
 
-from pipeline.networks.sinusoid import embed_sinusoidally
-from pipeline.networks.unet import ResidualBlock, Signals, UNet, Upsample, _Layers
+from pipeline.layers.sinusoid import embed_sinusoidally
+from pipeline.studies.ddpm.unet import ResidualBlock, Signals, UNet, Upsample, _Layers
 
 
 @pytest.fixture(autouse=True)

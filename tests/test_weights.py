@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from pipeline.run.outputs import load_weights, read_weights, write_weights
 from pipeline.schema.base import SpecError
-from pipeline.training.outputs import load_weights, read_weights, write_weights
 
 WEIGHTS = {
     "kernel": torch.arange(24.0).reshape(2, 3, 2, 2).permute(0, 1, 3, 2),  # not contiguous

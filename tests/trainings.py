@@ -8,11 +8,11 @@ import numpy as np
 from problems import ROOT, ddpm_network, node_network
 
 from pipeline.data.arrays import Split
+from pipeline.run.checkpoint import Checkpoint
 from pipeline.schema.compute import Compute
-from pipeline.schema.ddpm import DdpmRun, load_ddpm_spec, resolve_ddpm_run
-from pipeline.schema.node import NodeRun, load_node_spec, resolve_node_run
-from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.node import train_node
+from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import NodeRun, load_node_spec, resolve_node_run
+from pipeline.studies.node.train import train_node
 
 COMPUTE = Compute(
     device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, portable=False, threads=1

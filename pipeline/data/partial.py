@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from pipeline.inputs import digest_file
+from pipeline.run.inputs import digest_file
 from pipeline.schema.data import RemoteFile
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.schema.ddpm import Diffusion
+from pipeline.studies.ddpm.study import Diffusion
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from pipeline.data.arrays import Split
-from pipeline.networks.flops import count_flops
+from pipeline.layers.flops import count_flops
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import Dataset
-from pipeline.schema.ddpm import DdpmRun, Sampling
-from pipeline.schema.node import NodeRun
-from pipeline.training.ddpm_trainer import DdpmTrainer
-from pipeline.training.node_trainer import NodeTrainer
-from pipeline.training.sample import DdpmSampler, count_snapshots
+from pipeline.studies.ddpm.sampler import DdpmSampler, count_snapshots
+from pipeline.studies.ddpm.study import DdpmRun, Sampling
+from pipeline.studies.ddpm.trainer import DdpmTrainer
+from pipeline.studies.node.study import NodeRun
+from pipeline.studies.node.trainer import NodeTrainer
 
 _MOST_STEPS = 3  # timed, at most
 _LEAST = 2  # images that batch normalisation needs

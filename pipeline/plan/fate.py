@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from pipeline.closures import closure_path, describe_closures
+from pipeline.run.closures import closure_path, describe_closures
 from pipeline.schema.base import SpecError
 
 Fate = Literal["kept", "restored", "made"]

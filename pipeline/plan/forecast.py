@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.compute.device import choose_device
+from pipeline.compute.threads import tune_process
 from pipeline.plan.fate import find_fates
 from pipeline.plan.rows import Row, list_outputs, locate_record, make_rows
-from pipeline.process import choose_device, tune_process
 from pipeline.schema.project import Project, load_project
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list
 from pipeline.report.protocol import show_shared
 from pipeline.report.statistics import summarise
 from pipeline.schema.base import BASELINE
-from pipeline.schema.ddpm import DdpmRun
 from pipeline.schema.record import DdpmRecord, LevelAwareness
+from pipeline.studies.ddpm.study import DdpmRun
 
 Resolve = Callable[[str, str], DdpmRun]
 """Dataset and arm to a resolved run."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pipeline.schema.architecture import Architecture, Part
 from pipeline.schema.curve import CURVES, curve_path, read_curve
-from pipeline.schema.ddpm import DdpmRun
 from pipeline.schema.ledger import Step
-from pipeline.schema.node import NodeRun
 from pipeline.schema.project import Project, Run
 from pipeline.schema.record import DdpmRecord, Failure, Record
+from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.studies.node.study import NodeRun
 
 _FORWARD_AND_BACKWARD = 3
 

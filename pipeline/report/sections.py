@@ -23,11 +23,11 @@ from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.architecture import Architecture
 from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES
-from pipeline.schema.ddpm import resolve_ddpm_run
 from pipeline.schema.document import read_document
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project, Run
 from pipeline.schema.record import Failure, NodeRecord, Record
+from pipeline.studies.ddpm.study import resolve_ddpm_run
 
 PAPERS_ORDER = ("table1", "table2", "table3", "table4", "figure6", "figure7")
 REST = ("node_arms", "ddpm_arms", "ddpm_scores")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pipeline.schema.base import parse_arm
 from pipeline.schema.figure import SeriesField, SweepField
-from pipeline.schema.node import NodeNetwork, resolve_node_run
 from pipeline.schema.project import Project
+from pipeline.studies.node.study import NodeNetwork, resolve_node_run
 
 
 @dataclass(frozen=True)

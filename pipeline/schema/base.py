@@ -46,6 +46,10 @@ class SpecError(ValueError):
         super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
 
 
+class MachineError(SpecError):
+    """A setting or a folder that this machine cannot do with."""
+
+
 class Strict(BaseModel):
     """A model that refuses unknown keys, wrong types, NaN and infinity."""
 

@@ -8,12 +8,12 @@ from pydantic import BaseModel
 from pipeline.schema.base import BASELINE, SpecError, canonicalise_arm, parse_arm, validate
 from pipeline.schema.claim import CLAIMS, Claim, load_claims
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset, DataSpec, load_data_spec
-from pipeline.schema.ddpm import DdpmNetwork, DdpmOverrides, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
 from pipeline.schema.figure import Figure, find_figures, load_figure
-from pipeline.schema.node import NodeNetwork, NodeRun, NodeSpec, NodeTraining, load_node_spec, resolve_node_run
 from pipeline.schema.panel import STUDIES, Panel, StudyName, load_panel
 from pipeline.schema.record import Settings, list_settings
 from pipeline.schema.table import Table, find_tables, load_table, shown_arms
+from pipeline.studies.ddpm.study import DdpmNetwork, DdpmOverrides, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.node.study import NodeNetwork, NodeRun, NodeSpec, NodeTraining, load_node_spec, resolve_node_run
 
 Run = NodeRun | DdpmRun
 

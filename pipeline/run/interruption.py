@@ -1,0 +1,40 @@
+"""Work that may be interrupted: killed at any moment, or asked to end."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+from pipeline.run.checkpoint import Checkpoint
+
+
+class Signals:
+    """A context that notes when the process is asked to end (SIGTERM, Ctrl-C), so that a loop can save its state."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+
+    def __enter__(self) -> "Signals":
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def save_regularly(work: Iterable[object], checkpoint: Checkpoint, save: Callable[[], None]) -> None:
+    """Do the work, item by item; after an item save the state, when that is due or the process is asked to end.
+
+    Raises:
+        SystemExit: it was asked to end; 128 + the signal's number, as a shell has it.
+    """
+    with Signals() as signals:
+        for _ in work:
+            if signals.number or checkpoint.is_due():
+                save()
+            if signals.number:
+                sys.exit(128 + signals.number)

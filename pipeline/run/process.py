@@ -1,0 +1,178 @@
+"""The process around a stage: one-line errors, the end of DVC, provenance. Imports no torch."""
+
+import hashlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
+from pathlib import Path
+from threading import Thread
+from typing import Any, NoReturn
+
+import psutil
+from safetensors import SafetensorError
+
+from pipeline.compute.cpu import describe_cpu, is_portable, name_cpu
+from pipeline.run.closures import check_closure
+from pipeline.run.inputs import ROOT, check_inputs, note_inputs
+from pipeline.run.machine import check_links
+from pipeline.schema.base import MachineError
+from pipeline.schema.compute import Compute
+from pipeline.schema.files import write_json
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
+_STARTED = time.monotonic()
+_SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
+_SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
+_DVC = "PIPELINE_DVC_PID"
+_WATCH_SECONDS = 0.5
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _find_dvc() -> psutil.Process | None:
+    """The process that started this stage, past shells that wait for their command; None: it has died."""
+    if (known := os.environ.get(_DVC)) is not None:  # torchrun is between
+        return psutil.Process(int(known)) if psutil.pid_exists(int(known)) else None
+    found = next((process for process in psutil.Process().parents() if process.name() not in _SHELLS), None)
+    if found is None or (found.pid == 1 and "dvc" not in " ".join(found.cmdline())) or found.name() == "systemd":
+        return None  # an orphan, and whoever adopts orphans
+    return found
+
+
+def _watch(process: psutil.Process) -> None:
+    """Ask this process to end as soon as another has."""
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(_WATCH_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_with_dvc() -> None:
+    """Get SIGTERM when DVC dies: else its next run would start a second training beside this one."""
+    try:
+        dvc = _find_dvc()
+    except psutil.Error:  # it dies this moment
+        dvc = None
+    if dvc is None:
+        _fail("DVC, which started this stage, has ended")
+    os.environ[_DVC] = str(dvc.pid)
+    Thread(target=_watch, args=(dvc,), daemon=True).start()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a GPU or on the CPU; torch has a type for the first alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
+    )
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage or command; what a user can mend ends in one line on stderr and status 1.
+
+    What DVC starts runs the code that closures/ speaks of, or nothing. A stage's result counts only if the code and
+    settings that it was made from are still there at its end.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a ± that the terminal's encoding lacks costs that sign alone
+    file = Path(sys.argv[0])
+    if "DVC_STAGE" in os.environ:
+        # Ctrl-C ends it at once, which nothing is lost by: while torch is imported, KeyboardInterrupt may get lost.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _end_with_dvc()
+    if "DVC_STAGE" in os.environ or file.parent.name == "stages":
+        note_inputs()
+    try:
+        if "DVC_STAGE" in os.environ:
+            check_links(ROOT)
+            if file.stem != "check":
+                check_closure(ROOT, file.stem)
+        main()
+        check_inputs()
+    except BrokenPipeError:  # the reader, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError, SafetensorError) as error:
+        if isinstance(error, MachineError) and "DVC_STAGE" in os.environ:
+            _fail(f"{error}; then `dvc checkout` brings back what DVC has removed")
+        memory = is_out_of_memory(error)
+        if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):
+            raise
+        _fail(f"out of memory: {error}".partition("\n")[0] if memory else str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _git_revision() -> str:
+    """Of the code and settings; `-dirty` if these, not results, differ from it."""
+    name = ["git", "describe", "--always", "--abbrev=12"]
+    compare = ["git", "diff", "--quiet", "HEAD", "--", *_SOURCES]
+    try:
+        revision = subprocess.run(name, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(compare, capture_output=True, check=False).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{revision}-dirty" if changed else revision
+
+
+def _package_versions(*packages: str) -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def hash_output(path: Path) -> str:
+    """DVC's hash of a file or folder: what dvc.lock has as `md5` of an output."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    files = sorted((part.relative_to(path).as_posix(), part) for part in path.rglob("*") if part.is_file())
+    listed = [{"md5": hash_output(part), "relpath": name} for name, part in files]
+    text = json.dumps(listed, sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def count_seconds() -> float:
+    """Since this process began to work; no setting of the clock changes it, and no suspension counts."""
+    return time.monotonic() - _STARTED
+
+
+def write_provenance(name: str, output: Path, compute: Compute, earlier: float = 0, **facts: Any) -> None:
+    """Write what depends on the clock and the host to provenance/NAME.json; the stage `record` keeps some of it.
+
+    Args:
+        output: what the stage made.
+        earlier: seconds that interrupted processes were at it.
+    """
+    torch = sys.modules.get("torch")
+    record = {
+        "output": hash_output(output),
+        "seconds": round(earlier + count_seconds(), 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "git": _git_revision(),
+        "host": platform.node(),
+        "machine": platform.platform(),
+        "processor": name_cpu(),
+        "cpu": describe_cpu(),
+        "portable": is_portable(),
+        "python": platform.python_version(),
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+        "compute": compute.model_dump(),
+        "packages": _package_versions("torch", "torchdiffeq", "torchvision", "torch-fidelity", "numpy", "dvc"),
+        **facts,
+    }
+    write_json(Path("provenance") / f"{name}.json", record)

@@ -1,0 +1,134 @@
+"""The record of a diffusion model from the scores of its sample sets. No torch."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+from pydantic import BaseModel
+
+from pipeline.metrics.average import average
+from pipeline.schema.record import (
+    DdpmRecord,
+    LevelAwareness,
+    Protocol,
+    Scores,
+    Settings,
+    SnapshotScores,
+    list_settings,
+)
+from pipeline.schema.reference import ReferenceFile
+from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
+from pipeline.studies.ddpm.study import TRAINED, Evaluation, Sampling
+
+
+def measure_change(awareness: LevelAwareness) -> float | None:
+    """Relative change from the first to the last level, mean over blocks; None if a block's is."""
+    return average([block[-1] for block in awareness.block_change])
+
+
+def check_steps(model: TrainedModel, samples: SampleSets) -> None:
+    """Refuse samples of other weights than those of the run.
+
+    Raises:
+        ValueError: they come from another number of steps.
+    """
+    run = model.run
+    steps = run.training.steps if run.network.weights == TRAINED else 0
+    if samples.steps != steps:
+        raise ValueError(f"samples.json: steps = {samples.steps}: the run's weights have {steps}")
+
+
+def make_ddpm_record(
+    model: TrainedModel,
+    awareness: LevelAwarenessPair,
+    samples: SampleSets,
+    sets: Sequence[Scores],
+    earlier: Sequence[Scores],
+    protocol: Protocol,
+    settings: Settings,
+) -> DdpmRecord:
+    """The record.
+
+    Args:
+        sets: of the last weights.
+        earlier: of the first set of each of `samples.snapshots`.
+    """
+    assert len(sets) == samples.sampling.sets and len(earlier) == len(samples.snapshots)
+    steps = [*samples.snapshots, samples.steps]
+    snapshots = [
+        SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*earlier, sets[0]], strict=True)
+    ]
+    best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first of several
+    initial, trained = awareness.initial, awareness.trained
+    fids = [scores.fid for scores in sets]
+    return DdpmRecord(
+        fid=fmean(fids),
+        fid_spread=stdev(fids) if len(fids) > 1 else None,
+        fid_best=best.scores.fid,
+        best_snapshot=best.step,
+        kid=fmean(scores.kid for scores in sets),
+        inception_score=fmean(scores.inception_score for scores in sets),
+        inception_score_split=fmean(scores.inception_score_split for scores in sets),
+        inception_score_biased=fmean(scores.inception_score_biased for scores in sets),
+        inception_score_biased_split=fmean(scores.inception_score_biased_split for scores in sets),
+        change_initial=measure_change(initial) if initial else None,
+        change=measure_change(trained),
+        share_initial=average(initial.block_share) if initial else None,
+        share=average(trained.block_share),
+        training_steps=samples.steps,
+        num_params=model.num_params,
+        sets=list(sets),
+        snapshots=snapshots,
+        protocol=protocol,
+        settings=settings,
+        initial=initial,
+        trained=trained,
+    )
+
+
+def list_ddpm_settings(
+    model: TrainedModel,
+    sampling: Sampling | None = None,
+    evaluation: Evaluation | None = None,
+    extractor: BaseModel | None = None,
+) -> Settings:
+    """What decided a run and its scores; of a run that failed, the run alone."""
+    run = model.run
+    trained = run.training if run.network.weights == TRAINED else None
+    return list_settings(
+        network=run.network, diffusion=run.diffusion, training=trained, compute=model.compute, sampling=sampling,
+        evaluation=evaluation, extractor=extractor,
+    )  # fmt: skip
+
+
+def make_protocol(
+    model: TrainedModel,
+    samples: SampleSets,
+    reference: ReferenceFile,
+    evaluation: Evaluation,
+    versions: Mapping[str, str],
+) -> Protocol:
+    """How the scores come about, in full.
+
+    Args:
+        versions: of packages.
+    """
+    sampling = samples.sampling
+    return Protocol(
+        images=sampling.images,
+        sets=sampling.sets,
+        reference_images=reference.images,
+        extractor=reference.extractor,
+        extractor_sha256=reference.extractor_sha256,
+        features=reference.features,
+        isc_splits=evaluation.isc_splits,
+        kid_subsets=evaluation.kid_subsets,
+        kid_subset_size=evaluation.kid_subset_size,
+        weights=model.run.network.weights,
+        sampler=sampling.sampler,
+        sampling_steps=sampling.steps,
+        clip=sampling.clip,
+        labels=sampling.labels,
+        variance=sampling.variance,
+        quantisation=sampling.quantisation,
+        versions=dict(versions),
+    )

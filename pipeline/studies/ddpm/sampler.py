@@ -1,0 +1,188 @@
+"""Sampling from a trained diffusion model's averaged weights."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pipeline.compute.seeding import derive_seed
+from pipeline.data.arrays import read_arrays, write_arrays
+from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.sample import quantise_images, sample_images
+from pipeline.diffusion.schedule import make_schedule
+from pipeline.diffusion.trajectory import Trajectory
+from pipeline.run.checkpoint import Checkpoint
+from pipeline.run.outputs import load_weights
+from pipeline.run.progress import show_progress
+from pipeline.run.workers import Worker
+from pipeline.schema.compute import Compute
+from pipeline.schema.files import write_json
+from pipeline.studies.ddpm.study import DdpmRun, Sampling
+from pipeline.studies.ddpm.unet import make_unet
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Images to make: the file they go to, the weights they come from, and the number of the first one."""
+
+    file: str
+    weights: Path
+    first: int
+
+
+def find_snapshots(folder: Path) -> dict[int, Path]:
+    """Averaged weights of a training, by step, ascending."""
+    found = {int(path.stem.removeprefix("ema-")): path for path in folder.glob("ema-*.safetensors")}
+    return dict(sorted(found.items()))
+
+
+def count_channels(folder: Path) -> int:
+    """Channels of the images that a trained model makes.
+
+    Raises:
+        ValueError: its weights are damaged.
+    """
+    path = next(iter(find_snapshots(folder).values()))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.get_slice("conv_in.weight").get_shape()[1])
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
+
+
+def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
+    """Disjoint sets of the last weights, and the first of them from each earlier snapshot that is asked for."""
+    snapshots = find_snapshots(folder)
+    *earlier, last = snapshots
+    wanted = [step for step in earlier if sampling.first_snapshot is not None and step >= sampling.first_snapshot]
+    sets = [SampleSet(f"snapshot-{step:07d}.safetensors", snapshots[step], 0) for step in wanted]
+    return sets + [
+        SampleSet(f"set-{index}.safetensors", snapshots[last], index * sampling.images)
+        for index in range(sampling.sets)
+    ]
+
+
+def count_snapshots(run: DdpmRun, sampling: Sampling) -> int:
+    """How many snapshots before the last are sampled."""
+    every, first = run.training.snapshot_every, sampling.first_snapshot
+    return 0 if first is None else sum(step >= first for step in range(every, run.training.steps, every))
+
+
+class DdpmSampler:
+    """A U-Net ready to sample; the noise of an image depends on the run's seed and the image's number alone."""
+
+    def __init__(self, run: DdpmRun, sampling: Sampling, channels: int, compute: Compute, device: str) -> None:
+        self.run, self.sampling, self.device = run, sampling, device
+        self.shape = (channels, run.training.image_size, run.training.image_size)
+        self.key = derive_seed(run.seed, "sampling")
+        self.layout = torch.channels_last if run.training.channels_last else torch.contiguous_format
+        self.network = make_unet(run, channels).to(device).to(memory_format=self.layout).eval()
+        if compute.compile:
+            self.network.compile(dynamic=False)
+        self.schedule = make_schedule(run.diffusion)
+        self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
+
+    def sample(
+        self, numbers: Tensor, on_step: Callable[[], object] = lambda: None, trajectory: Trajectory | None = None
+    ) -> Tensor:
+        """The images of these numbers, [B, C, H, W] uint8 on the CPU.
+
+        Args:
+            on_step: called in every step.
+            trajectory: keeps the first of them on their way.
+        """
+        numbers = numbers.to(self.device)
+
+        def draw(index: int) -> Tensor:
+            return draw_noise(self.key, numbers, index, self.shape).contiguous(memory_format=self.layout)
+
+        def watch(step: int, x: Tensor, noise: Tensor) -> None:
+            on_step()
+            if trajectory is not None:
+                trajectory.watch(step, x, noise)
+
+        with self.autocast:
+            x = sample_images(self.network, self.schedule, self.sampling, draw, watch)
+        if trajectory is not None:
+            trajectory.finish(x)
+        return quantise_images(x, self.sampling.quantisation).contiguous().cpu()
+
+
+def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
+    """This worker's images of every set, as files of its checkpoint; the leader's have the trajectory too.
+
+    The trajectory is of the last weights, and seen in passing: no network runs for it. A first batch that is smaller
+    than the images wanted gives fewer.
+    """
+    size, own = sampler.sampling.batch_size, worker.share(sampler.sampling.images)
+    finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
+    if (found := checkpoint.load()) is not None:
+        finished, images = found[1]["finished"], [found[0]["images"]]
+    steps, batches = sampler.sampling.steps, -(-(own.stop - own.start) // size)
+    title, total = f"sample {sampler.run.arm}", len(sets) * batches * steps
+    with show_progress(total, title, "step", finished * batches * steps) as bar:
+        for sample_set in sets[finished:]:
+            load_weights(sample_set.weights, sampler.network)
+            while (start := own.start + sum(map(len, images))) < own.stop:
+                numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
+                first = worker.leads and start == 0 and sample_set.file == "set-0.safetensors"
+                trajectory = Trajectory(sampler.schedule, sampler.sampling) if first else None
+                images.append(sampler.sample(numbers, partial(bar.update), trajectory))
+                if trajectory is not None:
+                    arrays = {name: value.numpy() for name, value in trajectory.stack().items()}
+                    write_arrays(checkpoint.files / "trajectory.safetensors", arrays)
+                if checkpoint.is_due():
+                    checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
+            write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
+            finished, images = finished + 1, images[:1]
+            images[0] = images[0][:0]
+
+
+def sample_ddpm(
+    run: DdpmRun,
+    folder: Path,
+    sampling: Sampling,
+    compute: Compute,
+    device: str,
+    out: Path,
+    checkpoints: list[Checkpoint],
+    worker: Worker,
+) -> None:
+    """Sample every set of a trained model to `out`, with samples.json and the trajectory of the first images.
+
+    It goes on where checkpoints have it.
+
+    Args:
+        folder: what `train_ddpm` wrote.
+        checkpoints: one for each worker, not yet entered.
+
+    Raises:
+        ValueError: weights are damaged or of another network, another process samples this run, or a set has fewer
+            images than there are workers.
+    """
+    if sampling.images < worker.count:
+        raise ValueError(f"sampling.images = {sampling.images}: {worker.count} GPUs cannot share them; fewer can")
+    sets = list_sets(folder, sampling)
+    sampler = DdpmSampler(run, sampling, count_channels(folder), compute, device)
+    own = checkpoints[worker.rank]
+    with own:
+        _sample_share(sampler, sets, own, worker)
+        worker.wait()
+        if worker.leads:
+            for sample_set in sets if worker.count > 1 else []:
+                parts = [read_arrays(checkpoint.files / sample_set.file)["images"] for checkpoint in checkpoints]
+                write_arrays(own.files / sample_set.file, {"images": np.concatenate(parts)})
+            *earlier, last = find_snapshots(folder)
+            sampled = [step for step in earlier if f"snapshot-{step:07d}.safetensors" in {part.file for part in sets}]
+            write_json(
+                own.files / "samples.json", {"steps": last, "snapshots": sampled, "sampling": sampling.model_dump()}
+            )
+            own.finish(own.files, out)
+        worker.wait()
+        if not worker.leads:
+            own.remove()

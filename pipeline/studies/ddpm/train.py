@@ -1,0 +1,188 @@
+"""Training of the diffusion model."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.data.arrays import Split
+from pipeline.run.checkpoint import Checkpoint
+from pipeline.run.interruption import save_regularly
+from pipeline.run.outputs import (
+    OUT_OF_MEMORY,
+    DivergedError,
+    check_finite,
+    count_params,
+    explain_failure,
+    write_history,
+    write_run,
+    write_weights,
+)
+from pipeline.run.progress import Show, show_progress
+from pipeline.run.workers import Worker
+from pipeline.schema.compute import Compute
+from pipeline.schema.files import replace_folder, write_json
+from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.studies.ddpm.trainer import ALONE, AWARENESS_IMAGES, DdpmTrainer, measure_averages
+from pipeline.studies.ddpm.unet import make_unet
+
+_HISTORY_ROWS = 200  # at most, so that plots of many runs stay small
+
+
+def name_snapshot(step: int) -> str:
+    """File of the averaged weights after so many steps."""
+    return f"ema-{step:07d}.safetensors"
+
+
+class _Progress:
+    """What a training has written down so far, beside the trainer's tensors."""
+
+    def __init__(self, trainer: DdpmTrainer) -> None:
+        self.step = 0
+        self.history: list[dict[str, float | int | None]] = []
+        self.loss_sum = torch.zeros((), device=trainer.device)
+        self.initial: dict[str, Any] | None = None  # level-awareness
+        self.interval = -(-trainer.run.training.steps // _HISTORY_ROWS)
+
+    def save(self, trainer: DdpmTrainer, checkpoint: Checkpoint) -> None:
+        """Write the whole state."""
+        content = {"step": self.step, "history": self.history, "initial": self.initial}
+        checkpoint.save({**trainer.list_state(), "loss_sum": self.loss_sum}, content)
+
+    def load(self, trainer: DdpmTrainer, checkpoint: Checkpoint | None) -> None:
+        """Set the state of the last checkpoint, in every worker; without one, nothing changes."""
+        state = {**trainer.list_state(), "loss_sum": self.loss_sum}
+        if checkpoint is not None and (found := checkpoint.load()) is not None:
+            tensors, content = found
+            with torch.no_grad():
+                for name, value in state.items():
+                    value.copy_(tensors[name])
+            self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
+        step = torch.tensor(self.step, device=trainer.device)
+        trainer.worker.agree([step, *state.values()])
+        self.step = trainer.average.updates = int(step)
+
+    def count(self, loss: Tensor, last: bool) -> float | None:
+        """Add the loss of a step; returns the mean whenever a row of the history is complete.
+
+        Raises:
+            DivergedError: that mean is not finite.
+        """
+        self.loss_sum += loss
+        self.step += 1
+        if self.step % self.interval and not last:
+            return None
+        steps = (self.step - 1) % self.interval + 1
+        mean = check_finite(self.loss_sum.item() / steps, f"step {self.step}: the loss")
+        self.history.append({"step": self.step, "loss": mean})
+        self.loss_sum.zero_()
+        return mean
+
+
+def _train(
+    trainer: DdpmTrainer, progress: _Progress, files: Path | None = None, show: Show = lambda _: None
+) -> Iterator[None]:
+    """Take the steps that are left; yields after each.
+
+    Args:
+        files: where snapshots go; None: nowhere.
+
+    Raises:
+        DivergedError: the loss is not finite.
+    """
+    training = trainer.run.training
+    order = trainer.order(progress.step // trainer.steps_per_epoch)
+    with show_progress(training.steps, f"ddpm {trainer.run.arm}", "step", progress.step) as bar:
+        for step in range(progress.step, training.steps):
+            epoch, index = divmod(step, trainer.steps_per_epoch)
+            if index == 0:
+                order = trainer.order(epoch)
+            batch = order[index * training.batch_size : (index + 1) * training.batch_size]
+            last = step + 1 == training.steps
+            mean = progress.count(trainer.step(step, batch), last)
+            bar.update()
+            if mean is not None:
+                show(progress.history)
+                bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
+            if files is not None and (last or progress.step % training.snapshot_every == 0):
+                write_weights(files / name_snapshot(progress.step), trainer.average.averages)
+            yield
+
+
+def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folder: Path) -> None:
+    """Where and why a run failed."""
+    epoch = (max(progress.step, 1) - 1) // trainer.steps_per_epoch + 1
+    write_json(folder / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
+
+
+def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, device: str, out: Path) -> None:
+    """Write what `train_ddpm` does for weights from elsewhere, as a whole: one snapshot after 0 steps, no history."""
+    network = make_unet(run, train.images.shape[1])
+    network.load_state_dict(averages)
+    trained = measure_averages(run, averages, torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device))
+    with replace_folder(out) as whole:
+        write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
+        write_weights(whole / name_snapshot(0), averages)
+        write_history(whole / "history.tsv", ["step", "loss"], [])
+        write_run(whole / "run.json", run, count_params(network), compute=None)
+
+
+def train_ddpm(
+    run: DdpmRun,
+    train: Split,
+    compute: Compute,
+    device: str,
+    out: Path,
+    checkpoint: Checkpoint,
+    worker: Worker = ALONE,
+    show: Show = lambda _: None,
+) -> str | None:
+    """Train one U-Net, or go on with it where a checkpoint has it; returns None, or why the run failed.
+
+    Writes to `out`, as a whole and at the end: run.json, history.tsv, level_awareness.json, raw weights, and averaged
+    weights of every snapshot; of a run that failed run.json, history.tsv and failure.json.
+
+    Args:
+        checkpoint: not yet entered; the leading worker alone does.
+        show: is given the history whenever it has a row more; by the leading worker.
+
+    Raises:
+        ValueError: the training split is smaller than a batch, a batch cannot be shared evenly by the workers, or
+            another process trains this run.
+        SystemExit: the process was asked to end; the state is saved.
+    """
+    trainer = DdpmTrainer(run, train, compute, device, worker)
+    progress = _Progress(trainer)
+    failure = None
+    if not worker.leads:
+        progress.load(trainer, None)
+        try:
+            for _ in _train(trainer, progress):
+                pass
+        except DivergedError as error:  # which the leader has as well, and writes down
+            failure = str(error)
+        return failure
+    with checkpoint:
+        progress.load(trainer, checkpoint)
+        files = checkpoint.files
+        try:
+            if progress.step == 0:
+                progress.initial = asdict(trainer.measure_awareness())
+            steps = _train(trainer, progress, files, show)
+            save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
+            awareness = {"initial": progress.initial, "trained": asdict(trainer.measure_awareness())}
+            write_json(files / "level_awareness.json", awareness)
+            write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))
+        except (DivergedError, RuntimeError, MemoryError) as error:
+            if worker.count > 1 and not isinstance(error, DivergedError):
+                raise  # the others may be well, and wait: torchrun ends them
+            failure = explain_failure(error)
+            files = checkpoint.make_folder("failed")
+            _write_failure(progress, trainer, failure, files)
+        write_run(files / "run.json", run, count_params(trainer.network), compute)
+        write_history(files / "history.tsv", ["step", "loss"], progress.history)
+        checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
+    return failure

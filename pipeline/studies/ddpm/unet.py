@@ -1,0 +1,328 @@
+"""The U-Net of DDPM as in score_sde_pytorch's ddpm, with the paper's remedies as options."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.layers.sinusoid import embed_sinusoidally
+from pipeline.studies.ddpm.study import DdpmNetwork, DdpmRun
+
+_EPS = 1e-6  # of every GroupNorm, score_sde's
+_ZERO = 1e-10  # variance scale of layers that start at almost nothing, score_sde's
+_NIN = 0.1  # variance scale of 1x1 convolutions, score_sde's
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What a residual block may be told of the level."""
+
+    embedded: Tensor
+    """SiLU of the embedding, [B, 4 channels]."""
+    sinusoid: Tensor
+    """[B, channels]."""
+    fraction: Tensor
+    """Level in the number of levels, [B, 1]."""
+
+
+class _Layers:
+    """Makes initialised layers: variance scaling (fan average, uniform), biases by branch, norms by place."""
+
+    def __init__(self, network: DdpmNetwork) -> None:
+        self.network = network
+
+    def _initialise(self, layer: nn.Conv2d | nn.Linear, zero_bias: bool, scale: float = 1) -> None:
+        fan_in = layer.weight[0].numel()
+        fan_out = layer.weight[:, 0].numel()
+        bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
+        nn.init.uniform_(layer.weight, -bound, bound)
+        if layer.bias is None:
+            return
+        if zero_bias:
+            nn.init.zeros_(layer.bias)
+        else:
+            nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+
+    def conv(
+        self, channels_in: int, channels_out: int, stride: int = 1, padding: int = 1, scale: float = 1, side: int = 3
+    ) -> nn.Conv2d:
+        layer = nn.Conv2d(channels_in, channels_out, side, stride, padding)
+        self._initialise(layer, self.network.zero_bias in ("conv", "all"), scale)
+        return layer
+
+    def pointwise(self, channels_in: int, channels_out: int, scale: float = _NIN) -> nn.Conv2d:
+        return self.conv(channels_in, channels_out, padding=0, scale=scale, side=1)
+
+    def linear(self, features_in: int, features_out: int, place: Literal["embedding", "sites"]) -> nn.Linear:
+        layer = nn.Linear(features_in, features_out)
+        self._initialise(layer, self._zero_time_bias(place))
+        return layer
+
+    def _zero_time_bias(self, place: Literal["embedding", "sites"]) -> bool:
+        network = self.network
+        return network.zero_bias in ("time", "all") or network.time_bias_scope not in ("all", place)
+
+    def map(self, features: int, size: int, bias: bool) -> nn.Linear:
+        """The linear layer whose outputs are a map's pixels."""
+        network, layer = self.network, nn.Linear(features, size * size, bias)
+        rule = network.position_bias
+        self._initialise(layer, self._zero_time_bias("sites") if rule == "branch" else rule == "zero")
+        if network.position_init == "zero":
+            nn.init.zeros_(layer.weight)
+        return layer
+
+    def norm(self, channels: int, after_site: bool = False) -> nn.GroupNorm:
+        network = self.network
+        within = after_site or network.groups_scope == "all"
+        return nn.GroupNorm(network.groups if within else network.outer_groups, channels, eps=_EPS)
+
+
+class PositionMap(nn.Module):
+    """The positional timestep embedding: signals to a map [B, 1, size, size] (A17 to A20)."""
+
+    def __init__(self, layers: _Layers, size: int) -> None:
+        super().__init__()
+        network = layers.network
+        self.input, self.mean, self.size = network.position_input, network.position_mean, size
+        embedding = 4 * network.channels
+        features = {"embedding": embedding, "sinusoid": network.channels, "mlp": embedding, "level": 1}[self.input]
+        self.hidden = layers.linear(network.channels, embedding, "sites") if self.input == "mlp" else None
+        self.pixels = layers.map(features, size, bias=self.input != "level")
+
+    def forward(self, signals: Signals) -> Tensor:
+        known = {"embedding": signals.embedded, "level": signals.fraction}.get(self.input, signals.sinusoid)
+        if self.hidden is not None:
+            known = functional.silu(self.hidden(known))
+        pixels = self.pixels(known)
+        if self.mean:
+            pixels = pixels.mean(1, keepdim=True).expand_as(pixels)
+        out: Tensor = pixels.view(len(pixels), 1, self.size, self.size)
+        return out
+
+
+def shrink(maps: Tensor, size: int) -> Tensor:
+    """Maps [B, 1, H, W] averaged over squares of pixels to [B, 1, size, size]."""
+    factor = maps.shape[-1] // size
+    return maps.view(len(maps), 1, size, factor, size, factor).mean((3, 5))
+
+
+def _activate(x: Tensor) -> Tensor:
+    """SiLU; in place where no gradient needs x."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class ResidualBlock(nn.Module):
+    """Norm-Act-Conv, + v_t (+ p_t), Norm-Act-Dropout-Conv, + shortcut. [B, C, H, W] at one resolution."""
+
+    def __init__(self, layers: _Layers, channels_in: int, channels_out: int, size: int) -> None:
+        super().__init__()
+        network = layers.network
+        own_map = network.position != "none" and network.position_maps == "block"
+        self.size = size
+        self.norm1 = layers.norm(channels_in)
+        self.conv1 = layers.conv(channels_in, channels_out)
+        self.time = layers.linear(4 * network.channels, channels_out, "sites")
+        self.position = PositionMap(layers, size) if own_map else None
+        self.norm2 = layers.norm(channels_out, after_site=True)
+        self.dropout = nn.Dropout(network.dropout)
+        self.conv2 = layers.conv(channels_out, channels_out, scale=_ZERO)
+        self.shortcut = layers.pointwise(channels_in, channels_out) if channels_in != channels_out else None
+
+    def embed(self, signals: Signals, shared: Tensor | None) -> Tensor:
+        """v_t + p_t: [B, C, 1, 1], or [B, C, H, W] with a map, its own or the one that is shared."""
+        v = self.time(signals.embedded)[:, :, None, None]
+        p = self.position(signals) if self.position is not None else shared
+        out: Tensor = v if p is None else v + p
+        return out
+
+    def _convolve(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
+        """The first convolution with v_t + p_t; one level for all images, as in sampling, is a bias for nothing."""
+        added = self.embed(signals, shared)
+        if added.shape[0] == added.shape[-1] == 1:
+            assert self.conv1.bias is not None
+            return functional.conv2d(x, self.conv1.weight, self.conv1.bias + added.flatten(), padding=1)
+        out: Tensor = self.conv1(x) + added
+        return out
+
+    def forward(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
+        z = self._convolve(_activate(self.norm1(x)), signals, shared)
+        z = self.conv2(self.dropout(_activate(self.norm2(z))))
+        skip: Tensor = x if self.shortcut is None else self.shortcut(x)
+        out: Tensor = z + skip if torch.is_grad_enabled() else z.add_(skip)
+        return out
+
+
+class Attention(nn.Module):
+    """Single-head self-attention over the pixels of [B, C, H, W], residual."""
+
+    def __init__(self, layers: _Layers, channels: int) -> None:
+        super().__init__()
+        self.norm = layers.norm(channels)
+        self.query = layers.pointwise(channels, channels)
+        self.key = layers.pointwise(channels, channels)
+        self.value = layers.pointwise(channels, channels)
+        self.project = layers.pointwise(channels, channels, scale=_ZERO)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = (self.query, self.key, self.value)
+        weight, bias = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias"))
+        query, key, value = functional.conv2d(self.norm(x), weight, bias).flatten(2).chunk(3, 1)  # [B, C, HW] each
+        if x.is_cuda:
+            query, key, value = (part.transpose(1, 2)[:, None] for part in (query, key, value))
+            attended = functional.scaled_dot_product_attention(query, key, value)[:, 0].transpose(1, 2)
+        else:  # on a CPU the two products are faster than the fused attention
+            shares = torch.bmm(query.transpose(1, 2) * query.shape[1] ** -0.5, key).softmax(-1)
+            attended = torch.bmm(value, shares.transpose(1, 2).to(value.dtype))
+        out: Tensor = x + self.project(attended.reshape(x.shape))
+        return out
+
+
+class Downsample(nn.Module):
+    """3x3 convolution of stride 2, padded right and below only."""
+
+    def __init__(self, layers: _Layers, channels: int) -> None:
+        super().__init__()
+        self.conv = layers.conv(channels, channels, stride=2, padding=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(functional.pad(x, (0, 1, 0, 1)))
+        return out
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour to twice the size, then a 3x3 convolution."""
+
+    def __init__(self, layers: _Layers, channels: int) -> None:
+        super().__init__()
+        self.conv = layers.conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Each of an output's 2x2 pixels sees 2x2 pixels of x: four small kernels do 4/9 of the multiplications.
+        rows = []
+        for down, kernel in enumerate(_fold(self.conv.weight, 2)):
+            columns = []
+            for right, part in enumerate(_fold(kernel, 3)):
+                padded = functional.pad(x, (1 - right, right, 1 - down, down))
+                columns.append(functional.conv2d(padded, part, self.conv.bias))
+            rows.append(torch.stack(columns, -1).flatten(-2))
+        out: Tensor = torch.stack(rows, 3).flatten(2, 3)
+        return out
+
+
+def _fold(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Three taps over doubled pixels as two over the pixels: of the first of a pair, and of the second."""
+    before, at, after = kernel.unbind(dim)
+    return torch.stack([before, at + after], dim), torch.stack([before + at, after], dim)
+
+
+class UNet(nn.Module):
+    """Predicts the noise in x [B, C, H, W] at level [B], or [1] for all; a denoiser for `pipeline.diffusion`.
+
+    Args:
+        levels: how many there are.
+    """
+
+    def __init__(self, network: DdpmNetwork, image_channels: int, image_size: int, levels: int) -> None:
+        super().__init__()
+        layers = _Layers(network)
+        self.channels, self.levels, self.image_size = network.channels, levels, image_size
+        embedding = 4 * network.channels
+        widths = [network.channels * multiplier for multiplier in network.channel_multipliers]
+        sizes = [image_size // 2**index for index in range(len(widths))]
+
+        def block(channels_in: int, channels_out: int, size: int) -> ResidualBlock:
+            return ResidualBlock(layers, channels_in, channels_out, size)
+
+        self.embed = nn.Sequential(
+            layers.linear(network.channels, embedding, "embedding"),
+            nn.SiLU(),
+            layers.linear(embedding, embedding, "embedding"),
+        )
+        self.conv_in = layers.conv(image_channels, network.channels)
+
+        # On the way down each entry is a list of layers after which the state is kept as a skip.
+        self.down = nn.ModuleList()
+        skips, h = [network.channels], network.channels
+        for index, (width, size) in enumerate(zip(widths, sizes, strict=True)):
+            for _ in range(network.blocks):
+                parts: list[nn.Module] = [block(h, width, size)]
+                h = width
+                if size in network.attention_sizes:
+                    parts.append(Attention(layers, h))
+                self.down.append(nn.ModuleList(parts))
+                skips.append(h)
+            if index < len(widths) - 1:
+                self.down.append(nn.ModuleList([Downsample(layers, h)]))
+                skips.append(h)
+
+        self.middle = nn.ModuleList([block(h, h, sizes[-1]), Attention(layers, h), block(h, h, sizes[-1])])
+
+        # On the way up each entry begins with a residual block that takes a skip.
+        self.up = nn.ModuleList()
+        for index in reversed(range(len(widths))):
+            width, size = widths[index], sizes[index]
+            for step in range(network.blocks + 1):
+                parts = [block(h + skips.pop(), width, size)]
+                h, last = width, step == network.blocks
+                if size in network.attention_sizes and (last or network.up_attention == "each"):
+                    parts.append(Attention(layers, h))
+                if last and index > 0:
+                    parts.append(Upsample(layers, h))
+                self.up.append(nn.ModuleList(parts))
+        assert not skips
+        self.norm_out = layers.norm(h)
+        self.conv_out = layers.conv(h, image_channels, scale=_ZERO)
+
+        # Maps that blocks share, by resolution.
+        self.positions = nn.ModuleDict()
+        if network.position != "none" and network.position_maps != "block":
+            own = sizes if network.position_maps == "resolution" else sizes[:1]
+            self.positions.update({str(size): PositionMap(layers, size) for size in own})
+        self.sizes = sizes
+
+    def list_blocks(self) -> list[ResidualBlock]:
+        """The residual blocks in the order in which they are run."""
+        return [part for part in self.modules() if isinstance(part, ResidualBlock)]
+
+    def make_signals(self, level: Tensor) -> Signals:
+        """What is known of levels [B]."""
+        sinusoid = embed_sinusoidally(level, self.channels)
+        fraction = level.to(sinusoid.dtype)[:, None] / self.levels
+        return Signals(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
+
+    def make_shared_maps(self, signals: Signals) -> dict[int, Tensor]:
+        """The maps that blocks share, by resolution; empty where they share none."""
+        maps = {int(size): position(signals) for size, position in self.positions.items()}
+        if len(maps) == 1:  # one for the whole network, or there is one resolution
+            maps |= {size: shrink(maps[self.image_size], size) for size in self.sizes if size not in maps}
+        return maps
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        signals = self.make_signals(level)
+        maps = self.make_shared_maps(signals)
+        h = self.conv_in(x)
+        skips = [h]
+        for entry in self.down:
+            h = _apply(entry, h, signals, maps)
+            skips.append(h)
+        h = _apply(self.middle, h, signals, maps)
+        for entry in self.up:
+            h = _apply(entry, torch.cat([h, skips.pop()], 1), signals, maps)
+        out: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
+        return out
+
+
+def _apply(parts: nn.Module, x: Tensor, signals: Signals, maps: Mapping[int, Tensor]) -> Tensor:
+    assert isinstance(parts, nn.ModuleList)
+    for part in parts:
+        x = part(x, signals, maps.get(part.size)) if isinstance(part, ResidualBlock) else part(x)
+    return x
+
+
+def make_unet(run: DdpmRun, image_channels: int) -> UNet:
+    """The U-Net of a run, initialised from torch's global stream."""
+    return UNet(run.network, image_channels, run.training.image_size, run.diffusion.levels)

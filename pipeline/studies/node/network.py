@@ -1,0 +1,161 @@
+"""The neural-ODE classifier of the paper, section 4.1; topology of neural-ode-features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.layers.activations import make_activation
+from pipeline.layers.norms import make_norm
+from pipeline.ode.field import Derived
+from pipeline.ode.solve import Method, Solution, solve
+from pipeline.studies.node.study import NodeNetwork
+from pipeline.studies.node.timed_conv import Position, TimedConv2d, encode_time, make_mlp, zero_biases
+
+
+def _outer_norm(network: NodeNetwork, channels: int, size: int) -> nn.Module:
+    """The normalisation outside the ODE function."""
+    return make_norm(network.outer_norm, channels, size, network.stem_groups, network.batch_statistics)
+
+
+def _outer_activation(network: NodeNetwork) -> nn.Module:
+    """The activation outside the ODE function."""
+    return make_activation(network.activation if network.activation_scope == "all" else "relu")
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block of stride 2; the shortcut convolves the activated input. [B, C, H, W] to half the size."""
+
+    def __init__(self, network: NodeNetwork, channels_in: int, channels_out: int, size: int) -> None:
+        super().__init__()
+        self.norm1 = _outer_norm(network, channels_in, size)
+        self.norm2 = _outer_norm(network, channels_out, _halve(size))
+        self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.activation = _outer_activation(network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.activation(self.norm1(x))
+        y = self.conv1(activated)
+        y = self.conv2(self.activation(self.norm2(y)))
+        out: Tensor = y + self.shortcut(activated)
+        return out
+
+
+class OdeFunction(nn.Module):
+    """f(t, x) = Norm-Act-TimedConv-Norm-Act-TimedConv-Norm. It owns all it uses, as the adjoint demands.
+
+    x and f [B, C, H, W], t a scalar.
+    """
+
+    def __init__(self, network: NodeNetwork, size: int) -> None:
+        super().__init__()
+        self.network = network
+
+        def norm() -> nn.Module:
+            return make_norm(network.norm, network.width, size, network.groups, network.batch_statistics)
+
+        self.norm1, self.norm2, self.norm3 = norm(), norm(), norm()
+        self.conv1, self.conv2 = TimedConv2d(network, size), TimedConv2d(network, size)
+        self.activation = make_activation(network.activation)
+        self.shared_embed: nn.Sequential | None = None
+        if "mlp" in network.time and network.embedding_sites == "shared":
+            self.shared_embed = make_mlp(network, network.width)
+            if network.zero_bias in ("time", "all"):
+                zero_biases(self.shared_embed)
+        count = {"separate": 2, "shared": 1, "first": 1}[network.position_sites] if network.position != "none" else 0
+        self.positions = nn.ModuleList(Position(network, size) for _ in range(count))
+
+    def derive(self) -> list[Derived]:
+        """What f computes from its parameters alone; a solve does it once."""
+        return [Derived(conv.weight, conv.derive()) for conv in (self.conv1, self.conv2) if conv.concat]
+
+    def use(self, tensors: Sequence[Tensor] | None) -> None:
+        """Take these in place of what `derive` gives; None: derive at each call."""
+        convs = [conv for conv in (self.conv1, self.conv2) if conv.concat]
+        for index, conv in enumerate(convs):
+            conv.derived = None if tensors is None else (tensors[2 * index], tensors[2 * index + 1])
+
+    def convolve(self, site: int, t: Tensor, x: Tensor) -> Tensor:
+        """The convolution of site 0 or 1 with its timestep embedding, before the normalisation that follows."""
+        encoded = embedded = None
+        if self.network.has_mlp:
+            encoded = embedded = encode_time(t, self.network)
+            if self.shared_embed is not None:
+                embedded = self.shared_embed(encoded)
+        position = None
+        if self.positions and not (site == 1 and self.network.position_sites == "first"):
+            position = self.positions[min(site, len(self.positions) - 1)](t, encoded)
+        out: Tensor = (self.conv1, self.conv2)[site](t, x, embedded, position)
+        return out
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        z = self.convolve(0, t, self.activation(self.norm1(x)))
+        z = self.convolve(1, t, self.activation(self.norm2(z)))
+        out: Tensor = self.norm3(z.float() if z.dtype == torch.bfloat16 else z)  # the solver judges f's rounding
+        return out
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Logits [B, classes], and the solve behind them; None without an ODE block."""
+
+    logits: Tensor
+    solution: Solution | None
+
+
+def _halve(side: int) -> int:
+    return (side + 1) // 2
+
+
+def ode_size(image_size: int) -> int:
+    """Side of the ODE block's feature map: stem without padding, then two halvings rounded up."""
+    return _halve(_halve(image_size - 2))
+
+
+def make_method(network: NodeNetwork) -> Method:
+    """The solver of a network."""
+    return Method(**{name: getattr(network, name) for name in Method.__dataclass_fields__})
+
+
+class NodeClassifier(nn.Module):
+    """Stem, ODE block on [0, 1], head. Weights start at PyTorch's defaults but where the network's fields say."""
+
+    def __init__(self, network: NodeNetwork, image_channels: int, image_size: int, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        stem, size = network.stem_channels, ode_size(image_size)
+        width = network.width if network.block == "ode" else network.channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, stem, 3),
+            ResidualBlock(network, stem, stem, image_size - 2),
+            ResidualBlock(network, stem, network.channels, _halve(image_size - 2)),
+        )
+        self.field = OdeFunction(network, size) if network.block == "ode" else None
+        self.head = nn.Sequential(
+            _outer_norm(network, width, size),
+            _outer_activation(network),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Dropout(network.dropout),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+        if network.zero_bias in ("conv", "all") and network.zero_bias_scope == "all":
+            zero_biases(self.stem)
+            zero_biases(self.head)
+
+    def extract(self, x: Tensor) -> Tensor:
+        """The ODE's initial state [B, C, H, W] of normalised images."""
+        h: Tensor = self.stem(x).float()
+        extra = self.network.augment_channels if self.field is not None else 0
+        return torch.cat([h, h.new_zeros(len(h), extra, *h.shape[2:])], 1) if extra else h
+
+    def forward(self, x: Tensor) -> Classified:
+        """x: normalised images [B, C, H, W]."""
+        h = self.extract(x)
+        if self.field is None:
+            return Classified(self.head(h), None)
+        solution = solve(self.field, h, make_method(self.network))
+        return Classified(self.head(solution.x), solution)

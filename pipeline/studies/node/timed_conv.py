@@ -1,0 +1,151 @@
+"""The ways in which time enters the convolutions of an ODE function."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.layers.activations import make_activation
+from pipeline.layers.sinusoid import embed_sinusoidally
+from pipeline.studies.node.study import NodeNetwork
+
+_KERNEL = 3
+
+
+def encode_time(t: Tensor, network: NodeNetwork) -> Tensor:
+    """t as the MLPs see it: [1, 1], or its sinusoid [1, C]; in t's own unit, which is not scaled to 0..1000."""
+    if network.embedding_input == "sinusoid":
+        return embed_sinusoidally(t.view(1), network.width)
+    return t.view(1, 1)
+
+
+def make_mlp(network: NodeNetwork, outputs: int) -> nn.Sequential:
+    """Linear-activation-Linear from an encoded t to `outputs` values, C hidden."""
+    width = network.width
+    inputs = width if network.embedding_input == "sinusoid" else 1
+    activation = make_activation(network.activation if network.embedding_activation == "same" else "silu")
+    return nn.Sequential(nn.Linear(inputs, width), activation, nn.Linear(width, outputs))
+
+
+class TimedConv2d(nn.Module):
+    """A 3x3 convolution of [B, C, H, W] plus a timestep embedding: Z = W * X + v_t (+ p_t, from outside).
+
+    With `time="concat"` the kernel has a channel more, for an input that is t everywhere (ConcatConv). It is not
+    concatenated: by linearity it gives t times a constant map, which is v in the interior (the paper's equation 4) and
+    a part of v at the border, where zeros are padded. `linear` is t v without that border; `mlp`, v_t = MLP(t).
+    """
+
+    inside: Tensor
+
+    def __init__(self, network: NodeNetwork, size: int) -> None:
+        super().__init__()
+        width = network.width
+        self.network = network
+        self.concat = network.time in ("concat", "concat+mlp")
+        fan_in = (width + self.concat) * _KERNEL**2
+        conv = nn.Conv2d(width + self.concat, width, _KERNEL)
+        assert conv.bias is not None
+        self.weight, self.bias = nn.Parameter(conv.weight.detach()), nn.Parameter(conv.bias.detach())
+        self.v: nn.Parameter | None = None
+        self.embed: nn.Sequential | None = None
+        if network.time == "linear":
+            # As wide as ConcatConv's v, the sum of nine weights.
+            self.v = nn.Parameter(torch.randn(width) * math.sqrt(_KERNEL**2 / (3 * fan_in)))
+        if "mlp" in network.time and network.embedding_sites == "separate":
+            self.embed = make_mlp(network, width)
+        elif "mlp" in network.time:
+            self.embed = nn.Sequential(make_activation(network.activation), nn.Linear(width, width))
+        if network.weight_std is not None:
+            self._widen(network.weight_std)
+        if network.zero_bias in ("conv", "all"):
+            nn.init.zeros_(self.bias)
+        if network.zero_bias in ("time", "all") and self.embed is not None:
+            zero_biases(self.embed)
+        # [9, H W]: whether a tap of the kernel is inside the image at a pixel.
+        ones = torch.ones(1, 1, size, size)
+        taps = functional.unfold(self._pad(ones), _KERNEL)[0]
+        self.register_buffer("inside", taps, persistent=False)
+        self.size = size
+        self.derived: tuple[Tensor, Tensor] | None = None
+
+    def _widen(self, std: float) -> None:
+        """Draw the initial weights with a given standard deviation (Figure 6)."""
+        part = self.weight if self.network.weight_std_time or not self.concat else self.weight[:, 1:]
+        with torch.no_grad():
+            if self.network.weight_distribution == "normal":
+                part.normal_(0, std)
+            else:
+                part.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
+
+    def _pad(self, x: Tensor) -> Tensor:
+        return functional.pad(x, (1, 1, 1, 1), "circular" if self.network.padding == "circular" else "constant")
+
+    def derive(self) -> tuple[Tensor, Tensor]:
+        """Kernel without the channel of t [C, C, 3, 3], and v [1, C, H, W], of a ConcatConv."""
+        # A sum in place of a matrix product, which would wake the threads for next to nothing.
+        v = (self.weight[:, 0].flatten(1)[:, :, None] * self.inside).sum(1)
+        return self.weight[:, 1:].contiguous(), v.view(1, -1, self.size, self.size)
+
+    def forward(self, t: Tensor, x: Tensor, encoded: Tensor | None = None, position: Tensor | None = None) -> Tensor:
+        """Z [B, C, H, W].
+
+        Args:
+            encoded: t encoded, or behind the MLP that the sites share; only MLPs need it.
+            position: p_t [1, 1, H, W].
+        """
+        weight: Tensor = self.weight
+        offset = self.bias.view(1, -1, 1, 1)
+        if self.concat:
+            weight, v = self.derived if self.derived is not None else self.derive()
+            offset = torch.addcmul(offset, v, t)
+        if self.v is not None:
+            offset = torch.addcmul(offset, self.v.view(1, -1, 1, 1), t)
+        if self.embed is not None:
+            assert encoded is not None
+            offset = offset + self.embed(encoded)[:, :, None, None]
+        if position is not None:
+            offset = offset + position
+        if self.network.padding == "circular":
+            z = functional.conv2d(self._pad(x), weight)
+        else:
+            z = functional.conv2d(x, weight, padding=1)
+        return z.add_(offset)  # in place: the convolution's backward pass does not need its result
+
+
+class Position(nn.Module):
+    """The positional timestep embedding p_t [1, 1, H, W], one value a pixel for all channels (equation 6)."""
+
+    def __init__(self, network: NodeNetwork, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.p: nn.Parameter | None = None
+        self.embed: nn.Sequential | None = None
+        if network.position == "mlp":
+            self.embed = make_mlp(network, size * size)
+            if network.zero_bias in ("time", "all"):
+                zero_biases(self.embed)
+            return
+        p = torch.empty(1, 1, size, size)
+        fan_in = _KERNEL**2 * (network.width + 1)
+        if network.position_init == "normal":
+            p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))
+        elif network.position_init == "uniform":
+            p.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+        else:
+            p.fill_(0.0 if network.position_init == "zeros" else 1.0)
+        self.p = nn.Parameter(p)
+
+    def forward(self, t: Tensor, encoded: Tensor) -> Tensor:
+        if self.embed is None:
+            assert self.p is not None
+            return t * self.p
+        maps: Tensor = self.embed(encoded).view(1, 1, self.size, self.size)
+        return maps
+
+
+def zero_biases(module: nn.Module) -> None:
+    """Set the bias of every convolution and linear layer below a module to zero."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,225 @@
+"""Training of the NODE classifier."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.data.arrays import Split, write_arrays
+from pipeline.ode.solve import SolveError
+from pipeline.run.checkpoint import Checkpoint
+from pipeline.run.interruption import save_regularly
+from pipeline.run.outputs import (
+    OUT_OF_MEMORY,
+    DivergedError,
+    check_finite,
+    count_params,
+    explain_failure,
+    write_history,
+    write_run,
+    write_weights,
+)
+from pipeline.run.progress import Show, show_progress
+from pipeline.schema.compute import Compute
+from pipeline.schema.files import write_json
+from pipeline.studies.node.study import NodeRun
+from pipeline.studies.node.trainer import NodeTrainer, Predictions, join_predictions
+
+_HISTORY = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "nfe_train",
+    "nfe_backward",
+    "test_loss",
+    "test_accuracy",
+    "nfe",
+)
+
+
+def _mean(values: list[int]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _measure_awareness(trainer: NodeTrainer, images: Tensor) -> dict[str, Any] | None:
+    awareness = trainer.measure_awareness(images)
+    return asdict(awareness) if awareness is not None else None
+
+
+def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose name begins so, without it."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+class _Progress:
+    """How far a training is, beside the trainer's tensors: steps, finished epochs, what this one has counted.
+
+    `last` has the predictions of the last finished epoch; `best` logits, NFE and weights of the one with the highest
+    test accuracy, the first of several.
+    """
+
+    def __init__(self, trainer: NodeTrainer) -> None:
+        self.step = 0
+        self.history: list[dict[str, float | int | None]] = []
+        self.tally = trainer.begin_epoch()
+        self.initial: dict[str, Any] | None = None  # time-awareness
+        self.last: Predictions | None = None
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def best_epoch(self) -> int:
+        """From 1."""
+        accuracies = [row["test_accuracy"] or 0.0 for row in self.history]
+        return accuracies.index(max(accuracies)) + 1
+
+    def _list_state(self, trainer: NodeTrainer) -> dict[str, Tensor]:
+        return {**trainer.list_state(), "tally.loss": self.tally.loss, "tally.correct": self.tally.correct}
+
+    def save(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
+        """Write the whole state."""
+        tally = {"nfe": self.tally.nfe, "nfe_backward": self.tally.nfe_backward}
+        content = {"step": self.step, "history": self.history, "initial": self.initial}
+        content |= {"tally": tally, "rate": trainer.save_rate()}
+        best = {f"best.{name}": value for name, value in self.best.items()}
+        checkpoint.save({**self._list_state(trainer), **best}, content)
+
+    def load(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
+        """Set the state of the last checkpoint; without one, nothing changes."""
+        if (found := checkpoint.load()) is None:
+            return
+        tensors, content = found
+        with torch.no_grad():
+            for name, value in self._list_state(trainer).items():
+                value.copy_(tensors[name])
+        self.best = _select(tensors, "best.")
+        self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
+        self.tally.nfe, self.tally.nfe_backward = content["tally"]["nfe"], content["tally"]["nfe_backward"]
+        trainer.load_rate(content["rate"])
+
+    def finish_epoch(
+        self, trainer: NodeTrainer, predictions: Predictions, labels: Tensor
+    ) -> dict[str, float | int | None]:
+        """Add a row to the history, and return it; the next epoch begins.
+
+        Raises:
+            DivergedError: the training loss or the test loss is not finite.
+        """
+        count, has_ode = len(trainer.images), trainer.network.field is not None
+        accuracy = (predictions.logits.argmax(1) == labels).double().mean().item() * 100
+        row = {
+            "epoch": len(self.history) + 1,
+            "learning_rate": trainer.optimiser.param_groups[0]["lr"],
+            "train_loss": check_finite(self.tally.loss.item() / count, "the training loss"),
+            "train_accuracy": self.tally.correct.item() / count * 100,
+            "nfe_train": _mean(self.tally.nfe),
+            "nfe_backward": _mean(self.tally.nfe_backward),
+            "test_loss": check_finite(functional.cross_entropy(predictions.logits, labels).item(), "the test loss"),
+            "test_accuracy": accuracy,
+            "nfe": predictions.nfe.double().mean().item() if has_ode else None,
+        }
+        self.history.append(row)
+        self.last = predictions
+        if trainer.run.training.schedule == "plateau":
+            trainer.plateau.step(accuracy)
+        if self.best_epoch == len(self.history):
+            weights = {f"weights.{name}": value.clone() for name, value in trainer.network.state_dict().items()}
+            self.best = {"logits": predictions.logits, "nfe": predictions.nfe, **weights}
+        self.tally = trainer.begin_epoch()
+        return row
+
+
+def _train(trainer: NodeTrainer, progress: _Progress, images: Tensor, labels: Tensor, show: Show) -> Iterator[None]:
+    """Do what is left; yields after each step and each batch of the test split.
+
+    Args:
+        images: normalised, of the test split, on the device.
+        labels: of the test split.
+
+    Raises:
+        SolveError: a solve gave up.
+        DivergedError: the training loss is not finite.
+    """
+    training = trainer.run.training
+    with show_progress(trainer.steps, f"node {trainer.run.arm}", "step", progress.step) as bar:
+        for epoch in range(len(progress.history) + 1, training.epochs + 1):
+            done = progress.step - (epoch - 1) * trainer.steps_per_epoch
+            for batch in islice(trainer.order(epoch), done, None):
+                trainer.step(progress.step, batch, progress.tally)
+                progress.step += 1
+                bar.update()
+                yield
+            parts = []
+            for batch in images.split(training.batch_size):
+                parts.append(trainer.predict(batch))
+                yield
+            row = progress.finish_epoch(trainer, join_predictions(parts), labels)
+            show(progress.history)
+            bar.set_postfix(epoch=epoch, accuracy=f"{row['test_accuracy']:.1f}", nfe=row["nfe"])
+
+
+def _list_predictions(progress: _Progress, labels: np.ndarray, num_params: int) -> dict[str, np.ndarray]:
+    """Arrays from which the run is judged."""
+    assert progress.last is not None
+    arrays = {"labels": labels, "last_logits": progress.last.logits.numpy(), "last_nfe": progress.last.nfe.numpy()}
+    arrays |= {f"best_{name}": progress.best[name].numpy() for name in ("logits", "nfe")}
+    return {**arrays, "epochs": np.array([progress.best_epoch, len(progress.history), num_params])}
+
+
+def train_node(
+    run: NodeRun,
+    train: Split,
+    test: Split,
+    compute: Compute,
+    device: str,
+    out: Path,
+    checkpoint: Checkpoint,
+    show: Show = lambda _: None,
+) -> str | None:
+    """Train one classifier, or go on with it where a checkpoint has it; returns None, or why the run failed.
+
+    Writes to `out`, as a whole and at the end: run.json, history.tsv (a row per finished epoch), time_awareness.json,
+    best and last weights and predictions.safetensors; of a run that failed failure.json in place of the last two.
+    The paper's plateau schedule watches the test accuracy, so training sees the test split.
+
+    Args:
+        checkpoint: not yet entered.
+        show: is given the history after every epoch.
+
+    Raises:
+        ValueError: another process trains this run, or the code or its settings have changed meanwhile.
+        SystemExit: the process was asked to end; the state is saved.
+    """
+    trainer = NodeTrainer(run, train, compute, device)
+    network, num_params = trainer.network, count_params(trainer.network)
+    images, labels = trainer.normalise(test.images), torch.from_numpy(test.labels)
+    progress, trained, failure = _Progress(trainer), None, None
+    with checkpoint:
+        progress.load(trainer, checkpoint)
+        files = checkpoint.make_folder("outcome")
+        try:
+            if progress.step == 0:
+                progress.initial = _measure_awareness(trainer, images)
+            steps = _train(trainer, progress, images, labels, show)
+            save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
+            trained = _measure_awareness(trainer, images)
+        except (SolveError, DivergedError, RuntimeError, MemoryError) as error:
+            failure, epoch = explain_failure(error), len(progress.history) + 1
+            write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": failure})
+        else:
+            write_weights(files / "last.safetensors", network.state_dict())
+            write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
+        if progress.best:
+            write_weights(files / "best.safetensors", _select(progress.best, "weights."))
+        write_run(files / "run.json", run, num_params, compute)
+        write_history(files / "history.tsv", _HISTORY, progress.history)
+        awareness = {"initial": progress.initial, "trained": trained}
+        write_json(files / "time_awareness.json", {when: value for when, value in awareness.items() if value})
+        checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
+    return failure
