@@ -15,7 +15,8 @@ from pipeline.run.inputs import read_inputs
 from pipeline.run.machine import check_links
 from pipeline.run.process import run_stage
 from pipeline.schema.base import flatten
-from pipeline.schema.project import Project, Run, load_project
+from pipeline.schema.project import Project, load_project
+from pipeline.schema.study import Run
 
 ROOT = Path()
 

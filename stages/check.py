@@ -1,6 +1,6 @@
-"""check: refuse a mistake anywhere in params.yaml or specs/, then say what code each stage is made of. No torch.
+"""check: refuse a mistake anywhere in params.yaml or specs/; say what each stage is made of. No torch.
 
-params.yaml, specs/, the code -> closures/
+params.yaml, specs/, the code -> closures/ (code) and resolved/ (settings)
 """
 
 from pathlib import Path
@@ -9,13 +9,15 @@ from pipeline.run.closures import write_closures
 from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage
 from pipeline.schema.project import load_project
+from pipeline.schema.resolved import write_resolved
 
 ROOT = Path()
 
 
 def main() -> None:
-    read_inputs(lambda: load_project(ROOT))
+    project = read_inputs(lambda: load_project(ROOT))
     write_closures(ROOT)
+    write_resolved(ROOT, project)
 
 
 if __name__ == "__main__":

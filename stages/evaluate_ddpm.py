@@ -1,74 +1,51 @@
-"""evaluate_ddpm DATASET ARM SEED: FID, KID and IS of the samples -> evaluations/ddpm/DATASET/ARM/SEED.json."""
+"""evaluate_ddpm CASE ARM SEED: FID, KID, IS and level-awareness of a model -> evaluations/ddpm/CASE/ARM/SEED.json."""
 
-import argparse
-from importlib.metadata import version
+import json
 from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage, write_provenance
-from pipeline.schema.compute import Compute, load_compute
-from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.document import read_document
-from pipeline.schema.record import Failure, Scores, evaluation_path, write_record
-from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
-from pipeline.studies.ddpm.record import check_steps, list_ddpm_settings, make_ddpm_record, make_protocol
-from pipeline.studies.ddpm.study import load_ddpm_spec
+from pipeline.run.work import exact_compute, open_case, parse_arguments
+from pipeline.schema.compute import Compute
+from pipeline.schema.record import Failure, evaluation_path, write_record
+from pipeline.schema.resolved import read_extractor, read_run
+from pipeline.schema.scores import Evaluation
+from pipeline.studies.ddpm.study import DdpmRun
 
 ROOT = Path()
 
 
-def evaluate(dataset: str, name: str, samples: SampleSets, compute: Compute, out: Path) -> None:
-    """Score every sample set of a run in one process, and write its record to `out`."""
-    runs, folder = ROOT / "runs" / name, ROOT / "samples" / name
-    model = read_document(runs / "run.json", TrainedModel)
-    awareness = read_document(runs / "level_awareness.json", LevelAwarenessPair)
-    check_steps(model, samples)
-    evaluation = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[dataset].evaluation)
-    spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
-
-    from pipeline.data.samples import locate_set, locate_snapshot, read_set
-    from pipeline.metrics.features import load_extractor, read_reference
-    from pipeline.metrics.generative import measure_scores
-
-    device = choose_device(compute)
-    extractor = load_extractor(ROOT / "extractors" / dataset, device, evaluation.batch_size)
-    reference, statistics = read_reference(ROOT / "references" / dataset, extractor)
-
-    def score(path: Path) -> Scores:
-        images = read_set(path, samples.sampling.images, reference.shape)
-        return measure_scores(extractor.extract(images), statistics, evaluation)
-
-    sets = [score(locate_set(folder, index)) for index in range(samples.sampling.sets)]
-    earlier = [score(locate_snapshot(folder, step)) for step in samples.snapshots]
-    versions = {package: version(package) for package in ("torch", "torch-fidelity", "numpy")}
-    protocol = make_protocol(model, samples, reference, evaluation, versions)
-    settings = list_ddpm_settings(model, samples.sampling, evaluation, spec)
-    write_record(out, make_ddpm_record(model, awareness, samples, sets, earlier, protocol, settings))
-    write_provenance(f"evaluate/{name}", out, compute, device=device)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    parser.add_argument("arm")
-    parser.add_argument("seed", type=int)
-    args = parser.parse_args()
-    name = f"ddpm/{args.dataset}/{args.arm}/{args.seed}"
-    # Features are float32's, and a score is the same each time.
-    compute = read_inputs(lambda: load_compute(ROOT)).model_copy(update={"tf32": False, "deterministic": True})
+    case, arm, seed = parse_arguments(__doc__, case=str, arm=str, seed=int)
+    content, name = json.loads(open_case("ddpm", case, "evaluation")), f"ddpm/{case}/{arm}/{seed}"
+    evaluation = Evaluation.model_validate(content["evaluation"])
+    compute = exact_compute(Compute.model_validate(content["compute"]))
     tune_process(compute.threads, compute.portable)
 
-    from pipeline.data.samples import read_samples
+    from pipeline.data.arrays import read_split
+    from pipeline.studies.ddpm.evaluate import Folders, evaluate_ddpm
+    from pipeline.studies.ddpm.record import list_ddpm_settings
+    from pipeline.studies.ddpm.samples import read_samples
 
-    samples = read_samples(ROOT / "samples" / name)
-    out = evaluation_path(ROOT, "ddpm", args.dataset, args.arm, args.seed)
+    out = evaluation_path(ROOT, "ddpm", case, arm, seed)
+    folders = Folders(
+        run=ROOT / "runs" / name,
+        samples=ROOT / "samples" / name,
+        extractor=ROOT / "extractors" / case,
+        reference=ROOT / "references" / case,
+    )
+    run, run_compute = read_run(folders.run / "run.json", DdpmRun)
+    samples = read_samples(folders.samples)
     if isinstance(samples, Failure):
-        model = read_document(ROOT / "runs" / name / "run.json", TrainedModel)
-        write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(model)}))
-    else:
-        evaluate(args.dataset, name, samples, compute, out)
+        write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(run, run_compute)}))
+        return
+    device = choose_device(compute)
+    train = read_split(ROOT / "data" / "ddpm" / case / "train.safetensors")
+    extractor = read_extractor(open_case("ddpm", case, "extractor"))
+    record = evaluate_ddpm(run, run_compute, samples, folders, train, evaluation, extractor, device)
+    write_record(out, record)
+    write_provenance(f"evaluate/{name}", out, compute, device=device)
 
 
 if __name__ == "__main__":

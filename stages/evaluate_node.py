@@ -1,44 +1,38 @@
-"""evaluate_node DATASET: predictions of every run that params.yaml lists -> evaluations/node/DATASET/. No torch."""
+"""evaluate_node CASE ARM SEED: accuracy, NLL, NFE and time-awareness of a classifier -> evaluations/node/CASE/ARM/SEED.json."""
 
-import argparse
 from pathlib import Path
 
+from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import read_inputs
-from pipeline.run.process import run_stage
-from pipeline.schema.curve import read_history
-from pipeline.schema.data import load_data_spec
+from pipeline.run.process import run_stage, write_provenance
+from pipeline.run.work import parse_arguments
 from pipeline.schema.document import read_document
-from pipeline.schema.panel import load_panel
-from pipeline.schema.record import Failure, NodeRecord, evaluation_path, write_record
+from pipeline.schema.record import Failure, evaluation_path, list_settings, write_record
+from pipeline.schema.resolved import read_run
+from pipeline.studies.node.study import NodeRun
 
 ROOT = Path()
 
 
-def evaluate(folder: Path) -> NodeRecord | Failure:
-    """The record of the run in a folder."""
-    from pipeline.data.arrays import read_arrays
-    from pipeline.studies.node.record import TimeAwarenessPair, TrainedClassifier, make_node_record
-
-    settings = read_document(folder / "run.json", TrainedClassifier).list_settings()
-    if (folder / "failure.json").is_file():
-        return read_document(folder / "failure.json", Failure).model_copy(update={"settings": settings})
-    awareness = read_document(folder / "time_awareness.json", TimeAwarenessPair)
-    return make_node_record(
-        read_arrays(folder / "predictions.safetensors"), read_history(folder / "history.tsv"), awareness, settings
-    )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    dataset = parser.parse_args().dataset
-    grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].node)
-    tune_process()
-    for arm in grid.arms:
-        for seed in grid.seeds:
-            record = evaluate(ROOT / "runs" / "node" / dataset / arm / str(seed))
-            write_record(evaluation_path(ROOT, "node", dataset, arm, seed), record)
+    case, arm, seed = parse_arguments(__doc__, case=str, arm=str, seed=int)
+    name = f"node/{case}/{arm}/{seed}"
+    folder, out = ROOT / "runs" / name, evaluation_path(ROOT, "node", case, arm, seed)
+    run, compute = read_run(folder / "run.json", NodeRun)
+    tune_process(compute.threads, compute.portable)
+    if (folder / "failure.json").is_file():
+        settings = list_settings(network=run.network, training=run.training, compute=compute)
+        failure = read_document(folder / "failure.json", Failure)
+        write_record(out, failure.model_copy(update={"settings": settings}))
+        return
+
+    from pipeline.data.arrays import read_split
+    from pipeline.studies.node.evaluate import evaluate_node
+
+    device = choose_device(compute)
+    test = read_split(ROOT / "data" / "node" / case / "test.safetensors")
+    write_record(out, evaluate_node(run, folder, test, compute, device))
+    write_provenance(f"evaluate/{name}", out, compute, device=device)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""extractor DATASET: the network in whose features samples are judged -> extractors/DATASET/.
+"""extractor STUDY CASE: the network in whose features samples are scored -> extractors/CASE/.
 
 A classifier is trained here; Inception's weights are found or fetched and copied, so that all else works offline.
 """
 
-import argparse
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +11,15 @@ from pathlib import Path
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
-from pipeline.run.inputs import digest_file, read_inputs
+from pipeline.run.inputs import digest_file
 from pipeline.run.process import run_stage, write_provenance
-from pipeline.schema.compute import load_compute
-from pipeline.schema.data import (
-    INCEPTION_FEATURES,
-    ClassifierExtractor,
-    InceptionExtractor,
-    find_dataset,
-    load_data_spec,
-)
+from pipeline.run.work import open_case, parse_arguments
+from pipeline.schema.compute import Compute
+from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, InceptionExtractor, load_data_spec
 from pipeline.schema.document import write_document
 from pipeline.schema.files import replace_file
 from pipeline.schema.reference import ExtractorFile
+from pipeline.schema.resolved import read_extractor
 
 ROOT = Path()
 
@@ -43,18 +39,17 @@ def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) 
     )
 
 
-def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> ExtractorFile:
+def train_classifier(spec: ClassifierExtractor, compute: Compute, study: str, case: str, out: Path) -> ExtractorFile:
     """Train the classifier on the training split."""
-    compute = read_inputs(lambda: load_compute(ROOT))
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
     from pipeline.metrics.extractor import train_extractor
 
     device = choose_device(compute)
-    train, test = (read_split(ROOT / "data" / "ddpm" / dataset / f"{name}.safetensors") for name in ("train", "test"))
+    train, test = (read_split(ROOT / "data" / study / case / f"{name}.safetensors") for name in ("train", "test"))
     accuracy = train_extractor(spec, train, test, device, out)
-    write_provenance(f"extractor/{dataset}", ROOT / "extractors" / dataset, compute, device=device)
+    write_provenance(f"extractor/{case}", out, compute, device=device)
     print(f"feature classifier: {accuracy:.2f} % on the test split")
     return ExtractorFile(
         kind="classifier",
@@ -67,16 +62,14 @@ def train_classifier(spec: ClassifierExtractor, dataset: str, out: Path) -> Extr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("dataset")
-    dataset = parser.parse_args().dataset
-    data = load_data_spec(ROOT)
-    spec = read_inputs(lambda: find_dataset(load_data_spec(ROOT), dataset).extractor)
-    out = ROOT / "extractors" / dataset
+    study, case = parse_arguments(__doc__, study=str, case=str)
+    settings = open_case(study, case, "extractor")
+    spec, out = read_extractor(settings), ROOT / "extractors" / case
     if isinstance(spec, InceptionExtractor):
-        file = copy_inception(spec, data.mirrors[spec.file], out)
+        file = copy_inception(spec, load_data_spec(ROOT).mirrors[spec.file], out)
     else:
-        file = train_classifier(spec, dataset, out)
+        compute = Compute.model_validate(json.loads(settings)["compute"])
+        file = train_classifier(spec, compute, study, case, out)
     write_document(out / "extractor.json", file)
 
 

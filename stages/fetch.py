@@ -1,29 +1,21 @@
-"""fetch STUDY DATASET: source -> data/STUDY/DATASET/{train,test}.safetensors at the study's image size."""
+"""fetch STUDY CASE: source -> data/STUDY/CASE/{train,test}.safetensors at the study's image size."""
 
-import argparse
+import json
 from pathlib import Path
 
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage
-from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.studies.ddpm.study import load_ddpm_spec
-from pipeline.studies.node.study import load_node_spec
+from pipeline.run.work import open_case, parse_arguments
+from pipeline.schema.data import load_data_spec
 
 ROOT = Path()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("study", choices=["node", "ddpm"])
-    parser.add_argument("dataset")
-    args = parser.parse_args()
+    study, case = parse_arguments(__doc__, study=str, case=str)
+    size = json.loads(open_case(study, case, "data"))["image_size"]
     spec = load_data_spec(ROOT)
-    dataset = read_inputs(lambda: find_dataset(load_data_spec(ROOT), args.dataset))
-    if args.study == "node":
-        size = read_inputs(lambda: load_node_spec(ROOT).datasets[args.dataset].training.image_size)
-    else:
-        size = read_inputs(lambda: load_ddpm_spec(ROOT).datasets[args.dataset].training.image_size)
+    dataset = spec.datasets[case]
     tune_process()
 
     from pipeline.data.arrays import Split, write_split
@@ -32,8 +24,8 @@ def main() -> None:
     splits = fetch_dataset(dataset.source, dataset.classes, spec.mirrors, ROOT / "downloads")
     for name, split in zip(("train", "test"), splits, strict=True):
         resized = Split(resize_images(split.images, size), split.labels, split.classes)
-        write_split(ROOT / "data" / args.study / args.dataset / f"{name}.safetensors", resized)
-        print(f"{args.dataset} {name}: {resized.images.shape} uint8")
+        write_split(ROOT / "data" / study / case / f"{name}.safetensors", resized)
+        print(f"{case} {name}: {resized.images.shape} uint8")
 
 
 if __name__ == "__main__":

@@ -1,65 +1,60 @@
-"""record STUDY DATASET: what git keeps of the runs that params.yaml lists. No torch.
+"""record STUDY CASE: what git keeps of the runs that params.yaml lists. No torch.
 
 evaluations/ -> records/; and metrics/ (a few numbers an arm), curves/ (over training) and ledger/ (what made it).
 """
 
-import argparse
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pipeline.metrics.arm_metrics import summarise_arm, write_metrics
 from pipeline.run.inputs import read_inputs
 from pipeline.run.process import hash_output, run_stage
-from pipeline.schema.curve import CURVES, Curve, Point, curve_path, list_points, read_history, write_curve
-from pipeline.schema.data import load_data_spec
+from pipeline.run.work import parse_arguments
+from pipeline.schema.curve import Point, curve_path, list_points, read_history, write_curve
 from pipeline.schema.files import write_file
-from pipeline.schema.ledger import STEPS, Entry, Step, enter, ledger_path, read_ledger, write_ledger
-from pipeline.schema.panel import Grid, StudyName, load_panel
-from pipeline.schema.record import DdpmRecord, Failure, Record, evaluation_path, read_record, record_path
+from pipeline.schema.ledger import Entry, ledger_path, make_entry, read_ledger, write_ledger
+from pipeline.schema.project import load_project
+from pipeline.schema.record import Failure, Record, evaluation_path, read_record, record_path
+from pipeline.schema.study import Curve, Study, find_study
 
 ROOT = Path()
 _FOLDERS = {"train": "runs", "sample": "samples"}
-_PROVENANCE = {"train": "", "sample": "sample", "evaluate": "evaluate"}
+_PROVENANCE = {"train": "", "sample": "sample", "evaluate": "evaluate", "measure": "evaluate"}
+Runs = list[tuple[str, int]]
+"""Arms and seeds, in params.yaml's order."""
 
 
-def list_runs(grid: Grid) -> list[tuple[str, int]]:
-    """Arms and seeds, in params.yaml's order."""
-    return [(arm, seed) for arm in grid.arms for seed in grid.seeds]
-
-
-def copy_records(study: StudyName, dataset: str, grid: Grid) -> dict[tuple[str, int], Record | Failure]:
+def copy_records(study: str, case: str, runs: Runs) -> dict[tuple[str, int], Record | Failure]:
     """Put every evaluation into records/, and read it."""
     found = {}
-    for arm, seed in list_runs(grid):
-        target = record_path(ROOT, study, dataset, arm, seed)
-        write_file(target, evaluation_path(ROOT, study, dataset, arm, seed).read_bytes())
-        if (record := read_record(ROOT, study, dataset, arm, seed)) is not None:
+    for arm, seed in runs:
+        target = record_path(ROOT, study, case, arm, seed)
+        write_file(target, evaluation_path(ROOT, study, case, arm, seed).read_bytes())
+        if (record := read_record(ROOT, study, case, arm, seed)) is not None:
             found[arm, seed] = record
     return found
 
 
-def trace(study: str, dataset: str, curve: Curve, arm: str, seed: int, record: Record | Failure) -> list[Point]:
+def follow(study: Study, case: str, curve: Curve, arm: str, seed: int, record: Record | Failure) -> list[Point]:
     """The points of a run's curve; a failed one's up to its end."""
     if curve.history is not None:
-        return list_points(
-            curve, arm, seed, read_history(ROOT / "runs" / study / dataset / arm / str(seed) / "history.tsv")
-        )
-    if isinstance(record, DdpmRecord):
-        return [Point(arm, seed, snapshot.step, snapshot.scores.fid) for snapshot in record.snapshots]
-    return []
+        history = ROOT / "runs" / study.name / case / arm / str(seed) / "history.tsv"
+        return list_points(curve, arm, seed, read_history(history))
+    if isinstance(record, Failure):
+        return []
+    return [Point(arm, seed, at, value) for at, value in study.points(record, curve)]
 
 
-def keep_books(study: StudyName, dataset: str, grid: Grid) -> Iterator[Entry]:
+def update_ledger(study: Study, case: str, runs: Runs) -> Iterator[Entry]:
     """The ledger's entries, each kept while its output stays the same."""
-    known = read_ledger(ledger_path(ROOT, study, dataset))
-    for arm, seed in list_runs(grid):
-        run = f"{study}/{dataset}/{arm}/{seed}"
-        step: Step
-        for step in STEPS[study]:
+    known = read_ledger(ledger_path(ROOT, study.name, case))
+    for arm, seed in runs:
+        name = f"{study.name}/{case}/{arm}/{seed}"
+        for step in study.steps:
             folder = _FOLDERS.get(step)
-            output = ROOT / folder / run if folder else evaluation_path(ROOT, study, dataset, arm, seed)
-            provenance = ROOT / "provenance" / _PROVENANCE[step] / f"{run}.json"
-            yield enter(arm, seed, step, hash_output(output), provenance, known)
+            output = ROOT / folder / name if folder else evaluation_path(ROOT, study.name, case, arm, seed)
+            provenance = ROOT / "provenance" / _PROVENANCE[step] / f"{name}.json"
+            yield make_entry(arm, seed, step, hash_output(output), provenance, known)
 
 
 def remove_others(folder: Path, kept: Collection[Path]) -> None:
@@ -73,29 +68,26 @@ def remove_others(folder: Path, kept: Collection[Path]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=list(CURVES))
-    parser.add_argument("dataset")
-    args = parser.parse_args()
-    study, dataset = args.study, args.dataset
-    grid = read_inputs(lambda: load_panel(ROOT, list(load_data_spec(ROOT).datasets)).datasets[dataset].grid(study))
-    records = copy_records(study, dataset, grid)
-    remove_others(
-        ROOT / "records" / study / dataset,
-        {record_path(ROOT, study, dataset, arm, seed) for arm, seed in list_runs(grid)},
-    )
-    metrics = {arm: ROOT / "metrics" / study / dataset / f"{arm}.json" for arm in grid.arms}
+    name, case = parse_arguments(__doc__, study=str, case=str)
+    study = find_study(name)
+
+    def read() -> tuple[Runs, list[str]]:
+        project = load_project(ROOT)
+        return list(project.panel.grid(name, case).runs()), project.specs[name].headline
+
+    runs, headline = read_inputs(read)
+    records = copy_records(name, case, runs)
+    remove_others(ROOT / "records" / name / case, {record_path(ROOT, name, case, arm, seed) for arm, seed in runs})
+    metrics = {arm: ROOT / "metrics" / name / case / f"{arm}.json" for arm, _ in runs}
     for arm, path in metrics.items():
-        write_metrics(path, summarise_arm(study, [records[arm, seed] for seed in grid.seeds]))
-    remove_others(ROOT / "metrics" / study / dataset, metrics.values())
-    for curve in CURVES[study]:
+        write_metrics(path, summarise_arm(headline, [records[run] for run in runs if run[0] == arm]))
+    remove_others(ROOT / "metrics" / name / case, metrics.values())
+    for curve in study.curves:
         points = [
-            point
-            for (arm, seed), record in records.items()
-            for point in trace(study, dataset, curve, arm, seed, record)
+            point for (arm, seed), found in records.items() for point in follow(study, case, curve, arm, seed, found)
         ]
-        write_curve(curve_path(ROOT, study, dataset, curve), curve, points)
-    write_ledger(ledger_path(ROOT, study, dataset), keep_books(study, dataset, grid))
+        write_curve(curve_path(ROOT, name, case, curve), curve, points)
+    write_ledger(ledger_path(ROOT, name, case), update_ledger(study, case, runs))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from pipeline.report.panel import list_failed, read_panel
+from pipeline.report.panel import list_failed, read_panels
 from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage
 from pipeline.schema.compute import load_resources
-from pipeline.schema.panel import STUDIES
 from pipeline.schema.project import load_project
 
 ROOT = Path()
@@ -14,12 +13,8 @@ ROOT = Path()
 
 def main() -> None:
     project, strict = read_inputs(lambda: (load_project(ROOT), load_resources(ROOT).strict))
-    panels = [
-        (study, read_panel(ROOT, project, study, dataset))
-        for study in STUDIES
-        for dataset in project.panel.active(study)
-    ]
-    failed = [f"{study} {panel.dataset}: {line}" for study, panel in panels for line in list_failed(panel, panel.arms)]
+    panels = [(study, panel) for study in project.specs for panel in read_panels(ROOT, project, study)]
+    failed = [f"{study} {panel.case}: {line}" for study, panel in panels for line in list_failed(panel, panel.arms)]
     if strict and failed:
         raise ValueError("; ".join(failed) + " (params.yaml: resources.strict = true)")
 

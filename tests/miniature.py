@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.schema.theory import write_theory
+
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
 from pipeline.schema.compute import Compute
@@ -21,8 +23,8 @@ from pipeline.schema.data import ClassifierExtractor
 from pipeline.schema.document import write_document
 from pipeline.schema.record import write_record
 from pipeline.schema.reference import ExtractorFile
-from pipeline.schema.theory import write_theory
-from pipeline.studies.ddpm.study import Evaluation, load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.scores import Evaluation
+from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_run
 from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 if TYPE_CHECKING:

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report.panel import Panel
-from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, NodeRecord, Protocol, Scores
+from pipeline.schema.record import Failure
+from pipeline.schema.scores import Scores
+from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, Protocol
+from pipeline.studies.node.study import NodeRecord
 
 CHANGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0, 1e-7)
 """Initial change of the eight blocks of the digits' U-Net; trained, it is twice that."""

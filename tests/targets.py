@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from panels import ddpm_record, failure, node_record
+from pipeline.schema.theory import PATH as THEORY
+from pipeline.schema.theory import read_theory
+from pipeline.studies.ddpm.documents import TrainedModel
 from problems import ROOT
 from torch import nn
 from trainings import ddpm_run, make_checkpoint
@@ -18,7 +21,6 @@ from workspace import check_out, copy_settings
 
 from pipeline.__main__ import count_params
 from pipeline.data.arrays import Split, read_split, write_arrays, write_split
-from pipeline.data.samples import read_set
 from pipeline.report.terminal import print_tables
 from pipeline.run.outputs import load_weights, read_run, write_history, write_run, write_weights
 from pipeline.schema.architecture import PATH as ARCHITECTURE
@@ -29,10 +31,8 @@ from pipeline.schema.files import write_json
 from pipeline.schema.ledger import Entry, enter, read_ledger, write_ledger
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.theory import PATH as THEORY
-from pipeline.schema.theory import read_theory
-from pipeline.studies.ddpm.documents import SampleSets, TrainedModel
-from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec
+from pipeline.studies.ddpm.samples import read_set
+from pipeline.studies.ddpm.study import DdpmRun, SampleSets, load_ddpm_spec
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,11 @@ from pipeline.run.outputs import read_run
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import find_dataset, load_data_spec
+from pipeline.schema.diffusion import Sampling
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.sampler import DdpmSampler, sample_ddpm
-from pipeline.studies.ddpm.study import DdpmRun, Sampling, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec, resolve_ddpm_run
 from pipeline.studies.ddpm.train import train_ddpm
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.ddpm.unet import make_unet

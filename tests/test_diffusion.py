@@ -19,7 +19,7 @@ from pipeline.diffusion.sample import (
 )
 from pipeline.diffusion.schedule import add_noise, make_schedule, take_root
 from pipeline.diffusion.trajectory import Trajectory, choose_moments
-from pipeline.studies.ddpm.study import Diffusion, Sampling
+from pipeline.schema.diffusion import Diffusion, Sampling
 
 SCHEDULE = make_schedule(Diffusion(levels=1000, beta_min=0.1, beta_max=20.0))
 SAMPLING = Sampling(

@@ -23,7 +23,8 @@ from pipeline.report.tables import lay_out
 from pipeline.report.terminal import agrees, draw_block, print_tables
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import Project
-from pipeline.schema.record import numeric_keys, read_record, record_path, write_record
+from pipeline.schema.record import read_record, record_path, write_record
+from pipeline.schema.study import numeric_keys
 from pipeline.schema.table import Column, PaperValues, Row, Table
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from pipeline.studies.ddpm.documents import LevelAwarenessPair, TrainedModel
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.utils import create_feature_extractor
@@ -21,7 +22,6 @@ from benchmarks.fid import write_random_weights
 from pipeline.compute.device import choose_device
 from pipeline.data.arrays import Split, write_arrays
 from pipeline.data.fetch import read_cifar
-from pipeline.data.samples import locate_set, locate_snapshot, read_samples, read_set
 from pipeline.data.weights import find_weights
 from pipeline.metrics.classification import measure_accuracy, measure_nll
 from pipeline.metrics.classifier import FeatureClassifier
@@ -42,11 +42,12 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.document import read_document
-from pipeline.schema.record import DdpmRecord, Failure, LevelAwareness, Scores, evaluation_path
+from pipeline.schema.record import Failure, evaluation_path
 from pipeline.schema.reference import ReferenceFile
-from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
+from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import check_steps, make_ddpm_record, make_protocol
-from pipeline.studies.ddpm.study import Evaluation, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
+from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, SampleSets, load_ddpm_spec, resolve_ddpm_run
 from pipeline.studies.node.study import load_node_spec, resolve_node_run
 from stages.evaluate_node import evaluate as evaluate_node
 from stages.extractor import copy_inception

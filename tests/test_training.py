@@ -21,10 +21,10 @@ from pipeline.data.fetch import fetch_dataset, resize_images
 from pipeline.run.outputs import read_run
 from pipeline.run.progress import show_progress
 from pipeline.schema.data import find_dataset, load_data_spec
-from pipeline.schema.record import Failure, NodeRecord
+from pipeline.schema.record import Failure
 from pipeline.studies.ddpm.train import train_ddpm
 from pipeline.studies.ddpm.trainer import DdpmTrainer
-from pipeline.studies.node.study import NodeRun, load_node_spec, resolve_node_run
+from pipeline.studies.node.study import NodeRecord, NodeRun, load_node_spec, resolve_node_run
 from pipeline.studies.node.train import train_node
 from pipeline.studies.node.trainer import NodeTrainer
 from stages.evaluate_node import evaluate

@@ -10,7 +10,8 @@ from pipeline.audit.outline import outline_site
 from pipeline.audit.site import find_node_site, find_unet_site
 from pipeline.layers.flops import count_flops
 from pipeline.schema.architecture import Built, Design, Networks, Part, Remedy
-from pipeline.schema.base import BASELINE, merge, validate
+from pipeline.schema.arm import BASELINE
+from pipeline.schema.base import merge, validate
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmSpec, resolve_ddpm_baseline, resolve_ddpm_run
 from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.node.network import NodeClassifier

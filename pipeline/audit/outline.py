@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.audit.site import Addend, Site, Tensors
-from pipeline.schema.architecture import Branch, Change, Norm, Outline, Parameter
-from pipeline.schema.theory import EXACT
+from pipeline.schema.architecture import EXACT, Branch, Change, Norm, Outline, Parameter
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.studies.ddpm.unet import PositionMap, ResidualBlock, UNet
+from pipeline.studies.node.derived import ode_width
 from pipeline.studies.node.network import NodeClassifier
 from pipeline.studies.node.timed_conv import Position, TimedConv2d
 
@@ -138,7 +139,7 @@ def find_node_site(network: NodeClassifier) -> Site:
     assert ode is not None
     ode.double()
     conv, name = ode.conv1, "field.conv1"
-    h = torch.randn(_IMAGES, network.network.width, conv.size, conv.size, dtype=torch.float64)
+    h = torch.randn(_IMAGES, ode_width(network.network), conv.size, conv.size, dtype=torch.float64)
     weight = {f"{name}.weight[:, 1:]": conv.weight[:, 1:]} if conv.concat else {f"{name}.weight": conv.weight}
     addends = [
         *_find_convolution(conv, name, weight),

@@ -15,7 +15,8 @@ from torch import Tensor
 from pipeline.diffusers.config import Structure, check_expressible, read_config
 from pipeline.diffusers.weights import attention_levels, from_diffusers, lacks_attention, modernise_names
 from pipeline.schema.base import validate
-from pipeline.studies.ddpm.study import DdpmNetwork, Diffusion, Import
+from pipeline.schema.diffusion import Diffusion
+from pipeline.studies.ddpm.study import DdpmNetwork, Import
 
 WEIGHTS, CONFIG, SCHEDULER = "diffusion_pytorch_model.safetensors", "config.json", "scheduler_config.json"
 _SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "PNDMScheduler")  # one family: the same keys, the same noise

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.diffusion.loss import Denoiser
 from pipeline.diffusion.schedule import Schedule
-from pipeline.studies.ddpm.study import Sampling
+from pipeline.schema.diffusion import Sampling
 
 Draw = Callable[[int], Tensor]
 """Standard normal noise [B, C, H, W] by number: 0 is where sampling starts, k what is added after step k."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.studies.ddpm.study import Diffusion
+from pipeline.schema.diffusion import Diffusion
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pipeline.diffusion.sample import choose_levels, foresee_image, quantise_images
 from pipeline.diffusion.schedule import Schedule
-from pipeline.studies.ddpm.study import Sampling
+from pipeline.schema.diffusion import Sampling
 
 IMAGES = 4
 """Ours: the first images of a set, two rows each, are no taller than a window."""

@@ -1,4 +1,4 @@
-"""The few numbers of an arm that DVC's own tools show: metrics/STUDY/DATASET/ARM.json."""
+"""The few numbers of an arm that DVC's own tools show: metrics/STUDY/CASE/ARM.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,15 +7,12 @@ from statistics import fmean
 from pipeline.schema.files import write_json
 from pipeline.schema.record import Failure, Record
 
-_SHOWN = {"node": ("accuracy", "nfe"), "ddpm": ("fid", "inception_score")}
-"""Keys of a record; the tables have them all."""
 
-
-def summarise_arm(study: str, records: Sequence[Record | Failure]) -> dict[str, float | int]:
+def summarise_arm(keys: Sequence[str], records: Sequence[Record | Failure]) -> dict[str, float | int]:
     """Means over the completed runs, without what none has a value of; `failed`, where there are, counts the others."""
     completed = [record for record in records if not isinstance(record, Failure)]
     means: dict[str, float | int] = {}
-    for key in _SHOWN[study]:
+    for key in keys:
         values = [value for record in completed if (value := getattr(record, key)) is not None]
         if values:
             means[key] = fmean(values)

@@ -19,8 +19,7 @@ from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metri
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torch_fidelity.utils import create_feature_extractor
 
-from pipeline.schema.record import Scores
-from pipeline.studies.ddpm.study import Evaluation
+from pipeline.schema.scores import Evaluation, Scores
 
 INCEPTION = "inception-v3-compat"
 _ISC_SEED = 2020  # of the order of images, torch-fidelity's default

@@ -14,8 +14,9 @@ from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import Dataset
+from pipeline.schema.diffusion import Sampling
 from pipeline.studies.ddpm.sampler import DdpmSampler, count_snapshots
-from pipeline.studies.ddpm.study import DdpmRun, Sampling
+from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.trainer import NodeTrainer

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.plan.fate import Fate
-from pipeline.schema.project import Project, Run
+from pipeline.schema.project import Project
+from pipeline.schema.study import Run
 
 Stage = Literal["train_node", "train_ddpm", "sample"]
 

@@ -7,9 +7,8 @@ from pipeline.report.markdown import align_table, escape_cell, format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
 from pipeline.report.protocol import show_shared
 from pipeline.report.statistics import summarise
-from pipeline.schema.base import BASELINE
-from pipeline.schema.record import DdpmRecord, LevelAwareness
-from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.schema.arm import BASELINE
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness
 
 Resolve = Callable[[str, str], DdpmRun]
 """Dataset and arm to a resolved run."""

@@ -8,7 +8,8 @@ from pipeline.report.figures import PALETTE, draw_panel
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import Point
 from pipeline.schema.figure import Figure
-from pipeline.schema.record import DdpmRecord, NodeRecord
+from pipeline.studies.ddpm.study import DdpmRecord
+from pipeline.studies.node.study import NodeRecord
 
 Chart = dict[str, Any]
 """A Vega-Lite specification."""

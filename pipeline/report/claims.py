@@ -14,12 +14,12 @@ from pipeline.report.contrasts import Contrast, Side, Sweep, find_contrasts
 from pipeline.report.panel import NOT_RUN, Panel, read_panel
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
-from pipeline.schema.base import BASELINE
+from pipeline.schema.arm import BASELINE
 from pipeline.schema.claim import Claim, Comparison, Effect, Equal, Extreme
 from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project
-from pipeline.schema.record import DdpmRecord, Protocol
 from pipeline.schema.table import Table
+from pipeline.studies.ddpm.study import DdpmRecord, Protocol
 
 Verdict = Literal["holds", "fails", "undecided", "too few seeds", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

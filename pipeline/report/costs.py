@@ -8,7 +8,7 @@ from pipeline.report.flops import Flops
 from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.panel import Panel
 from pipeline.schema.ledger import STEPS, Entry, ledger_path, read_ledger
-from pipeline.schema.project import Run
+from pipeline.schema.study import Run
 
 Books = Mapping[tuple[str, str, str, int], Sequence[Entry]]
 """Entries by study, dataset, arm and seed."""

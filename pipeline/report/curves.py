@@ -7,8 +7,9 @@ from typing import Any
 
 from pipeline.report.figures import PALETTE
 from pipeline.report.panel import Panel
-from pipeline.schema.base import BASELINE
-from pipeline.schema.curve import Curve, Point, curve_path, read_curve
+from pipeline.schema.arm import BASELINE
+from pipeline.schema.curve import Point, curve_path, read_curve
+from pipeline.schema.study import Curve
 
 Chart = dict[str, Any]
 """A Vega-Lite specification."""

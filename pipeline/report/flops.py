@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.schema.architecture import Architecture, Part
 from pipeline.schema.curve import CURVES, curve_path, read_curve
-from pipeline.schema.ledger import Step
-from pipeline.schema.project import Project, Run
-from pipeline.schema.record import DdpmRecord, Failure, Record
-from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.schema.project import Project
+from pipeline.schema.record import Failure, Record
+from pipeline.schema.study import Run, Step
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun
 from pipeline.studies.node.study import NodeRun
 
 _FORWARD_AND_BACKWARD = 3

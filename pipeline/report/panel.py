@@ -6,7 +6,9 @@ from pathlib import Path
 
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project
-from pipeline.schema.record import DdpmRecord, Failure, Record, Scores, Settings, read_record
+from pipeline.schema.record import Failure, Record, Settings, read_record
+from pipeline.schema.scores import Scores
+from pipeline.studies.ddpm.study import DdpmRecord
 
 Records = Mapping[str, Mapping[int, Record | Failure]]
 """Arm to seed to record; a missing run is absent."""

@@ -5,7 +5,9 @@ from operator import attrgetter
 
 from pipeline.schema.panel import StudyName
 from pipeline.schema.project import Project
-from pipeline.schema.record import DdpmRecord, NodeRecord, Record, SnapshotScores
+from pipeline.schema.record import Record
+from pipeline.studies.ddpm.study import DdpmRecord, SnapshotScores
+from pipeline.studies.node.study import NodeRecord
 
 
 def show_shared(values: Sequence[object]) -> str:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from pipeline.schema.architecture import Architecture, Branch, Change, Design, Norm, Outline, Parameter, Remedy
+from pipeline.schema.architecture import EXACT, Architecture, Branch, Change, Design, Norm, Outline, Parameter, Remedy
 from pipeline.schema.panel import StudyName
-from pipeline.schema.theory import EXACT
 
 Status = Literal["same", "added", "changed", "removed", "absent"]
 """Beside the baseline; absent: it is in neither."""

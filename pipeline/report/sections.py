@@ -25,9 +25,11 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.curve import CURVES
 from pipeline.schema.document import read_document
 from pipeline.schema.panel import STUDIES, StudyName
-from pipeline.schema.project import Project, Run
-from pipeline.schema.record import Failure, NodeRecord, Record
+from pipeline.schema.project import Project
+from pipeline.schema.record import Failure, Record
+from pipeline.schema.study import Run
 from pipeline.studies.ddpm.study import resolve_ddpm_run
+from pipeline.studies.node.study import NodeRecord
 
 PAPERS_ORDER = ("table1", "table2", "table3", "table4", "figure6", "figure7")
 REST = ("node_arms", "ddpm_arms", "ddpm_scores")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.schema.base import parse_arm
+from pipeline.schema.arm import parse_arm
 from pipeline.schema.figure import SeriesField, SweepField
 from pipeline.schema.project import Project
 from pipeline.studies.node.study import NodeNetwork, resolve_node_run

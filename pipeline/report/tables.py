@@ -7,9 +7,10 @@ from pipeline.report.markdown import format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_outdated, say_status
 from pipeline.report.protocol import describe_ddpm, describe_node
 from pipeline.report.statistics import Summary, summarise, summarise_difference
-from pipeline.schema.base import BASELINE
-from pipeline.schema.record import DdpmRecord, NodeRecord
+from pipeline.schema.arm import BASELINE
 from pipeline.schema.table import Column, Row, Table, reference_arm
+from pipeline.studies.ddpm.study import DdpmRecord
+from pipeline.studies.node.study import NodeRecord
 
 _NOTHING = Cell("—")
 

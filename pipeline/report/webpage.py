@@ -24,8 +24,8 @@ from pipeline.report.schematic import Schematic
 from pipeline.report.verdicts import show_outcome
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
-from pipeline.schema.project import Run
 from pipeline.schema.record import Failure, Record
+from pipeline.schema.study import Run
 
 _STATIC_WIDTH = 560
 """Pixels of a chart that fills its place where there is a script."""

@@ -19,34 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from pipeline.run.inputs import check_inputs, digest_code, forget_inputs, list_code
+from pipeline.run.inputs import check_inputs, forget_inputs
 from pipeline.run.outputs import digest_tensors
 from pipeline.run.process import count_seconds
 from pipeline.schema.base import SpecError
-from pipeline.schema.compute import Compute
 from pipeline.schema.files import LEFTOVERS, replace_file, replace_folder
 
 _STATE = "state.safetensors"
 
 
-def fingerprint_work(compute: Compute, **facts: Any) -> str:
-    """A digest of all that decides an outcome: settings, the code that is loaded, torch's version, and other facts.
+def fingerprint_work(closure: str, settings: str, **facts: Any) -> str:
+    """A digest of all that decides an outcome: the code, the settings, torch's version, and other facts.
+
+    An edit of comments, or of how work is run, leaves it as it is, so that a state stays good.
 
     Args:
-        facts: models of pydantic, or what JSON can say.
-
-    Raises:
-        ValueError: code or settings have changed since the stage started: who knows which of them were read.
+        closure: the stage's, from `require_closure`.
+        settings: the resolved ones.
+        facts: what JSON can say, such as digests of data.
     """
-    check_inputs()
-    content = {name: fact.model_dump() if isinstance(fact, BaseModel) else fact for name, fact in facts.items()}
-    code = {name: digest_code(path) for name, path in list_code().items()}
-    everything = [compute.model_dump(), content, torch.__version__, code]
+    everything = [closure, settings, torch.__version__, facts]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,17 +1,56 @@
-"""The import closure of each stage: its own file and all of this project that it imports, with their digests.
+"""The closure of a stage: the files that decide its numbers, with their digests. It is the cache key of its code.
 
-The stage `check` writes them to closures/, one file a stage. A stage depends on its own: a few lines of dvc.yaml and
-dvc.lock in place of twenty files for each item, and a new module needs no entry anywhere.
+The stage `check` writes closures/, one file a stage, and one for each study that is measured in one step. A closure
+follows imports from the stage's script. It leaves out the script itself, what the schema says (pipeline/schema/ and the
+`study.py` of a study: fields and their validation, whose outcome is in resolved/) and how work is run (pipeline/run/).
 """
 
 import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-from pipeline.run.inputs import ROOMS, digest_code
-from pipeline.schema.base import SpecError, read_text
+from pipeline.schema.base import SpecError
 from pipeline.schema.files import write_file
+from pipeline.schema.study import find_study, list_studies
 
+RUNNER = 1
+"""Stands in every closure: to be raised when a change of pipeline/run/ or pipeline/schema/ could change numbers."""
 FOLDER = Path("closures")
+ROOMS = ("pipeline", "stages")
+_VIEWS = ("draw", "render", "report")
+"""Stages that look up each study's own part of the report."""
+
+
+def strip_words(source: str) -> str:
+    """Python code as the machine reads it: without comments, docstrings and layout.
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_words(part)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return ast.unparse(tree)
+
+
+def _is_words(node: ast.AST) -> bool:
+    """Whether it is a string that stands alone: a docstring, of a module, a class, a function or an attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def digest_code(path: Path) -> str:
+    """SHA-256 of what a Python file says to the machine, whatever it says to people; of other files, of all of it."""
+    content = path.read_bytes()
+    if path.suffix == ".py":
+        try:
+            content = strip_words(content.decode()).encode()
+        except (SyntaxError, ValueError):  # it will not run: any change of it counts
+            pass
+    return hashlib.sha256(content).hexdigest()
 
 
 def find_module(root: Path, name: str) -> Path | None:
@@ -42,40 +81,64 @@ def list_imports(root: Path, path: Path) -> set[Path]:
     return {module for module in found if module is not None}
 
 
-def close_imports(root: Path, path: Path, known: dict[Path, set[Path]] | None = None) -> set[Path]:
-    """A file and everything of this project that it imports, directly or not.
+def decides_numbers(path: Path) -> bool:
+    """Whether a file counts: it is neither the schema, nor a runner, nor a stage's script."""
+    room = path.parts[:2]
+    return room not in (("pipeline", "schema"), ("pipeline", "run")) and room[0] != "stages" and path.name != "study.py"
+
+
+def close_imports(root: Path, roots: Iterable[Path], known: dict[Path, set[Path]]) -> set[Path]:
+    """What counts of all that some files import, directly or not.
 
     Args:
         known: imports of files, filled as they are read.
     """
-    known = {} if known is None else known
-    seen: set[Path] = set()
-    todo = [path]
+    seen, todo = set[Path](), list(roots)
     while todo:
         current = todo.pop()
-        if current not in seen:
-            seen.add(current)
-            if current not in known:
-                known[current] = list_imports(root, current)
-            todo += known[current]
+        if current not in known:
+            known[current] = list_imports(root, current)
+        fresh = {path for path in known[current] if decides_numbers(path)} - seen
+        seen |= fresh
+        todo += fresh
     return seen
 
 
+def _list_roots(root: Path) -> dict[str, set[Path]]:
+    """Where each closure begins; and, beside the imports of these, the files that it lists anyway."""
+    scripts = [path.relative_to(root) for path in sorted((root / "stages").glob("*.py"))]
+    roots = {path.stem: {path} for path in scripts if path.stem not in ("__init__", "check", "measure")}
+    views = {path.relative_to(root) for path in (root / "pipeline" / "studies").rglob("*views.py")}
+    for stage in _VIEWS:
+        if stage in roots:
+            roots[stage] |= views
+    for study in list_studies(root):
+        if find_study(study).measure is not None:
+            folder = Path("pipeline") / "studies"
+            files = [folder / f"{study}.py", folder / study / "study.py"]
+            assert study not in roots, f"{study}: a stage of that name has a closure"
+            roots[study] = {Path("stages/measure.py"), *(path for path in files if (root / path).is_file())}
+    return roots
+
+
 def closure_path(stage: str) -> Path:
-    """Where a stage's closure stands, relative to the root."""
+    """Where a closure stands, relative to the root."""
     return FOLDER / f"{stage}.txt"
 
 
 def describe_closures(root: Path) -> dict[str, str]:
-    """Contents of closures/ by stage: lines `SHA-256  path`; comments and docstrings do not count."""
+    """Contents of closures/ by stage: the runner's number, and lines `SHA-256  path`."""
     known: dict[Path, set[Path]] = {}
-    digests: dict[Path, str] = {}
+
+    @cache
+    def digest(path: Path) -> str:
+        return digest_code(root / path)
+
     contents = {}
-    for file in sorted((root / "stages").glob("*.py")):
-        if file.stem not in ("__init__", "check"):  # the latter is what writes them
-            paths = sorted(close_imports(root, file.relative_to(root), known))
-            digests |= {path: digest_code(root / path) for path in paths if path not in digests}
-            contents[file.stem] = "".join(f"{digests[path]}  {path.as_posix()}\n" for path in paths)
+    for stage, roots in _list_roots(root).items():
+        paths = close_imports(root, roots, known) | {path for path in roots if decides_numbers(path)}
+        lines = [f"{digest(path)}  {path.as_posix()}" for path in sorted(paths)]
+        contents[stage] = "\n".join([f"runner {RUNNER}", *lines]) + "\n"
     return contents
 
 
@@ -85,17 +148,13 @@ def write_closures(root: Path) -> None:
         write_file(root / closure_path(stage), content)
 
 
-def check_closure(root: Path, stage: str) -> None:
-    """Refuse to run other code than DVC will record.
-
-    Raises:
-        SpecError: a file of the stage's closure is not what closures/ says, or that says nothing.
-    """
-    path = closure_path(stage)
-    try:
-        lines = [line.split("  ", 1) for line in read_text(root / path, str(path)).splitlines()]
-    except FileNotFoundError:
-        raise SpecError(f"{path}: not there; `dvc repro check` writes it") from None
-    for digest, name in (line for line in lines if len(line) == 2):
+def find_changed(root: Path, content: str) -> str | None:
+    """The first file of a closure that is no longer what its content says; None: all are."""
+    runner, *lines = content.splitlines() or [""]
+    if runner != f"runner {RUNNER}":
+        return "the runner's number"
+    for line in lines:
+        digest, name = line.split("  ", 1)
         if not (root / name).is_file() or digest_code(root / name) != digest:
-            raise SpecError(f"{name}: changed since {path} was written: nothing was run; run `dvc repro` again")
+            return name
+    return None

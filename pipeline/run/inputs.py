@@ -1,22 +1,25 @@
-"""What a stage is made from, its code and its settings: noted when it starts, compared before its result counts.
+"""What a stage is made from, its code and its settings: looked at when it starts, and again before its result counts.
 
-DVC hashes code and params after the command, so what is edited meanwhile would be recorded as what made the result.
+DVC hashes code and settings after the command, so what is edited meanwhile would be recorded as what made the result.
 """
 
-import ast
 import hashlib
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("pipeline", "stages")
+from pipeline.run.closures import closure_path, describe_closures, find_changed
+from pipeline.schema.base import SpecError, read_text
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 T = TypeVar("T")
 
-_noted: dict[Path, str] = {}
-_read: list[tuple[Callable[[], object], object]] = []
+_checks: list[Callable[[], None]] = []
+_AGAIN = (
+    "changed while this ran, so that the result would be recorded as made by what it says now: nothing is kept of it. "
+    "Run again; with the old content back, a training goes on from its last state"
+)
 
 
 def digest_file(path: Path) -> str:
@@ -25,101 +28,81 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def strip_words(source: str) -> str:
-    """Python code without comments, docstrings, blank lines and blanks at the end of a line; the rest as it is written.
+def runs_under_dvc() -> bool:
+    """Whether DVC started this process, and will record what it makes."""
+    return "DVC_STAGE" in os.environ
+
+
+def require_closure(stage: str) -> str:
+    """The closure of a stage, whose code is looked at again at the end.
 
     Raises:
-        SyntaxError: it is not Python.
+        SpecError: DVC started this, and would record other code than is here.
     """
-    lines = [line.encode() for line in source.splitlines()]  # ast counts bytes
-    docstrings: list[ast.Expr] = []
-    strings: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    for node in ast.walk(ast.parse(source)):  # a statement comes before its value
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            docstrings.append(node)
-        elif isinstance(node, ast.Constant | ast.JoinedStr) and all(node is not word.value for word in docstrings):
-            strings.append(((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)))
-    for word in docstrings:
-        if not lines[word.lineno - 1][: word.col_offset].strip():  # else something stands before it on its line
-            last = word.end_lineno or word.lineno
-            lines[word.lineno - 1 : last] = [b""] * (last - word.lineno + 1)
-    for number, line in enumerate(lines, 1):
-        column = line.find(b"#")
-        while column >= 0:
-            if not any(start <= (number, column) < end for start, end in strings):
-                lines[number - 1] = line[:column]
-                break
-            column = line.find(b"#", column + 1)
-    text = {number for start, end in strings for number in range(start[0], end[0])}  # that goes on in the next line
-    text |= {number + 1 for number in text}
-    kept = [line if number in text else line.rstrip() for number, line in enumerate(lines, 1)]
-    return "".join(f"{line.decode()}\n" for number, line in enumerate(kept, 1) if line or number in text)
+    path = closure_path(stage)
+    if runs_under_dvc():
+        try:
+            content = read_text(ROOT / path, str(path))
+        except FileNotFoundError:
+            raise SpecError(f"{path}: not there; `dvc repro check` writes it") from None
+        if (name := find_changed(ROOT, content)) is not None:
+            raise SpecError(f"{name}: changed since {path} was written: nothing was run; run `dvc repro` again")
+    else:
+        content = describe_closures(ROOT)[stage]
+
+    def check() -> None:
+        if (name := find_changed(ROOT, content)) is not None:
+            raise SpecError(f"{name}: {_AGAIN}")
+
+    _checks.append(check)
+    return content
 
 
-def digest_code(path: Path) -> str:
-    """SHA-256 of what a Python file says to the machine, whatever it says to people; of other files, of all of it."""
-    if path.suffix != ".py":
-        return digest_file(path)
-    try:
-        return hashlib.sha256(strip_words(path.read_text(encoding="utf-8")).encode()).hexdigest()
-    except (SyntaxError, ValueError):  # it will not run: any change of it counts
-        return digest_file(path)
+def require_file(path: Path, describe: Callable[[], str], check_file: Callable[[Path, Path, str], None]) -> str:
+    """The settings that a file of resolved/ holds, resolved anew; they are looked at again at the end.
 
+    Args:
+        path: relative to the root.
+        describe: resolves them.
+        check_file: refuses a file that says something else.
 
-def list_code() -> dict[str, Path]:
-    """Files of this project that are loaded, by module."""
-    files = {}
-    for name, module in list(sys.modules.items()):
-        spec, file = getattr(module, "__spec__", None), getattr(module, "__file__", None)
-        name = spec.name if spec else name  # a stage's own is `__main__`
-        if file and name.split(".")[0] in ROOMS:
-            files[name] = Path(file).resolve()
-    return dict(sorted(files.items()))
+    Raises:
+        SpecError: DVC started this, and would record other settings than there are.
+    """
+    content = describe()
+    if runs_under_dvc():
+        check_file(ROOT, path, content)
 
+    def check() -> None:
+        if describe() != content:
+            raise SpecError(f"params.yaml or specs/, of which {path} is made: {_AGAIN}")
 
-def _digest_files() -> dict[Path, str]:
-    """Of all code and settings."""
-    code = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    settings = [ROOT / "params.yaml", *(ROOT / "specs").rglob("*.yaml")]
-    return {path: digest_code(path) for path in (*code, *settings) if path.is_file()}
-
-
-def note_inputs() -> None:
-    """Note code and settings as they are now, before anything that computes is imported."""
-    _noted.update(_digest_files())
+    _checks.append(check)
+    return content
 
 
 def read_inputs(read: Callable[[], T]) -> T:
-    """Read settings, now and once more when they are compared: only a change of what is read matters."""
+    """Read settings, now and once more at the end: only a change of what is read matters."""
     value = read()
-    _read.append((read, value))
+
+    def check() -> None:
+        if read() != value:
+            raise SpecError(f"params.yaml or specs/: {_AGAIN}")
+
+    _checks.append(check)
     return value
 
 
 def check_inputs() -> None:
     """Refuse to go on if what a result is made from is no longer on disk.
 
-    Files of data are not looked at: no command of DVC's changes them while a stage that DVC started runs.
-
     Raises:
-        ValueError: code that is loaded, or settings that were read, have changed since `note_inputs`.
+        SpecError: code or settings have changed since they were read.
     """
-    if not _noted:
-        return
-    now = _digest_files()
-    changed = {path for path in now.keys() | _noted.keys() if now.get(path) != _noted.get(path)}
-    stale = changed & set(list_code().values())
-    settings = {path for path in changed if path.suffix == ".yaml"}
-    if settings and any(read() != value for read, value in _read):
-        stale |= settings
-    if stale:
-        names = ", ".join(sorted(str(path.relative_to(ROOT)) for path in stale))
-        raise ValueError(
-            f"{names}: changed while this ran, so that the result would be recorded as made by what it says now: "
-            "nothing is kept of it. Run again; with the old content back, a training goes on from its last state"
-        )
+    for check in _checks:
+        check()
 
 
 def forget_inputs() -> None:
     """The result is in place: what changes from now on does not concern it."""
-    _noted.clear()
+    _checks.clear()

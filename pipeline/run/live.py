@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.schema.curve import show_live
+from pipeline.schema.study import Run
 
 _SECONDS = 2.0
 """Between two looks; a training of seconds shows its end."""
@@ -14,8 +15,8 @@ _SECONDS = 2.0
 class LiveCurves:
     """Puts a run's history into curves/, every few seconds at most. No result comes from there, so it never fails."""
 
-    def __init__(self, root: Path, study: str, dataset: str, arm: str, seed: int) -> None:
-        self.root, self.run = root, (study, dataset, arm, seed)
+    def __init__(self, root: Path, run: Run) -> None:
+        self.root, self.run = root, (run.study, run.case, run.arm, run.seed)
         self.shown = time.monotonic()
         self.broken = False
 

@@ -15,36 +15,12 @@ from torch import Tensor, nn
 
 from pipeline.data.arrays import ADVICE
 from pipeline.run.process import is_out_of_memory
-from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
-from pipeline.schema.compute import Compute
-from pipeline.schema.files import replace_file, write_json
+from pipeline.schema.base import SpecError
+from pipeline.schema.files import replace_file
 
 OUT_OF_MEMORY = "out of memory"
 
 RunT = TypeVar("RunT", bound=BaseModel)
-
-
-def count_params(network: nn.Module) -> int:
-    """Number of trained parameters."""
-    return sum(value.numel() for value in network.parameters() if value.requires_grad)
-
-
-def write_run(path: Path, run: BaseModel, num_params: int, compute: Compute | None) -> None:
-    """Write a resolved run, how it was computed (None: it was not trained here) and the size of its network as JSON."""
-    how = {} if compute is None else {"compute": compute.model_dump()}
-    write_json(path, {"run": run.model_dump(), **how, "num_params": num_params})
-
-
-def read_run(path: Path, model: type[RunT]) -> tuple[RunT, int]:
-    """Read what `write_run` wrote: the run, and the number of parameters.
-
-    Raises:
-        SpecError: it is damaged, or of another version.
-    """
-    content = read_json(path, str(path))
-    if not isinstance(content, dict) or not isinstance(content.get("num_params"), int):
-        raise SpecError(f"{path}: not a run and its num_params{OUTDATED}")
-    return validate(model, content.get("run"), str(path), "run", OUTDATED), content["num_params"]
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -20,8 +20,7 @@ import psutil
 from safetensors import SafetensorError
 
 from pipeline.compute.cpu import describe_cpu, is_portable, name_cpu
-from pipeline.run.closures import check_closure
-from pipeline.run.inputs import ROOT, check_inputs, note_inputs
+from pipeline.run.inputs import ROOT, check_inputs, require_closure, runs_under_dvc
 from pipeline.run.machine import check_links
 from pipeline.schema.base import MachineError
 from pipeline.schema.compute import Compute
@@ -86,24 +85,22 @@ def run_stage(main: Callable[[], None]) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a ± that the terminal's encoding lacks costs that sign alone
     file = Path(sys.argv[0])
-    if "DVC_STAGE" in os.environ:
+    if runs_under_dvc():
         # Ctrl-C ends it at once, which nothing is lost by: while torch is imported, KeyboardInterrupt may get lost.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _end_with_dvc()
-    if "DVC_STAGE" in os.environ or file.parent.name == "stages":
-        note_inputs()
     try:
-        if "DVC_STAGE" in os.environ:
+        if runs_under_dvc():
             check_links(ROOT)
-            if file.stem != "check":
-                check_closure(ROOT, file.stem)
+            if file.stem not in ("check", "measure"):  # the former writes closures, the latter's is its study's
+                require_closure(file.stem)
         main()
         check_inputs()
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError, SafetensorError) as error:
-        if isinstance(error, MachineError) and "DVC_STAGE" in os.environ:
+        if isinstance(error, MachineError) and runs_under_dvc():
             _fail(f"{error}; then `dvc checkout` brings back what DVC has removed")
         memory = is_out_of_memory(error)
         if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):

@@ -6,12 +6,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import ArmString, Strict
-from pipeline.schema.panel import StudyName
+from pipeline.schema.arm import ArmString
+from pipeline.schema.base import Strict
 
 PATH = Path("records") / "architecture.json"
 
 Remedy = Literal["none", "position", "zero_bias", "groups"]
+
+
+EXACT = 1e-12
+"""Relative changes below this are zero up to the rounding of float64."""
 
 
 class Part(Strict):
@@ -108,10 +112,10 @@ class Design(Built):
 
 
 class Networks(Strict):
-    """A study on a dataset."""
+    """A study on a case."""
 
-    study: StudyName
-    dataset: str
+    study: str
+    case: str
     arms: list[Built] = Field(description="those of params.yaml")
     designs: list[Design] = Field(description="none where the baseline has no site")
 

@@ -1,24 +1,16 @@
-"""What every schema shares: strict models, one-line errors, safe YAML and JSON, and the language of arms."""
+"""What every schema shares: strict models, one-line errors, safe YAML and JSON."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
-
-BASELINE = "baseline"
-_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)\Z")
-
-ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-"""An arm as written: `baseline`, or `field=value[,field=value]`; `resolve_arm` says whether it is canonical."""
-
 
 OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
 """Advice about a file that a stage wrote."""
@@ -251,84 +243,6 @@ def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
     for layer in layers:
         merged.update(layer or {})
     return merged
-
-
-def _spell(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-@cache
-def _adapt(model: type[BaseModel], name: str) -> TypeAdapter[Any]:
-    """What reads a field's value; making one takes longer than all else about an arm."""
-    field = model.model_fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-
-
-def parse_arm(arm: str, model: type[BaseModel]) -> dict[str, Any]:
-    """Read the overrides of an arm as typed values of the fields of `model`.
-
-    Raises:
-        SpecError: unknown field, a value that the field does not allow, or a field given twice.
-    """
-    if arm == BASELINE:
-        return {}
-    overrides: dict[str, Any] = {}
-    for part in arm.split(","):
-        match = _OVERRIDE.match(part)
-        if match is None:
-            raise SpecError(
-                f"arm {arm!r}: {part!r} is not field=value (lower-case letters, digits and . _ + - only) "
-                f"nor {BASELINE!r}"
-            )
-        name, text = match.groups()
-        if name not in model.model_fields:
-            raise SpecError(f"arm {arm!r}: unknown field {name!r}; allowed: {', '.join(model.model_fields)}")
-        if name in overrides:
-            raise SpecError(f"arm {arm!r}: {name!r} is given twice")
-        try:
-            overrides[name] = _adapt(model, name).validate_strings(text)
-        except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"]
-            raise SpecError(f"arm {arm!r}: {name} = {text!r}: {message}") from None
-    return overrides
-
-
-def _keep_effective(overrides: Mapping[str, Any], base: BaseModel) -> dict[str, Any]:
-    """The overrides that differ from `base`, in the order of its fields."""
-    kept = {name: overrides[name] for name in type(base).model_fields if name in overrides}
-    return {name: value for name, value in kept.items() if value != getattr(base, name)}
-
-
-def _write_arm(overrides: Mapping[str, Any]) -> str:
-    return ",".join(f"{name}={_spell(value)}" for name, value in overrides.items()) or BASELINE
-
-
-def canonicalise_arm(arm: str, base: BaseModel) -> str:
-    """The canonical name of what an arm asks for: fields that are `base`'s anyway are left out.
-
-    Raises:
-        SpecError: unknown field, a value that the field does not allow, or a field given twice.
-    """
-    return _write_arm(_keep_effective(parse_arm(arm, type(base)), base))
-
-
-def resolve_arm(arm: str, base: BaseModel) -> dict[str, Any]:
-    """Overrides of a canonical arm relative to `base`.
-
-    Canonical: fields in the order of the schema, each value in its shortest spelling, none equal to the
-    baseline's. So one variant has one name, and is trained once.
-
-    Raises:
-        SpecError: the arm is not canonical; the message says how to write it.
-    """
-    overrides = parse_arm(arm, type(base))
-    kept = _keep_effective(overrides, base)
-    canonical = _write_arm(kept)
-    if canonical != arm:
-        equals = [f"{name}={_spell(overrides[name])}" for name in overrides if name not in kept]
-        why = f" ({', '.join(equals)} is the baseline)" if equals else ""
-        raise SpecError(f"arm {arm!r} is not canonical{why}; write {canonical!r}")
-    return kept
 
 
 def find_duplicate(items: Sequence[Any]) -> Any | None:

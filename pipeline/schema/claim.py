@@ -5,13 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
-from pipeline.schema.figure import SeriesField, SweepField
-from pipeline.schema.panel import StudyName
-from pipeline.schema.record import numeric_keys
+from pipeline.schema.arm import ArmString
+from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
+from pipeline.schema.figure import check_field
+from pipeline.schema.study import find_study, numeric_keys
 from pipeline.schema.table import Table
 
-CLAIMS = "specs/claims.yaml"
 Direction = Literal["<", ">"]
 
 
@@ -60,9 +59,9 @@ class Trend(Measured):
     """Along the arms that vary x, the least-squares slope against log2(x), a seed at a time, is below or above 0."""
 
     kind: Literal["trend"]
-    x: SweepField
-    series: SeriesField | None = Field(default=None, description="one slope for each value of this field")
-    without: float | SeriesField | None = Field(
+    x: str
+    series: str | None = Field(default=None, description="one slope for each value of this field")
+    without: float | str | None = Field(
         default=None, description="a value of x that the slope leaves out: a number, or a field of the same network"
     )
     direction: Direction
@@ -72,9 +71,9 @@ class Extreme(Measured):
     """Among the arms that vary x, the one at a value lies below or above all others: their mean, and the nearest."""
 
     kind: Literal["lowest", "highest"]
-    x: SweepField
-    series: SeriesField | None = Field(default=None, description="one comparison for each value of this field")
-    at: float | SeriesField = Field(description="the value of x: a number, or a field of the same network")
+    x: str
+    series: str | None = Field(default=None, description="one comparison for each value of this field")
+    at: float | str = Field(description="the value of x: a number, or a field of the same network")
     most: bool = Field(
         default=False, description="more than half of the series suffice, over all datasets of one scale"
     )
@@ -84,7 +83,7 @@ class Split(Measured):
     """The mean over the arms with x above one bound lies below or above that over the arms up to another."""
 
     kind: Literal["split"]
-    x: SweepField
+    x: str
     above: float
     up_to: float
     direction: Direction
@@ -105,8 +104,7 @@ class Claim(Strict):
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     statement: str = Field(min_length=1, description="in our words")
     source: str = Field(min_length=1, description="its place in the paper")
-    study: StudyName
-    table: str | None = Field(default=None, description="the file of specs/tables/ that has the paper's values")
+    table: str | None = Field(default=None, description="the file of tables/ that has the paper's values")
     comparisons: list[Comparison] = Field(min_length=1)
 
     def arms(self) -> list[str]:
@@ -115,35 +113,46 @@ class Claim(Strict):
         return [arm for pair in named for arm in pair if arm is not None]
 
 
-class ClaimSpec(Strict):
-    """specs/claims.yaml."""
+class ClaimFile(Strict):
+    """specs/STUDY/claims.yaml."""
 
     seeds: int = Field(ge=2, description="fewer decide nothing in a comparison between trained runs")
     claims: list[Claim]
 
 
-def load_claims(root: Path, tables: dict[str, Table]) -> ClaimSpec:
-    """Read and validate specs/claims.yaml; whether its arms exist is for the project to say.
+NO_CLAIMS = ClaimFile(seeds=2, claims=[])
+
+
+def load_claims(root: Path, study: str, tables: dict[str, Table]) -> ClaimFile:
+    """Read and validate a study's claims; none where it has no file. Whether arms exist is for the project to say.
 
     Args:
-        tables: those of specs/tables/, by name.
+        tables: those of all studies, by name.
     """
-    spec = validate(ClaimSpec, read_yaml(root / CLAIMS), CLAIMS)
-    if (twice := find_duplicate([claim.id for claim in spec.claims])) is not None:
-        raise SpecError(f"{CLAIMS}: claims: id {twice!r} is given twice")
-    for index, claim in enumerate(spec.claims):
-        _check_claim(claim, f"{CLAIMS}: claims.{index}", tables)
-    return spec
+    path = root / "specs" / study / "claims.yaml"
+    if not path.is_file():
+        return NO_CLAIMS
+    name = path.relative_to(root).as_posix()
+    file = validate(ClaimFile, read_yaml(path), name)
+    if (twice := find_duplicate([claim.id for claim in file.claims])) is not None:
+        raise SpecError(f"{name}: claims: id {twice!r} is given twice")
+    for index, claim in enumerate(file.claims):
+        _check_claim(study, claim, f"{name}: claims.{index}", tables)
+    return file
 
 
-def _check_claim(claim: Claim, where: str, tables: dict[str, Table]) -> None:
+def _check_claim(study: str, claim: Claim, where: str, tables: dict[str, Table]) -> None:
     if claim.table is not None:
-        known = [name for name, table in tables.items() if table.study == claim.study and table.paper is not None]
+        known = [name for name, table in tables.items() if table.study == study and table.paper is not None]
         if claim.table not in known:
             raise SpecError(f"{where}.table: unknown table {claim.table!r}; allowed: {', '.join(known)}")
-    keys = numeric_keys(claim.study)
+    keys = numeric_keys(find_study(study).record)
     for index, part in enumerate(claim.comparisons):
+        here = f"{where}.comparisons.{index}"
         if part.key not in keys:
-            raise SpecError(f"{where}.comparisons.{index}.key: unknown key {part.key!r}; allowed: {', '.join(keys)}")
-        if isinstance(part, Trend | Extreme | Split) and claim.study != "node":
-            raise SpecError(f"{where}.comparisons.{index}.kind: {part.kind!r} is for the study 'node' only")
+            raise SpecError(f"{here}.key: unknown key {part.key!r}; allowed: {', '.join(keys)}")
+        if isinstance(part, Trend | Extreme | Split):
+            check_field(study, part.x, f"{here}.x")
+        for key in ("series", "without", "at"):
+            if isinstance(value := getattr(part, key, None), str):
+                check_field(study, value, f"{here}.{key}")

@@ -11,17 +11,19 @@ from pipeline.schema.base import Strict, read_yaml, validate
 class Compute(Strict):
     """Where and how models are trained and sampled; part of every trained model's identity."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field(description="auto: the GPU if there is one")
-    precision: Literal["float32", "bfloat16"] = Field(description="bfloat16: autocast; float32 is the paper's")
-    tf32: bool = Field(description="whether a GPU may round factors to TF32's 10 bits; the reference is without")
-    compile: bool = Field(description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: autocast; float32 is the paper's"
+    )
+    tf32: bool = Field(False, description="whether a GPU may round factors to TF32's 10 bits; the reference is without")
+    compile: bool = Field(False, description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
     deterministic: bool = Field(
-        description="the same bytes each time on the same kind of device; false: a GPU may take faster kernels"
+        True, description="the same bytes each time on the same kind of device; false: a GPU may take faster kernels"
     )
     portable: bool = Field(
-        description="the same bytes on every x86-64 CPU with AVX2; no promise on others, no effect on a GPU"
+        True, description="the same bytes on every x86-64 CPU with AVX2; no promise on others, no effect on a GPU"
     )
-    threads: int = Field(ge=1, le=1024, description="CPU threads of a stage")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a stage")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -1,6 +1,6 @@
-"""Curves over training: curves/STUDY/DATASET/QUANTITY.tsv, a row a point, for `dvc plots`, an editor and the report.
+"""Curves over training: curves/STUDY/CASE/QUANTITY.tsv, a row a point, for `dvc plots`, an editor and the report.
 
-One file for all arms and seeds of a dataset, so that arms are seen together and two revisions in one plot.
+One file for all arms and seeds of a case, so that arms are seen together and two revisions in one plot.
 """
 
 import csv
@@ -9,36 +9,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.schema.base import SpecError, read_text
 from pipeline.schema.files import replace_file
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A quantity over training."""
-
-    name: str
-    """File and column."""
-    over: Literal["epoch", "step"]
-    history: str | None
-    """The column of a run's history.tsv that it is; None: it is in the record."""
-    title: str
-
-
-CURVES: dict[str, tuple[Curve, ...]] = {
-    "node": (
-        Curve("accuracy", "epoch", "test_accuracy", "test accuracy, %"),
-        Curve("loss", "epoch", "train_loss", "training loss, nats"),
-        Curve("nfe_train", "epoch", "nfe_train", "NFE, forward, training batches"),
-        Curve("nfe_backward", "epoch", "nfe_backward", "NFE, backward, training batches"),
-    ),
-    "ddpm": (
-        Curve("loss", "step", "loss", "training loss"),
-        Curve("fid", "step", None, "FID, first sample set"),
-    ),
-}
+from pipeline.schema.study import Curve, find_study
 
 
 @dataclass(frozen=True)
@@ -52,9 +26,9 @@ class Point:
     value: float
 
 
-def curve_path(root: Path, study: str, dataset: str, curve: Curve) -> Path:
+def curve_path(root: Path, study: str, case: str, curve: Curve) -> Path:
     """Where a curve stands."""
-    return root / "curves" / study / dataset / f"{curve.name}.tsv"
+    return root / "curves" / study / case / f"{curve.name}.tsv"
 
 
 def _name_columns(curve: Curve) -> list[str]:
@@ -125,16 +99,16 @@ def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str
 
 
 def show_live(
-    root: Path, study: str, dataset: str, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]
+    root: Path, study: str, case: str, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]
 ) -> None:
     """Put a training's history so far into the curves, so that an editor draws it while it grows.
 
     The stage `record` writes them anew when all runs are there.
     """
-    for curve in CURVES[study]:
+    for curve in find_study(study).curves:
         if curve.history is None:
             continue
-        path = curve_path(root, study, dataset, curve)
+        path = curve_path(root, study, case, curve)
         others = [point for point in read_curve(path, curve) if (point.arm, point.seed) != (arm, seed)]
         write_curve(path, curve, [*others, *list_points(curve, arm, seed, history)])
 

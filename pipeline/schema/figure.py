@@ -1,23 +1,19 @@
-"""A figure of the paper as a view over records: a measured quantity over a field that arms vary."""
+"""A figure as a view over records: a measured quantity over a field that arms vary."""
 
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, Strict, read_yaml, validate
-from pipeline.schema.record import numeric_keys
-
-SweepField = Literal["groups", "weight_std"]
-"""A field of the NODE network that a figure or a claim may run over."""
-SeriesField = Literal["channels"]
-"""A field that tells the lines of a figure, or the parts of a claim, apart."""
+from pipeline.schema.study import find_study, numeric_keys
 
 
 class Horizontal(Strict):
     """The horizontal axis, logarithmic."""
 
-    field: SweepField
+    field: str = Field(description="that arms vary")
     label: str = Field(min_length=1, description="with the unit, if any")
     base: Literal[2, 10] = Field(description="of the logarithm; 2: a tick at each value there is")
 
@@ -30,27 +26,43 @@ class Vertical(Strict):
     digits: int = Field(ge=0, le=6, description="decimals shown")
 
 
-class Figure(Strict):
-    """specs/figures/NAME.yaml. Arms: those of params.yaml that override no field but x's and the series'."""
+class FigureFile(Strict):
+    """specs/STUDY/figures/NAME.yaml. Arms: those of params.yaml that override no field but x's and the series'."""
 
     title: str = Field(min_length=1)
-    study: Literal["node"]
     caption: str
     x: Horizontal
     y: Vertical
-    series: SeriesField | None = Field(description="one line for each value of this field; null: one line")
+    series: str | None = Field(description="one line for each value of this field; null: one line")
 
 
-def load_figure(root: Path, name: str) -> Figure:
-    """Read and validate specs/figures/NAME.yaml."""
-    file = f"specs/figures/{name}.yaml"
-    figure = validate(Figure, read_yaml(root / file), file)
-    known = numeric_keys(figure.study)
-    if figure.y.key not in known:
-        raise SpecError(f"{file}: y.key: unknown key {figure.y.key!r}; allowed: {', '.join(known)}")
-    return figure
+class Figure(FigureFile):
+    """A figure, and the study whose records it shows."""
+
+    study: str
 
 
-def find_figures(root: Path) -> list[str]:
-    """Names of the figures in specs/figures/."""
-    return sorted(path.stem for path in (root / "specs" / "figures").glob("*.yaml"))
+def check_field(study: str, name: str | None, where: str) -> None:
+    """Refuse what is no field that an arm of the study may override with a number."""
+    known = [key for key, field in list_fields(find_study(study).run).items() if is_number(field.info.annotation)]
+    if name is not None and name not in known:
+        raise SpecError(f"{where}: unknown field {name!r}; allowed: {', '.join(known)}")
+
+
+def is_number(annotation: object) -> bool:
+    """Whether a field holds one number, or null."""
+    return annotation in (int, float, float | None, int | None)
+
+
+def load_figures(root: Path, study: str) -> dict[str, Figure]:
+    """Read and validate the figures of a study, by name."""
+    figures, known = {}, numeric_keys(find_study(study).record)
+    for path in sorted((root / "specs" / study / "figures").glob("*.yaml")):
+        file = path.relative_to(root).as_posix()
+        figure = Figure(study=study, **dict(validate(FigureFile, read_yaml(path), file)))
+        if figure.y.key not in known:
+            raise SpecError(f"{file}: y.key: unknown key {figure.y.key!r}; allowed: {', '.join(known)}")
+        check_field(study, figure.x.field, f"{file}: x.field")
+        check_field(study, figure.series, f"{file}: series")
+        figures[path.stem] = figure
+    return figures

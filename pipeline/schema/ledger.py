@@ -1,4 +1,4 @@
-"""The ledger: ledger/STUDY/DATASET.tsv, what made each output of a run: where, with what, how long. In git.
+"""The ledger: ledger/STUDY/CASE.tsv, what made each output of a run: where, with what, how long. In git.
 
 An output is known by DVC's hash of it, as dvc.lock has it. An entry is kept as long as the output is the same, so that
 making the same bytes again changes no file.
@@ -7,16 +7,14 @@ making the same bytes again changes no file.
 import csv
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError
 
 from pipeline.schema.base import SpecError, Strict, read_json, validate
 from pipeline.schema.curve import read_rows
 from pipeline.schema.files import replace_file
-
-Step = Literal["train", "sample", "evaluate"]
-STEPS: dict[str, tuple[Step, ...]] = {"node": ("train",), "ddpm": ("train", "sample", "evaluate")}
+from pipeline.schema.study import Step
 
 
 class Entry(Strict):
@@ -40,9 +38,9 @@ class Entry(Strict):
     finished: str | None = Field(default=None, description="UTC")
 
 
-def ledger_path(root: Path, study: str, dataset: str) -> Path:
+def ledger_path(root: Path, study: str, case: str) -> Path:
     """Where a ledger stands."""
-    return root / "ledger" / study / f"{dataset}.tsv"
+    return root / "ledger" / study / f"{case}.tsv"
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
@@ -85,7 +83,7 @@ def _read_provenance(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def enter(arm: str, seed: int, step: Step, output: str, provenance: Path, known: Iterable[Entry]) -> Entry:
+def make_entry(arm: str, seed: int, step: Step, output: str, provenance: Path, known: Iterable[Entry]) -> Entry:
     """The entry of an output: the one it has, or one from its provenance if that speaks of this very output.
 
     Args:

@@ -1,96 +1,109 @@
-"""params.yaml, the control panel: compute, and per dataset which arms and seeds of each study."""
+"""params.yaml, the control panel: compute, and for each study and case which arms and seeds."""
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, create_model
 
-from pipeline.schema.base import ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
+from pipeline.schema.arm import ArmString
+from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
 from pipeline.schema.compute import Compute, Resources
+from pipeline.schema.study import Seed
 
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-StudyName = Literal["node", "ddpm"]
-STUDIES: tuple[StudyName, ...] = ("node", "ddpm")
+FILE = "params.yaml"
+RESERVED = ("cases", "compute", "resources")
+"""Keys of params.yaml that are no study."""
 
 
-class Grid(Strict):
-    """The runs of one study on one dataset: every arm with every seed."""
+class More(Strict):
+    """Further runs of a study on a case: every arm with every seed."""
 
     seeds: list[Seed]
     arms: list[ArmString]
 
 
-class DatasetPanel(Strict):
-    """One dataset's runs."""
+class Grid(More):
+    """The runs of a study on a case: every arm with every seed, and those of a second grid with seeds of its own."""
 
-    node: Grid
-    ddpm: Grid
+    more: More
 
-    def grid(self, study: StudyName) -> Grid:
-        """The runs of one study."""
-        return self.node if study == "node" else self.ddpm
+    def seeds_by_arm(self) -> dict[str, list[int]]:
+        """The seeds of each arm, in the file's order."""
+        return {arm: grid.seeds for grid in (self, self.more) for arm in grid.arms}
 
-
-class Studies(Strict):
-    """Which datasets each study runs on."""
-
-    node: list[str]
-    ddpm: list[str]
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """Arm and seed of each run, in the file's order."""
+        return ((arm, seed) for arm, seeds in self.seeds_by_arm().items() for seed in seeds)
 
 
 class Panel(Strict):
     """params.yaml."""
 
-    studies: Studies
+    cases: dict[str, list[str]] = Field(description="the cases on which each study runs")
     compute: Compute
-    datasets: dict[str, DatasetPanel] = Field(description="in the file, each dataset is a key at the top")
+    grids: dict[str, dict[str, Grid]] = Field(
+        description="by study and case; in the file, each study is a key at the top"
+    )
 
-    def active(self, study: StudyName) -> list[str]:
-        """Datasets on which a study runs."""
-        return self.studies.node if study == "node" else self.studies.ddpm
+    def grid(self, study: str, case: str) -> Grid:
+        """The runs of a study on a case."""
+        return self.grids[study][case]
 
 
-def load_panel(root: Path, datasets: list[str]) -> Panel:
+def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     """Read and validate params.yaml.
 
     Args:
-        datasets: the names that specs/data.yaml knows; each is a required key.
+        cases: of each study, as its study.yaml has them; each is a required key.
 
     Raises:
         SpecError: the first mistake.
     """
-    fields: dict[str, Any] = {"studies": (Studies, ...), "compute": (Compute, ...), "resources": (Resources, ...)}
-    fields |= dict.fromkeys(datasets, (DatasetPanel, ...))
-    file_model = create_model("ParamsYaml", __base__=Strict, **fields)
-    parsed = validate(file_model, read_yaml(root / "params.yaml"), "params.yaml")
+    studies = {
+        study: create_model(f"{study.title()}Grids", __base__=Strict, **dict.fromkeys(names, (Grid, ...)))
+        for study, names in cases.items()
+    }
+    listed = create_model("Cases", __base__=Strict, **dict.fromkeys(cases, (list[str], ...)))
+    fields: dict[str, Any] = {"cases": (listed, ...), "compute": (Compute, ...), "resources": (Resources, ...)}
+    fields |= {study: (model, ...) for study, model in studies.items()}
+    parsed: Any = validate(create_model("ParamsYaml", __base__=Strict, **fields), read_yaml(root / FILE), FILE)
     panel = Panel(
-        studies=parsed.studies,  # type: ignore[attr-defined]
-        compute=parsed.compute,  # type: ignore[attr-defined]
-        datasets={name: getattr(parsed, name) for name in datasets},
+        cases=dict(parsed.cases),
+        compute=parsed.compute,
+        grids={study: dict(getattr(parsed, study)) for study in studies},
     )
-    for study in STUDIES:
+    for study in studies:
         _check_study(panel, study)
     return panel
 
 
-def _check_study(panel: Panel, study: StudyName) -> None:
-    active = panel.active(study)
-    known = ", ".join(panel.datasets)
+def _check_study(panel: Panel, study: str) -> None:
+    active, grids = panel.cases[study], panel.grids[study]
     for name in active:
-        if name not in panel.datasets:
-            raise SpecError(f"params.yaml: studies.{study}: unknown dataset {name!r}; allowed: {known}")
+        if name not in grids:
+            raise SpecError(f"{FILE}: cases.{study}: unknown case {name!r}; allowed: {', '.join(grids)}")
     if (twice := find_duplicate(active)) is not None:
-        raise SpecError(f"params.yaml: studies.{study}: {twice!r} is listed twice")
-    for name, dataset in panel.datasets.items():
-        grid, where = dataset.grid(study), f"params.yaml: {name}.{study}"
-        for key, items in (("arms", grid.arms), ("seeds", grid.seeds)):
-            if (twice := find_duplicate(items)) is not None:
-                raise SpecError(f"{where}.{key}: {twice!r} is listed twice")
-            if name in active and not items:
-                raise SpecError(
-                    f"{where}.{key} is empty, but studies.{study} lists {name!r}: fill it or take {name!r} out"
-                )
-        if grid.arms and name not in active:
+        raise SpecError(f"{FILE}: cases.{study}: {twice!r} is listed twice")
+    for name, grid in grids.items():
+        _check_grid(grid, f"{FILE}: {study}.{name}")
+        where = f"{FILE}: {study}.{name}"
+        if name in active and not list(grid.runs()):
+            key = "arms" if not grid.arms else "seeds"
+            raise SpecError(f"{where}.{key} is empty, but cases.{study} lists {name!r}: fill it or take {name!r} out")
+        if name not in active and (grid.arms or grid.more.arms):
             raise SpecError(
-                f"{where}.arms is not empty, but studies.{study} lacks {name!r}: add it there, or empty the list"
+                f"{where}.arms is not empty, but cases.{study} lacks {name!r}: add it there, or empty the list"
             )
+
+
+def _check_grid(grid: Grid, where: str) -> None:
+    for prefix, part in (("", grid), ("more.", grid.more)):
+        for key, items in (("arms", part.arms), ("seeds", part.seeds)):
+            if (twice := find_duplicate(items)) is not None:
+                raise SpecError(f"{where}.{prefix}{key}: {twice!r} is listed twice")
+        if part.arms and not part.seeds:
+            raise SpecError(f"{where}.{prefix}seeds is empty, but {prefix}arms is not: fill it or empty the other")
+    for arm in grid.more.arms:
+        if arm in grid.arms:
+            raise SpecError(f"{where}.more.arms: {arm!r} is in {where.rpartition('.')[2]}.arms too: name it once")

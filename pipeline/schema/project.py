@@ -2,20 +2,42 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.schema.base import BASELINE, SpecError, canonicalise_arm, parse_arm, validate
-from pipeline.schema.claim import CLAIMS, Claim, load_claims
-from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset, DataSpec, load_data_spec
-from pipeline.schema.figure import Figure, find_figures, load_figure
-from pipeline.schema.panel import STUDIES, Panel, StudyName, load_panel
+from pipeline.schema.arm import BASELINE, Arm, canonicalise_arm, list_fields, list_parts, parse_arm, resolve_arm
+from pipeline.schema.base import SpecError, validate
+from pipeline.schema.claim import ClaimFile, load_claims
+from pipeline.schema.data import Dataset, DataSpec, load_data_spec
+from pipeline.schema.figure import Figure, load_figures
+from pipeline.schema.panel import FILE, Panel, load_panel
 from pipeline.schema.record import Settings, list_settings
-from pipeline.schema.table import Table, find_tables, load_table, shown_arms
-from pipeline.studies.ddpm.study import DdpmNetwork, DdpmOverrides, DdpmRun, DdpmSpec, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import NodeNetwork, NodeRun, NodeSpec, NodeTraining, load_node_spec, resolve_node_run
+from pipeline.schema.report import ReportSpec, load_report
+from pipeline.schema.study import (
+    Run,
+    Study,
+    StudySpec,
+    find_study,
+    list_studies,
+    load_study_spec,
+    resolve_baseline,
+    resolve_later,
+    spec_file,
+    vary_baseline,
+)
+from pipeline.schema.table import Table, load_tables, shown_arms
 
-Run = NodeRun | DdpmRun
+
+@dataclass(frozen=True)
+class Case:
+    """What a study runs on."""
+
+    name: str
+    title: str
+    scale: str
+    """`embedded`, `paper`; `exact` where it is no dataset but has a known truth."""
+    dataset: Dataset | None
 
 
 @dataclass(frozen=True)
@@ -23,52 +45,78 @@ class Project:
     """Everything that a user can write, validated."""
 
     data: DataSpec
-    node: NodeSpec
-    ddpm: DdpmSpec
+    specs: dict[str, StudySpec]
+    """By study, in the order in which the report names them."""
     panel: Panel
     tables: dict[str, Table]
     figures: dict[str, Figure]
-    claims: list[Claim]
-    claim_seeds: int
-    """Seeds below which a comparison between trained runs decides nothing."""
-    _arms: dict[tuple[str, str, str], Run] = field(default_factory=dict, repr=False, compare=False)
+    claims: dict[str, ClaimFile]
+    """By study."""
+    report: ReportSpec
+    _arms: dict[tuple[str, str, str], tuple[Run, Arm]] = field(default_factory=dict, repr=False, compare=False)
 
-    def _resolve_arm(self, study: StudyName, dataset: str, arm: str) -> Run:
+    def study(self, name: str) -> Study:
+        """The study of that name.
+
+        Raises:
+            SpecError: there is none.
+        """
+        if name not in self.specs:
+            raise SpecError(f"no study {name!r}; there are {', '.join(self.specs)}")
+        return find_study(name)
+
+    def case(self, study: str, name: str) -> Case:
+        """A case of a study."""
+        if find_study(study).cases:
+            return Case(name, name, "exact", None)
+        dataset = self.data.datasets[name]
+        return Case(name, dataset.title, dataset.scale, dataset)
+
+    def baseline(self, study: str, case: str) -> Run:
+        """The run of the arm `baseline`, seed 0."""
+        return self._resolve_arm(study, case, BASELINE)[0]
+
+    def _resolve_arm(self, study: str, case: str, text: str) -> tuple[Run, Arm]:
         """The run of seed 0, resolved once: an arm takes 0.2 ms, and there may be thousands."""
-        key = (study, dataset, arm)
+        key = (study, case, text)
         if key not in self._arms:
-            if study == "node":
-                self._arms[key] = resolve_node_run(self.node, dataset, arm, 0)
-            else:
-                self._arms[key] = resolve_ddpm_run(self.ddpm, dataset, arm, 0)
+            found, spec = self.study(study), self.specs[study]
+            baseline = resolve_baseline(found, spec, case) if text == BASELINE else self.baseline(study, case)
+            self._arms[key] = vary_baseline(found, spec, baseline, resolve_arm(text, baseline), 0)
         return self._arms[key]
 
-    def resolve(self, study: StudyName, dataset: str, arm: str, seed: int) -> Run:
-        """One run, fully resolved."""
-        run = self._resolve_arm(study, dataset, arm)
-        return validate(type(run), {**dict(run), "seed": seed}, f"{study} {dataset} arm {arm!r}")
+    def arm(self, study: str, case: str, text: str) -> Arm:
+        """An arm of params.yaml, which knows what it overrides."""
+        return self._resolve_arm(study, case, text)[1]
 
-    def canonicalise(self, study: StudyName, dataset: str, arm: str) -> str:
-        """The name that an arm has on a dataset, where fields that are its baseline's anyway are left out."""
-        return canonicalise_arm(arm, self._resolve_arm(study, dataset, BASELINE).network)
+    def resolve(self, study: str, case: str, arm: str, seed: int) -> Run:
+        """One run, fully resolved."""
+        run = self._resolve_arm(study, case, arm)[0]
+        return validate(type(run), {**dict(run), "seed": seed}, f"{study} {case} arm {str(arm)!r}")
+
+    def canonicalise(self, study: str, case: str, arm: str) -> Arm:
+        """What an arm is on a case, where fields that are its baseline's anyway are left out."""
+        return canonicalise_arm(arm, self.baseline(study, case))
+
+    def later(self, study: str, case: str) -> dict[str, BaseModel]:
+        """A case's settings of the stages after the training, by name."""
+        return resolve_later(find_study(study), self.specs[study], case)
 
     def settings(self, run: Run) -> Settings:
         """What would decide a run and its record now."""
-        parts: dict[str, BaseModel] = {"network": run.network, "training": run.training, "compute": self.panel.compute}
-        if isinstance(run, DdpmRun):
-            spec = self.ddpm.datasets[run.dataset]
-            parts |= {"diffusion": run.diffusion, "sampling": spec.sampling, "evaluation": spec.evaluation}
-            parts["extractor"] = self.data.datasets[run.dataset].extractor
+        parts: dict[str, BaseModel | None] = {name: getattr(run, name) for name in list_parts(type(run))}
+        parts |= {"compute": self.panel.compute, **self.later(run.study, run.case)}
+        if find_study(run.study).extractor:
+            parts["extractor"] = self.data.datasets[run.case].extractor
         return list_settings(**parts)
 
     def runs(self) -> list[Run]:
-        """Every run that params.yaml asks for, in its order."""
+        """Every run that params.yaml asks for, in the order of studies and the file's of cases."""
         return [
-            self.resolve(study, dataset, arm, seed)
-            for study in STUDIES
-            for dataset in self.panel.active(study)
-            for arm in self.panel.datasets[dataset].grid(study).arms
-            for seed in self.panel.datasets[dataset].grid(study).seeds
+            self.resolve(study, case, arm, seed)
+            for study in self.specs
+            for case in self.panel.cases[study]
+            for arm, seed in self.panel.grid(study, case).runs()
         ]
 
 
@@ -78,83 +126,55 @@ def load_project(root: Path) -> Project:
     Raises:
         SpecError: the first mistake, as one line naming file, key, value and what is allowed.
     """
-    data = load_data_spec(root)
-    node, ddpm = load_node_spec(root), load_ddpm_spec(root)
-    for study, names in (("node", node.datasets), ("ddpm", ddpm.datasets)):
-        for name in names:
-            if name not in data.datasets:
-                known = ", ".join(data.datasets)
-                raise SpecError(f"specs/{study}.yaml: datasets: unknown dataset {name!r}; specs/data.yaml has: {known}")
-    for name, node_dataset in node.datasets.items():
-        _check_node(name, node_dataset.training, data.datasets[name].channels)
-    for name, ddpm_dataset in ddpm.datasets.items():
-        _check_ddpm(name, ddpm_dataset, data.datasets[name])
-    panel = load_panel(root, list(data.datasets))
-    tables = {name: load_table(root, name) for name in find_tables(root)}
-    figures = {name: load_figure(root, name) for name in find_figures(root)}
-    claims = load_claims(root, tables)
-    project = Project(data, node, ddpm, panel, tables, figures, claims.claims, claims.seeds)
-    for study in STUDIES:
-        for dataset, grids in panel.datasets.items():
-            for index, arm in enumerate(grids.grid(study).arms):
-                try:
-                    project.resolve(study, dataset, arm, seed=0)
-                except SpecError as error:
-                    raise SpecError(f"params.yaml: {dataset}.{study}.arms.{index}: {error}") from None
+    data, report = load_data_spec(root), load_report(root)
+    names = sorted(list_studies(root), key=report.place)
+    specs = {name: load_study_spec(root, name) for name in names}
+    for name, spec in specs.items():
+        _check_cases(name, spec, data)
+    panel = load_panel(root, {name: list(spec.cases) for name, spec in specs.items()})
+    tables = {name: table for study in specs for name, table in load_tables(root, study).items()}
+    figures = {name: figure for study in specs for name, figure in load_figures(root, study).items()}
+    claims = {study: load_claims(root, study, tables) for study in specs}
+    report.check_views(tables, figures)
+    project = Project(data, specs, panel, tables, figures, claims, report)
+    for study, grids in panel.grids.items():
+        for case, grid in grids.items():
+            for key, part in (("arms", grid), ("more.arms", grid.more)):
+                for index, arm in enumerate(part.arms):
+                    try:
+                        project.arm(study, case, arm)
+                    except SpecError as error:
+                        raise SpecError(f"{FILE}: {study}.{case}.{key}.{index}: {error}") from None
     for name, table in tables.items():
-        _check_arms(table.study, shown_arms(table), f"specs/tables/{name}.yaml: rows")
-    for index, claim in enumerate(project.claims):
-        _check_arms(claim.study, claim.arms(), f"{CLAIMS}: claims.{index}.comparisons")
+        _check_arms(table.study, shown_arms(table), f"specs/{table.study}/tables/{name}.yaml: rows")
+    for study, file in claims.items():
+        for index, claim in enumerate(file.claims):
+            _check_arms(study, claim.arms(), f"specs/{study}/claims.yaml: claims.{index}.comparisons")
     return project
 
 
-def _check_node(name: str, training: NodeTraining, channels: int) -> None:
-    """Refuse a recipe that does not fit the images."""
-    where = f"specs/node.yaml: datasets.{name}.training"
-    if len(training.mean) != channels:
-        raise SpecError(f"{where}.mean has {len(training.mean)} values; specs/data.yaml says {channels} channels")
-    for key in ("hue", "saturation"):
-        if (value := getattr(training, key)) and channels != 3:
-            raise SpecError(f"{where}.{key} = {value}: allowed is 0: images of {channels} channels have no colours")
+def _check_cases(name: str, spec: StudySpec, data: DataSpec) -> None:
+    """Refuse cases that are not there, and settings of a case that do not go together."""
+    study, file = find_study(name), spec_file(name)
+    known = study.cases or tuple(data.datasets)
+    for case in spec.cases:
+        if case not in known:
+            kind = "case" if study.cases else "dataset"
+            raise SpecError(f"{file}: cases: unknown {kind} {case!r}; allowed: {', '.join(known)}")
+        dataset: Any = None if study.cases else data.datasets[case]
+        try:
+            study.check_case(resolve_baseline(study, spec, case), resolve_later(study, spec, case), dataset)
+        except SpecError as error:
+            raise SpecError(f"{file}: cases.{case}.{error}") from None
 
 
-def _check_ddpm(name: str, budget: DdpmOverrides, dataset: Dataset) -> None:
-    """Refuse budgets for which there are not enough images: only the evaluation would tell, after the training."""
-    where = f"specs/ddpm.yaml: datasets.{name}"
-    train, images = dataset.train_images, budget.sampling.images
-    limits = {
-        "training.batch_size": (budget.training.batch_size, train, "the training images"),
-        "evaluation.isc_splits": (budget.evaluation.isc_splits, images, "the images of a set"),
-        "evaluation.kid_subset_size": (
-            budget.evaluation.kid_subset_size,
-            min(train, images),
-            "the training images, and those of a set",
-        ),
-    }
-    for key, (value, most, whose) in limits.items():
-        if value > most:
-            raise SpecError(f"{where}.{key} = {value}: at most {most} are allowed: {whose}")
-    extractor = dataset.extractor
-    features = extractor.features if isinstance(extractor, ClassifierExtractor) else INCEPTION_FEATURES
-    if images <= features:
-        raise SpecError(
-            f"{where}.sampling.images = {images}: a covariance of {features} features, which the FID needs, takes at "
-            f"least {features + 1} images"
-        )
-    if train <= features:
-        raise SpecError(
-            f"specs/data.yaml: datasets.{name}.extractor.features = {features}: allowed are 2 to {train - 1}: fewer "
-            "than the training images, whose covariance the FID needs"
-        )
-
-
-def _check_arms(study: StudyName, arms: list[str], where: str) -> None:
-    """Refuse arms of a view that no params.yaml could list; whether a dataset's baseline allows them is not asked."""
-    model = NodeNetwork if study == "node" else DdpmNetwork
+def _check_arms(study: str, arms: list[str], where: str) -> None:
+    """Refuse arms of a view that no params.yaml could list; whether a case's baseline allows them is not asked."""
+    model = find_study(study).run
     for arm in arms:
         try:
-            given = list(parse_arm(arm, model))
+            given = list(parse_arm(arm, model).overrides)
         except SpecError as error:
             raise SpecError(f"{where}: {error}") from None
-        if given != (order := [name for name in model.model_fields if name in given]):
+        if given != (order := [name for name in list_fields(model) if name in given]):
             raise SpecError(f"{where}: arm {arm!r}: the order of its fields is {', '.join(order)}")

@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.base import BASELINE, ArmString, SpecError, Strict, find_duplicate, read_yaml, validate
-from pipeline.schema.panel import StudyName
-from pipeline.schema.record import numeric_keys
+from pipeline.schema.arm import BASELINE, ArmString
+from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
+from pipeline.schema.study import find_study, numeric_keys
 
 
 class Row(Strict):
@@ -31,51 +31,58 @@ class PaperValues(Strict):
 
     source: str = Field(min_length=1)
     n: int | None = Field(description="seeds behind a value; null where the paper does not say")
-    values: dict[str, dict[str, dict[str, float]]] = Field(description="dataset, arm, key of a column")
+    values: dict[str, dict[str, dict[str, float]]] = Field(description="case, arm, key of a column")
 
 
-class Table(Strict):
-    """specs/tables/NAME.yaml."""
+class TableFile(Strict):
+    """specs/STUDY/tables/NAME.yaml."""
 
     title: str = Field(min_length=1)
-    study: StudyName
     caption: str
     rows: list[Row] | Literal["all"] = Field(description="all: every arm that params.yaml lists, the baseline first")
     columns: list[Column] = Field(min_length=1)
     paper: PaperValues | None = None
 
 
-def load_table(root: Path, name: str) -> Table:
-    """Read and validate specs/tables/NAME.yaml."""
-    file = f"specs/tables/{name}.yaml"
-    table = validate(Table, read_yaml(root / file), file)
-    known = numeric_keys(table.study)
+class Table(TableFile):
+    """A table, and the study whose records it shows."""
+
+    study: str
+
+
+def _check_keys(table: Table, file: str) -> None:
+    known = numeric_keys(find_study(table.study).record)
     if (twice := find_duplicate([column.key for column in table.columns])) is not None:
         raise SpecError(f"{file}: columns: the key {twice!r} has two columns")
     for column in table.columns:
         if column.key not in known:
             raise SpecError(f"{file}: columns: unknown key {column.key!r}; allowed: {', '.join(known)}")
     shown = shown_arms(table)
-    for dataset, arms in (table.paper.values if table.paper else {}).items():
+    for case, arms in (table.paper.values if table.paper else {}).items():
         for arm, values in arms.items():
             if arm not in shown:
-                raise SpecError(f"{file}: paper.values.{dataset}: {arm!r} is no row; allowed: {', '.join(shown)}")
+                raise SpecError(f"{file}: paper.values.{case}: {arm!r} is no row; allowed: {', '.join(shown)}")
             for key in values:
                 if key not in known:
-                    raise SpecError(f"{file}: paper.values.{dataset}.{arm}: unknown key {key!r}")
-    return table
+                    raise SpecError(f"{file}: paper.values.{case}.{arm}: unknown key {key!r}")
 
 
-def find_tables(root: Path) -> list[str]:
-    """Names of the tables in specs/tables/."""
-    return sorted(path.stem for path in (root / "specs" / "tables").glob("*.yaml"))
+def load_tables(root: Path, study: str) -> dict[str, Table]:
+    """Read and validate the tables of a study, by name."""
+    tables = {}
+    for path in sorted((root / "specs" / study / "tables").glob("*.yaml")):
+        file = path.relative_to(root).as_posix()
+        table = Table(study=study, **dict(validate(TableFile, read_yaml(path), file)))
+        _check_keys(table, file)
+        tables[path.stem] = table
+    return tables
 
 
-def reference_arm(table: Table) -> str:
+def reference_arm(table: TableFile) -> str:
     """The arm that differences refer to: the table's first row."""
     return BASELINE if table.rows == "all" else table.rows[0].arm
 
 
-def shown_arms(table: Table) -> list[str]:
+def shown_arms(table: TableFile) -> list[str]:
     """The arms that the file names; none where it shows all."""
     return [] if table.rows == "all" else [row.arm for row in table.rows]

@@ -1,23 +1,41 @@
 """The record of a diffusion model from the scores of its sample sets. No torch."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from pydantic import BaseModel
 
 from pipeline.metrics.average import average
-from pipeline.schema.record import (
+from pipeline.schema.compute import Compute
+from pipeline.schema.diffusion import Sampling
+from pipeline.schema.record import Settings, list_settings
+from pipeline.schema.reference import ReferenceFile
+from pipeline.schema.scores import Evaluation, Scores
+from pipeline.studies.ddpm.study import (
+    TRAINED,
     DdpmRecord,
+    DdpmRun,
     LevelAwareness,
     Protocol,
-    Scores,
-    Settings,
+    SampleSets,
     SnapshotScores,
-    list_settings,
 )
-from pipeline.schema.reference import ReferenceFile
-from pipeline.studies.ddpm.documents import LevelAwarenessPair, SampleSets, TrainedModel
-from pipeline.studies.ddpm.study import TRAINED, Evaluation, Sampling
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found."""
+
+    samples: SampleSets
+    sets: Sequence[Scores]
+    """Of the last weights."""
+    earlier: Sequence[Scores]
+    """Of the first set of each of `samples.snapshots`."""
+    initial: LevelAwareness | None
+    """None of imported weights."""
+    trained: LevelAwareness
+    num_params: int
 
 
 def measure_change(awareness: LevelAwareness) -> float | None:
@@ -25,40 +43,41 @@ def measure_change(awareness: LevelAwareness) -> float | None:
     return average([block[-1] for block in awareness.block_change])
 
 
-def check_steps(model: TrainedModel, samples: SampleSets) -> None:
+def check_steps(run: DdpmRun, samples: SampleSets) -> None:
     """Refuse samples of other weights than those of the run.
 
     Raises:
         ValueError: they come from another number of steps.
     """
-    run = model.run
     steps = run.training.steps if run.network.weights == TRAINED else 0
     if samples.steps != steps:
         raise ValueError(f"samples.json: steps = {samples.steps}: the run's weights have {steps}")
 
 
 def make_ddpm_record(
-    model: TrainedModel,
-    awareness: LevelAwarenessPair,
-    samples: SampleSets,
-    sets: Sequence[Scores],
-    earlier: Sequence[Scores],
-    protocol: Protocol,
-    settings: Settings,
+    run: DdpmRun,
+    compute: Compute,
+    found: Evaluated,
+    reference: ReferenceFile,
+    evaluation: Evaluation,
+    extractor: BaseModel,
+    versions: Mapping[str, str],
 ) -> DdpmRecord:
     """The record.
 
     Args:
-        sets: of the last weights.
-        earlier: of the first set of each of `samples.snapshots`.
+        compute: how the model was trained.
+        extractor: as specs/data.yaml has it.
+        versions: of packages.
     """
-    assert len(sets) == samples.sampling.sets and len(earlier) == len(samples.snapshots)
+    samples, sets = found.samples, found.sets
+    assert len(sets) == samples.sampling.sets and len(found.earlier) == len(samples.snapshots)
     steps = [*samples.snapshots, samples.steps]
     snapshots = [
-        SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*earlier, sets[0]], strict=True)
+        SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*found.earlier, sets[0]], strict=True)
     ]
     best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first of several
-    initial, trained = awareness.initial, awareness.trained
+    initial, trained = found.initial, found.trained
     fids = [scores.fid for scores in sets]
     return DdpmRecord(
         fid=fmean(fids),
@@ -75,34 +94,34 @@ def make_ddpm_record(
         share_initial=average(initial.block_share) if initial else None,
         share=average(trained.block_share),
         training_steps=samples.steps,
-        num_params=model.num_params,
+        num_params=found.num_params,
         sets=list(sets),
         snapshots=snapshots,
-        protocol=protocol,
-        settings=settings,
+        protocol=make_protocol(run, samples.sampling, reference, evaluation, versions),
+        settings=list_ddpm_settings(run, compute, samples.sampling, evaluation, extractor),
         initial=initial,
         trained=trained,
     )
 
 
 def list_ddpm_settings(
-    model: TrainedModel,
+    run: DdpmRun,
+    compute: Compute,
     sampling: Sampling | None = None,
     evaluation: Evaluation | None = None,
     extractor: BaseModel | None = None,
 ) -> Settings:
     """What decided a run and its scores; of a run that failed, the run alone."""
-    run = model.run
-    trained = run.training if run.network.weights == TRAINED else None
+    trained = run.network.weights == TRAINED
     return list_settings(
-        network=run.network, diffusion=run.diffusion, training=trained, compute=model.compute, sampling=sampling,
-        evaluation=evaluation, extractor=extractor,
+        network=run.network, diffusion=run.diffusion, training=run.training if trained else None,
+        compute=compute if trained else None, sampling=sampling, evaluation=evaluation, extractor=extractor,
     )  # fmt: skip
 
 
 def make_protocol(
-    model: TrainedModel,
-    samples: SampleSets,
+    run: DdpmRun,
+    sampling: Sampling,
     reference: ReferenceFile,
     evaluation: Evaluation,
     versions: Mapping[str, str],
@@ -112,7 +131,6 @@ def make_protocol(
     Args:
         versions: of packages.
     """
-    sampling = samples.sampling
     return Protocol(
         images=sampling.images,
         sets=sampling.sets,
@@ -123,7 +141,7 @@ def make_protocol(
         isc_splits=evaluation.isc_splits,
         kid_subsets=evaluation.kid_subsets,
         kid_subset_size=evaluation.kid_subset_size,
-        weights=model.run.network.weights,
+        weights=run.network.weights,
         sampler=sampling.sampler,
         sampling_steps=sampling.steps,
         clip=sampling.clip,

@@ -21,8 +21,9 @@ from pipeline.run.outputs import load_weights
 from pipeline.run.progress import show_progress
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
+from pipeline.schema.diffusion import Sampling
 from pipeline.schema.files import write_json
-from pipeline.studies.ddpm.study import DdpmRun, Sampling
+from pipeline.studies.ddpm.study import DdpmRun, SampleSets
 from pipeline.studies.ddpm.unet import make_unet
 
 
@@ -152,6 +153,7 @@ def sample_ddpm(
     out: Path,
     checkpoints: list[Checkpoint],
     worker: Worker,
+    trace: str,
 ) -> None:
     """Sample every set of a trained model to `out`, with samples.json and the trajectory of the first images.
 
@@ -160,6 +162,7 @@ def sample_ddpm(
     Args:
         folder: what `train_ddpm` wrote.
         checkpoints: one for each worker, not yet entered.
+        trace: the golden trace of this sampling, for samples.json.
 
     Raises:
         ValueError: weights are damaged or of another network, another process samples this run, or a set has fewer
@@ -179,9 +182,8 @@ def sample_ddpm(
                 write_arrays(own.files / sample_set.file, {"images": np.concatenate(parts)})
             *earlier, last = find_snapshots(folder)
             sampled = [step for step in earlier if f"snapshot-{step:07d}.safetensors" in {part.file for part in sets}]
-            write_json(
-                own.files / "samples.json", {"steps": last, "snapshots": sampled, "sampling": sampling.model_dump()}
-            )
+            found = SampleSets(steps=last, snapshots=sampled, sampling=sampling, trace=trace)
+            write_json(own.files / "samples.json", found.model_dump())
             own.finish(own.files, out)
         worker.wait()
         if not worker.leads:

@@ -1,12 +1,18 @@
-"""The DDPM study: U-Net and schedule (inferred from score_sde_pytorch), what an arm may change, budgets per dataset."""
+"""The study `ddpm`: a diffusion model. What an arm may change, how it is sampled and scored, what is recorded."""
 
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import MAX_WIDTH, SpecError, Strict, merge, read_yaml, resolve_arm, validate
+from pipeline.schema.arm import Arm, Fixed
+from pipeline.schema.base import MAX_WIDTH, SpecError, Strict
+from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset
+from pipeline.schema.diffusion import Diffusion, Sampling
+from pipeline.schema.record import Settings
+from pipeline.schema.scores import Evaluation, Scores
+from pipeline.schema.study import Curve, Run, Study, StudySpec
 
 
 class DdpmNetwork(Strict):
@@ -16,58 +22,71 @@ class DdpmNetwork(Strict):
     """
 
     position: Literal["none", "mlp"] = Field(
+        "none",
         description="positional timestep embedding: a map [1, H, W] made of the level, added at every site beside the "
-        "channel-wise embedding"
+        "channel-wise embedding",
     )
     position_input: Literal["embedding", "sinusoid", "mlp", "level"] = Field(
+        "embedding",
         description="what a linear layer makes the map from: the level's embedding; the sinusoid before it; a hidden "
-        "layer of its own on that sinusoid; or level / levels, without a bias (A17)"
+        "layer of its own on that sinusoid; or level / levels, without a bias (A17)",
     )
     position_maps: Literal["block", "resolution", "network"] = Field(
+        "block",
         description="a map of its own in every block; one for the blocks of a resolution; or one of the image's size, "
-        "averaged down to each block's (A17, A20)"
+        "averaged down to each block's (A17, A20)",
     )
     position_init: Literal["default", "zero"] = Field(
-        description="of the map's weights: like every other linear layer's, or zero: the baseline at first (A18)"
+        "default",
+        description="of the map's weights: like every other linear layer's, or zero: the baseline at first (A18)",
     )
     position_bias: Literal["branch", "zero", "default"] = Field(
-        description="of the map: as zero_bias says for the timestep branch, zero, or PyTorch's default (A19)"
+        "branch", description="of the map: as zero_bias says for the timestep branch, zero, or PyTorch's default (A19)"
     )
     position_mean: bool = Field(
-        description="control: the map is replaced by its mean over pixels; the same parameters, no spatial freedom"
+        False,
+        description="control: the map is replaced by its mean over pixels; the same parameters, no spatial freedom",
     )
     zero_bias: Literal["none", "conv", "time", "all"] = Field(
+        "all",
         description="branches whose biases start at zero: the convolutions, the timestep branch, or both; "
-        "the others get PyTorch's default"
+        "the others get PyTorch's default",
     )
     time_bias_scope: Literal["all", "sites", "embedding"] = Field(
+        "all",
         description="layers of the timestep branch that are not zero where zero_bias leaves that branch out: all, "
-        "those that add at a site, or those of the level's embedding"
+        "those that add at a site, or those of the level's embedding",
     )
-    groups: int = Field(ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm within groups_scope")
+    groups: int = Field(32, ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm within groups_scope")
     groups_scope: Literal["all", "sites"] = Field(
+        "all",
         description="where `groups` applies: everywhere, or in the norms that follow a site, with outer_groups "
-        "elsewhere (A21)"
+        "elsewhere (A21)",
     )
-    outer_groups: int = Field(ge=1, le=MAX_WIDTH, description="groups of the other norms where groups_scope is sites")
+    outer_groups: int = Field(
+        32, ge=1, le=MAX_WIDTH, description="groups of the other norms where groups_scope is sites"
+    )
     up_attention: Literal["last", "each"] = Field(
-        description="attention on the way up after the last residual block of a resolution, or after each one"
+        "last", description="attention on the way up after the last residual block of a resolution, or after each one"
     )
-    channels: int = Field(ge=4, le=MAX_WIDTH, multiple_of=4, description="channels of the first resolution")
+    channels: int = Field(128, ge=4, le=MAX_WIDTH, multiple_of=4, description="channels of the first resolution")
     channel_multipliers: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
-        min_length=1, max_length=8, description="channels of each resolution, as a multiple"
+        [1, 2, 2, 2], min_length=1, max_length=8, description="channels of each resolution, as a multiple"
     )
     blocks: int = Field(
-        ge=1, le=100, description="residual blocks a resolution on the way down; one more on the way up"
+        2, ge=1, le=100, description="residual blocks a resolution on the way down; one more on the way up"
     )
-    attention_sizes: list[int] = Field(max_length=100, description="resolutions, pixels a side, with self-attention")
-    dropout: float = Field(ge=0, lt=1, description="probability in every residual block")
+    attention_sizes: list[int] = Field(
+        [16], max_length=100, description="resolutions, pixels a side, with self-attention"
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="probability in every residual block")
     replicate: int = Field(
-        ge=0, le=999, description="control: the same network trained with other random numbers; 0 is the seed's own"
+        0, ge=0, le=999, description="control: the same network trained with other random numbers; 0 is the seed's own"
     )
     weights: str = Field(
+        "trained",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="trained; or an entry of `imports` in specs/ddpm.yaml, whose weights are taken as they are",
+        description="trained; or an entry of `imports` in specs/ddpm/study.yaml, whose weights are taken as they are",
     )
 
     def norm_widths(self) -> list[int]:
@@ -102,86 +121,60 @@ class DdpmNetwork(Strict):
 
 TRAINED = "trained"
 """The value of `weights` that stands for a training."""
-_EFFECTIVE: dict[str, tuple[str, Callable[[DdpmNetwork], bool]]] = {
-    "position_input": ("position=mlp", lambda network: network.position != "none"),
-    "position_maps": ("position=mlp", lambda network: network.position != "none"),
-    "position_init": ("position=mlp", lambda network: network.position != "none"),
+_EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
+    "position_input": ("position=mlp", lambda run: run.network.position != "none"),
+    "position_maps": ("position=mlp", lambda run: run.network.position != "none"),
+    "position_init": ("position=mlp", lambda run: run.network.position != "none"),
     "position_bias": (
         "position=mlp, and a position_input other than level",
-        lambda network: network.position != "none" and network.position_input != "level",
+        lambda run: run.network.position != "none" and run.network.position_input != "level",
     ),
-    "position_mean": ("position=mlp", lambda network: network.position != "none"),
-    "time_bias_scope": ("zero_bias=conv or zero_bias=none", lambda network: network.zero_bias in ("conv", "none")),
-    "groups_scope": ("groups other than outer_groups", lambda network: network.groups != network.outer_groups),
-    "outer_groups": ("groups_scope=sites", lambda network: network.groups_scope == "sites"),
+    "position_mean": ("position=mlp", lambda run: run.network.position != "none"),
+    "time_bias_scope": ("zero_bias=conv or zero_bias=none", lambda run: run.network.zero_bias in ("conv", "none")),
+    "groups_scope": ("groups other than outer_groups", lambda run: run.network.groups != run.network.outer_groups),
+    "outer_groups": ("groups_scope=sites", lambda run: run.network.groups_scope == "sites"),
 }
 """Fields that change nothing unless others have certain values: how to say it, and when they do."""
 _OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope", "dropout", "replicate")
 """Fields that change nothing where weights are imported."""
 
 
-class Diffusion(Strict):
-    """The discrete linear variance-preserving schedule: beta from beta_min / levels to beta_max / levels."""
-
-    levels: int = Field(ge=2, le=1_000_000, description="noise levels, 0 the least noisy")
-    beta_min: float = Field(gt=0, description="score_sde's units: 0.1 is 1e-4 at 1000 levels")
-    beta_max: float = Field(gt=0, description="score_sde's units: 20 is 0.02 at 1000 levels")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not self.beta_min < self.beta_max < self.levels:
-            raise ValueError(
-                f"beta_min < beta_max < levels is needed, so that every beta is below 1; levels = {self.levels}"
-            )
-        return self
-
-
 class DdpmTraining(Strict):
     """The recipe: Adam, linear warm-up, clipped gradients, an exponential moving average of the weights."""
 
-    image_size: int = Field(ge=4, le=1024, description="pixels a side, to which the images are brought when fetched")
-    steps: int = Field(ge=1, description="optimiser steps")
-    batch_size: int = Field(ge=1, description="images a step")
-    learning_rate: float = Field(gt=0, description="after the warm-up")
-    warmup: int = Field(ge=0, description="steps over which the rate rises from 0")
-    clip: float = Field(gt=0, description="maximum of the gradient's global norm")
-    ema_decay: float = Field(ge=0, lt=1, description="decay of the average; (1 + n) / (10 + n) in step n if smaller")
-    flip: bool = Field(description="horizontal flip with probability 1/2")
-    snapshot_every: int = Field(ge=1, description="steps between averaged weights that are kept; the last always are")
-    fused: bool = Field(description="Adam in one kernel; another order of rounding, and faster")
-    channels_last: bool = Field(description="memory layout of images and weights, in training and sampling")
-
-
-class Sampling(Strict):
-    """Sampling from the averaged weights. The noise of image i depends on (seed, i) alone."""
-
-    images: int = Field(ge=2, description="images of a sample set")
-    sets: int = Field(ge=1, le=100, description="disjoint sample sets of the last weights")
-    first_snapshot: int | None = Field(
-        ge=1, description="steps from which on snapshots are sampled too, one set each; null: the last weights alone"
+    image_size: Annotated[int, Fixed()] = Field(
+        32, ge=4, le=1024, description="pixels a side, to which the images are brought when fetched"
     )
-    batch_size: int = Field(ge=1, description="images at a time on a device")
-    sampler: Literal["ancestral", "ddim"] = Field(
-        description="ancestral: noise is added in every step; ddim: none after the first (Song et al. 2021, eta = 0)"
+    steps: int = Field(1_300_000, ge=1, description="optimiser steps")
+    batch_size: int = Field(128, ge=1, description="images a step")
+    learning_rate: float = Field(2e-4, gt=0, description="after the warm-up")
+    warmup: int = Field(5000, ge=0, description="steps over which the rate rises from 0")
+    clip: float = Field(1.0, gt=0, description="maximum of the gradient's global norm")
+    ema_decay: float = Field(
+        0.9999, ge=0, lt=1, description="decay of the average; (1 + n) / (10 + n) in step n if smaller"
     )
-    steps: int = Field(ge=1, description="sampling steps: levels visited, evenly spaced; all of them in the paper")
-    clip: bool = Field(description="whether the image that a step foresees is clipped to [-1, 1]")
-    labels: Literal["fractional", "integer"] = Field(
-        description="level told to the network: 0.999 (level + 1) as in score_sde_pytorch, or the level itself"
+    flip: bool = Field(True, description="horizontal flip with probability 1/2")
+    snapshot_every: int = Field(
+        50_000, ge=1, description="steps between averaged weights that are kept; the last always are"
     )
-    variance: Literal["large", "small"] = Field(
-        description="of the noise that ancestral sampling adds: beta, or the posterior's"
-    )
-    quantisation: Literal["truncate", "round"] = Field(description="from [0, 255] to uint8; score_sde truncates")
+    fused: bool = Field(True, description="Adam in one kernel; another order of rounding, and faster")
+    channels_last: bool = Field(False, description="memory layout of images and weights, in training and sampling")
 
 
-class Evaluation(Strict):
-    """FID, KID and IS of the sampled images against the training split."""
+class SampleSets(Strict):
+    """samples/ddpm/CASE/ARM/SEED/samples.json: the sample sets beside it."""
 
-    isc_splits: int = Field(ge=2, description="splits of the Inception Score that is given beside that of all at once")
-    kid_subsets: int = Field(ge=1, description="random subsets over which the KID is averaged")
-    kid_subset_size: int = Field(ge=2, description="images of such a subset")
-    batch_size: int = Field(ge=1, description="images at a time in the feature extractor")
+    steps: int = Field(ge=0, description="optimiser steps of the last weights; 0 of imported ones")
+    snapshots: list[int] = Field(description="steps of the earlier weights that were sampled too, ascending")
+    sampling: Sampling
+    trace: str = Field(description="golden trace of the code that sampled")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        steps = [0, *self.snapshots, self.steps]
+        if self.snapshots and any(a >= b for a, b in pairwise(steps)):
+            raise ValueError(f"snapshots = {self.snapshots}: not ascending between 0 and steps = {self.steps}")
+        return self
 
 
 class Import(Strict):
@@ -191,105 +184,186 @@ class Import(Strict):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of unet/diffusion_pytorch_model.safetensors in it")
 
 
-class DdpmOverrides(Strict):
-    """What one dataset changes: fields of the network, and its budgets."""
+class DdpmSpec(StudySpec):
+    """specs/ddpm/study.yaml, whose further key is `imports`."""
 
-    network: dict[str, Any] = Field(default_factory=dict, description="fields of the network that differ from base")
-    training: DdpmTraining
-    sampling: Sampling
-    evaluation: Evaluation
-
-
-class DdpmBase(Strict):
-    """The study's baseline."""
-
-    network: DdpmNetwork
-    diffusion: Diffusion
-
-
-class DdpmSpec(Strict):
-    """specs/ddpm.yaml."""
-
-    base: DdpmBase
-    datasets: dict[str, DdpmOverrides]
     imports: dict[str, Import] = Field(
         default_factory=dict, description="by a name that ends in the first 12 digits of the sha256; an arm's `weights`"
     )
 
+    @model_validator(mode="after")
+    def _check_imports(self) -> Self:
+        for name, entry in self.imports.items():
+            if not name.endswith(suffix := f"-{entry.sha256[:12]}"):
+                raise ValueError(
+                    f"imports.{name}: the name must end in {suffix}, the first digits of the sha256, "
+                    "so that an arm with other weights has another name"
+                )
+        return self
 
-class DdpmRun(Strict):
+
+class DdpmRun(Run):
     """One model of the study, fully resolved. How it is sampled is not part of it."""
 
     study: Literal["ddpm"] = "ddpm"
-    dataset: str
-    arm: str
-    seed: int = Field(ge=0, lt=2**31)
     network: DdpmNetwork
     diffusion: Diffusion
     training: DdpmTraining
 
-    def purpose(self, *parts: str | int) -> tuple[str | int, ...]:
-        """What the training's random numbers are drawn for; a replicate has purposes of its own."""
-        return (*parts, "replicate", self.network.replicate) if self.network.replicate else parts
 
+class LevelAwareness(Strict):
+    """How much a U-Net's residual blocks depend on the level, at the norm that follows each site.
 
-def load_ddpm_spec(root: Path) -> DdpmSpec:
-    """Read and validate specs/ddpm.yaml; what concerns two keys of a dataset is checked here too."""
-    spec = validate(DdpmSpec, read_yaml(root / "specs" / "ddpm.yaml"), "specs/ddpm.yaml")
-    for name, dataset in spec.datasets.items():
-        network = resolve_ddpm_baseline(spec, name)
-        where = f"specs/ddpm.yaml: datasets.{name}"
-        halvings = 2 ** (len(network.channel_multipliers) - 1)
-        size, sampling = dataset.training.image_size, dataset.sampling
-        if size % halvings:
-            raise SpecError(
-                f"{where}.training.image_size = {size}: not divisible by {halvings}, the U-Net's total stride"
-            )
-        if sampling.steps > spec.base.diffusion.levels:
-            raise SpecError(
-                f"{where}.sampling.steps = {sampling.steps}: allowed are 1 to {spec.base.diffusion.levels}, the levels"
-            )
-    for name, entry in spec.imports.items():
-        if not name.endswith(suffix := f"-{entry.sha256[:12]}"):
-            raise SpecError(
-                f"specs/ddpm.yaml: imports.{name}: the name must end in {suffix}, the first digits of the sha256, "
-                "so that an arm with other weights has another name"
-            )
-    return spec
-
-
-def resolve_ddpm_baseline(spec: DdpmSpec, dataset: str) -> DdpmNetwork:
-    """The network of the arm `baseline` on a dataset."""
-    if dataset not in spec.datasets:
-        raise SpecError(f"specs/ddpm.yaml: datasets: {dataset!r} is not there; known: {', '.join(spec.datasets)}")
-    layers = merge(spec.base.network.model_dump(), spec.datasets[dataset].network)
-    return validate(DdpmNetwork, layers, "specs/ddpm.yaml", f"datasets.{dataset}.network")
-
-
-def _check_effects(arm: str, overrides: Collection[str], network: DdpmNetwork) -> None:
-    """Refuse an override that changes nothing, so that one variant has one name."""
-    for name in overrides:
-        if network.weights != TRAINED and name in _OF_TRAINING:
-            raise SpecError(f"arm {arm!r}: {name} changes nothing: weights={network.weights} is not trained here")
-        needs, has_effect = _EFFECTIVE.get(name, ("", lambda network: True))
-        if not has_effect(network):
-            raise SpecError(f"arm {arm!r}: {name} changes nothing without {needs}")
-
-
-def resolve_ddpm_run(spec: DdpmSpec, dataset: str, arm: str, seed: int) -> DdpmRun:
-    """Base, then dataset, then arm.
-
-    Raises:
-        SpecError: unknown dataset, an arm that is not canonical, or a combination that the network refuses.
+    Relative change at a level: ||n(level) - n(0)|| / ||n(0)||, n the output of the norm, with the convolution's output
+    before it held fixed. Share: the variance of n over `levels` and 0 at fixed image, channel and pixel, averaged, over
+    its whole variance. Null: the divisor is zero.
     """
-    baseline = resolve_ddpm_baseline(spec, dataset)
-    overrides = resolve_arm(arm, baseline)
-    network = validate(DdpmNetwork, merge(baseline.model_dump(), overrides), f"ddpm {dataset} arm {arm!r}")
-    _check_effects(arm, overrides, network)
+
+    levels: list[int] = Field(description="of each change, ascending; compared with level 0")
+    block_change: list[list[float | None]] = Field(description="relative change in each block, at each of `levels`")
+    block_share: list[float | None] = Field(
+        description="share of the variance of each block's norm that the level makes"
+    )
+
+
+class SnapshotScores(Strict):
+    """The first sample set of the averaged weights after so many steps."""
+
+    step: int = Field(ge=0)
+    scores: Scores
+
+
+class Protocol(Strict):
+    """How the scores came about."""
+
+    images: int = Field(ge=2, description="of a sample set")
+    sets: int = Field(ge=1, description="disjoint sample sets of the last weights")
+    reference_images: int = Field(ge=2, description="all of the training split, unflipped")
+    extractor: str = Field(description="what gives features and logits")
+    extractor_sha256: str = Field(description="of its weights")
+    features: int = Field(ge=1, description="their dimension")
+    isc_splits: int = Field(ge=2)
+    kid_subsets: int = Field(ge=1)
+    kid_subset_size: int = Field(ge=2)
+    weights: str = Field(description="trained, or the name of the import")
+    sampler: str
+    sampling_steps: int = Field(ge=1, description="levels visited")
+    clip: bool
+    labels: str
+    variance: str
+    quantisation: str
+    versions: dict[str, str] = Field(description="of torch, torch-fidelity and numpy")
+
+
+class DdpmRecord(Strict):
+    """The samples of one trained diffusion model against the training split.
+
+    Of the averaged weights after the last step, means over the sample sets, unless said otherwise.
+    """
+
+    status: Literal["completed"] = "completed"
+    fid: float = Field(description="Frechet distance")
+    fid_spread: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
+    fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each (A22)")
+    best_snapshot: int = Field(ge=0, description="steps of that lowest one")
+    kid: float = Field(description="kernel distance, mean over subsets")
+    inception_score: float = Field(description="all images of a set at once, logits without their bias")
+    inception_score_split: float = Field(description="mean over splits, logits without their bias")
+    inception_score_biased: float = Field(description="all images of a set at once, logits as they are")
+    inception_score_biased_split: float = Field(description="mean over splits, logits as they are")
+    change_initial: float | None = Field(
+        description="relative change from the first to the last level of the norms after the sites, mean, untrained"
+    )
+    change: float | None = Field(description="the same, last averaged weights")
+    share_initial: float | None = Field(
+        description="share of those norms' variance that the level makes, mean, untrained"
+    )
+    share: float | None = Field(description="the same, last averaged weights")
+    training_steps: int = Field(ge=0, description="optimiser steps; 0 of imported weights")
+    num_params: int = Field(ge=1, description="trained parameters")
+    sets: list[Scores] = Field(min_length=1, description="of the last weights")
+    snapshots: list[SnapshotScores] = Field(min_length=1, description="ascending; the last weights come last")
+    protocol: Protocol
+    settings: Settings
+    initial: LevelAwareness | None = Field(description="before the first step; null of imported weights")
+    trained: LevelAwareness = Field(description="of the last averaged weights")
+
+
+def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:
+    """Refuse weights that are not there, and an override that changes nothing, so that one variant has one name."""
+    network = run.network
+    for name in arm.overrides:
+        if network.weights != TRAINED and (name in _OF_TRAINING or name in DdpmTraining.model_fields):
+            raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: weights={network.weights} is not trained here")
+        needs, has_effect = _EFFECTIVE.get(name, ("", lambda run: True))
+        if not has_effect(run):
+            raise SpecError(f"arm {str(arm)!r}: {name} changes nothing without {needs}")
     if network.weights not in (TRAINED, *spec.imports):
         known = ", ".join([TRAINED, *spec.imports])
         raise SpecError(
-            f"arm {arm!r}: weights = {network.weights!r}: not in specs/ddpm.yaml: imports; allowed: {known}"
+            f"arm {str(arm)!r}: weights = {network.weights!r}: not in specs/ddpm/study.yaml: imports; allowed: {known}"
         )
-    fields = {"dataset": dataset, "arm": arm, "seed": seed, "network": network, "diffusion": spec.base.diffusion}
-    return validate(DdpmRun, {**fields, "training": spec.datasets[dataset].training}, f"ddpm {dataset} arm {arm!r}")
+
+
+def _check_case(baseline: DdpmRun, later: Mapping[str, Any], dataset: Dataset) -> None:
+    network, size = baseline.network, baseline.training.image_size
+    halvings = 2 ** (len(network.channel_multipliers) - 1)
+    if size % halvings:
+        raise SpecError(f"training.image_size = {size}: not divisible by {halvings}, the U-Net's total stride")
+    sampling, levels = later["sampling"], baseline.diffusion.levels
+    if sampling.steps > levels:
+        raise SpecError(f"sampling.steps = {sampling.steps}: allowed are 1 to {levels}, the levels")
+    _check_budget(baseline.training, later["sampling"], later["evaluation"], dataset)
+
+
+def _check_budget(training: DdpmTraining, sampling: Sampling, evaluation: Evaluation, dataset: Dataset) -> None:
+    """Refuse budgets for which there are not enough images: only the evaluation would tell, after the training."""
+    train, images = dataset.train_images, sampling.images
+    limits = {
+        "training.batch_size": (training.batch_size, train, "the training images"),
+        "evaluation.isc_splits": (evaluation.isc_splits, images, "the images of a set"),
+        "evaluation.kid_subset_size": (
+            evaluation.kid_subset_size,
+            min(train, images),
+            "the training images, and those of a set",
+        ),
+    }
+    for key, (value, most, whose) in limits.items():
+        if value > most:
+            raise SpecError(f"{key} = {value}: at most {most} are allowed: {whose}")
+    extractor = dataset.extractor
+    features = extractor.features if isinstance(extractor, ClassifierExtractor) else INCEPTION_FEATURES
+    if images <= features:
+        raise SpecError(
+            f"sampling.images = {images}: a covariance of {features} features, which the FID needs, takes at "
+            f"least {features + 1} images"
+        )
+    if train <= features:
+        raise SpecError(
+            f"the extractor's features = {features} (specs/data.yaml): allowed are 2 to {train - 1}: fewer than the "
+            "training images, whose covariance the FID needs"
+        )
+
+
+def _trace_fid(record: DdpmRecord, curve: Curve) -> Sequence[tuple[int, float]]:
+    """The FID of the snapshots."""
+    return [(snapshot.step, snapshot.scores.fid) for snapshot in record.snapshots]
+
+
+STUDY = Study(
+    name="ddpm",
+    run=DdpmRun,
+    record=DdpmRecord,
+    later={"sampling": Sampling, "evaluation": Evaluation},
+    spec=DdpmSpec,
+    extractor=True,
+    steps=("train", "sample", "evaluate"),
+    curves=(
+        Curve("loss", "step", "loss", "training loss"),
+        Curve("fid", "step", None, "FID, first sample set"),
+    ),
+    points=_trace_fid,
+    check_arm=_check_arm,
+    check_case=_check_case,
+    views="pipeline.studies.ddpm.views",
+)

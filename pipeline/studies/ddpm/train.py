@@ -1,9 +1,7 @@
 """Training of the diffusion model."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,19 +13,17 @@ from pipeline.run.outputs import (
     OUT_OF_MEMORY,
     DivergedError,
     check_finite,
-    count_params,
     explain_failure,
     write_history,
-    write_run,
     write_weights,
 )
 from pipeline.run.progress import Show, show_progress
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
-from pipeline.schema.files import replace_folder, write_json
+from pipeline.schema.files import replace_folder, write_file, write_json
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.trainer import ALONE, AWARENESS_IMAGES, DdpmTrainer, measure_averages
-from pipeline.studies.ddpm.unet import make_unet
+from pipeline.studies.ddpm.trace import trace_training
+from pipeline.studies.ddpm.trainer import ALONE, DdpmTrainer
 
 _HISTORY_ROWS = 200  # at most, so that plots of many runs stay small
 
@@ -44,12 +40,11 @@ class _Progress:
         self.step = 0
         self.history: list[dict[str, float | int | None]] = []
         self.loss_sum = torch.zeros((), device=trainer.device)
-        self.initial: dict[str, Any] | None = None  # level-awareness
         self.interval = -(-trainer.run.training.steps // _HISTORY_ROWS)
 
     def save(self, trainer: DdpmTrainer, checkpoint: Checkpoint) -> None:
         """Write the whole state."""
-        content = {"step": self.step, "history": self.history, "initial": self.initial}
+        content = {"step": self.step, "history": self.history}
         checkpoint.save({**trainer.list_state(), "loss_sum": self.loss_sum}, content)
 
     def load(self, trainer: DdpmTrainer, checkpoint: Checkpoint | None) -> None:
@@ -60,7 +55,7 @@ class _Progress:
             with torch.no_grad():
                 for name, value in state.items():
                     value.copy_(tensors[name])
-            self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
+            self.step, self.history = content["step"], content["history"]
         step = torch.tensor(self.step, device=trainer.device)
         trainer.worker.agree([step, *state.values()])
         self.step = trainer.average.updates = int(step)
@@ -118,16 +113,12 @@ def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folde
     write_json(folder / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
 
 
-def write_imported(run: DdpmRun, averages: dict[str, Tensor], train: Split, device: str, out: Path) -> None:
+def write_imported(averages: dict[str, Tensor], settings: str, out: Path) -> None:
     """Write what `train_ddpm` does for weights from elsewhere, as a whole: one snapshot after 0 steps, no history."""
-    network = make_unet(run, train.images.shape[1])
-    network.load_state_dict(averages)
-    trained = measure_averages(run, averages, torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device))
     with replace_folder(out) as whole:
-        write_json(whole / "level_awareness.json", {"trained": asdict(trained)})
         write_weights(whole / name_snapshot(0), averages)
         write_history(whole / "history.tsv", ["step", "loss"], [])
-        write_run(whole / "run.json", run, count_params(network), compute=None)
+        write_file(whole / "run.json", settings)
 
 
 def train_ddpm(
@@ -137,16 +128,18 @@ def train_ddpm(
     device: str,
     out: Path,
     checkpoint: Checkpoint,
+    settings: str,
     worker: Worker = ALONE,
     show: Show = lambda _: None,
 ) -> str | None:
     """Train one U-Net, or go on with it where a checkpoint has it; returns None, or why the run failed.
 
-    Writes to `out`, as a whole and at the end: run.json, history.tsv, level_awareness.json, raw weights, and averaged
-    weights of every snapshot; of a run that failed run.json, history.tsv and failure.json.
+    Writes to `out`, as a whole and at the end: run.json, trace.json, history.tsv, raw weights, and averaged weights of
+    every snapshot; of a run that failed failure.json in place of weights.
 
     Args:
         checkpoint: not yet entered; the leading worker alone does.
+        settings: the resolved run, as run.json is to say it.
         show: is given the history whenever it has a row more; by the leading worker.
 
     Raises:
@@ -169,12 +162,8 @@ def train_ddpm(
         progress.load(trainer, checkpoint)
         files = checkpoint.files
         try:
-            if progress.step == 0:
-                progress.initial = asdict(trainer.measure_awareness())
             steps = _train(trainer, progress, files, show)
             save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
-            awareness = {"initial": progress.initial, "trained": asdict(trainer.measure_awareness())}
-            write_json(files / "level_awareness.json", awareness)
             write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))
         except (DivergedError, RuntimeError, MemoryError) as error:
             if worker.count > 1 and not isinstance(error, DivergedError):
@@ -182,7 +171,8 @@ def train_ddpm(
             failure = explain_failure(error)
             files = checkpoint.make_folder("failed")
             _write_failure(progress, trainer, failure, files)
-        write_run(files / "run.json", run, count_params(trainer.network), compute)
+        write_file(files / "run.json", settings)
+        write_json(files / "trace.json", {"trace": trace_training(run)})
         write_history(files / "history.tsv", ["step", "loss"], progress.history)
         checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
     return failure

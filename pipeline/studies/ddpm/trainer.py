@@ -1,4 +1,4 @@
-"""One diffusion model in training: a step of its optimiser, its averages, its level-awareness."""
+"""One diffusion model in training: a step of its optimiser, its averages."""
 
 import torch
 from torch import Tensor, nn
@@ -8,33 +8,25 @@ from pipeline.compute.seeding import make_generator, seed_global
 from pipeline.data.arrays import Split
 from pipeline.data.batches import flip_randomly, order_images, scale_images
 from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.diffusion.schedule import make_schedule
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
-from pipeline.studies.ddpm.level_awareness import LevelAwareness, measure_level_awareness
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.unet import make_unet
+from pipeline.studies.ddpm.unet import UNet, make_unet
 
-AWARENESS_IMAGES = 32
 ALONE = Worker()
 
 
-@torch.no_grad()
-def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
-    """Level-awareness of averaged weights on noisy images of the middle level.
+def name_purpose(run: DdpmRun, *parts: str | int) -> tuple[str | int, ...]:
+    """What the training's random numbers are drawn for; a replicate has purposes of its own."""
+    return (*parts, "replicate", run.network.replicate) if run.network.replicate else parts
 
-    Args:
-        images: uint8 [N, C, H, W] on the device; the first ones are used.
-    """
-    x = scale_images(images[:AWARENESS_IMAGES]) * 2 - 1
-    level = run.diffusion.levels // 2
-    noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
-    schedule = make_schedule(run.diffusion, str(x.device))
-    network = make_unet(run, x.shape[1]).to(x.device)
-    network.load_state_dict(averages)
-    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
-    return measure_level_awareness(network.eval(), noisy, level)
+
+def initialise_unet(run: DdpmRun, channels: int, device: str) -> UNet:
+    """The U-Net before the first step, as the run's seed decides."""
+    seed_global(run.seed, *name_purpose(run, "initialisation"))
+    return make_unet(run, channels).to(device)
 
 
 class DdpmTrainer:
@@ -62,8 +54,7 @@ class DdpmTrainer:
                 f"batch_size = {training.batch_size} is not divisible by {worker.count}, the GPUs at work; "
                 "set resources.gpus in params.yaml"
             )
-        seed_global(run.seed, *run.purpose("initialisation"))
-        self.network = make_unet(run, train.images.shape[1]).to(device)
+        self.network = initialise_unet(run, train.images.shape[1], device)
         self.layout = torch.channels_last if training.channels_last else torch.contiguous_format
         self.network.to(memory_format=self.layout).train()
         if compute.compile:
@@ -87,7 +78,7 @@ class DdpmTrainer:
 
         Differs: score_sde_pytorch repeats the split without end and shuffles within a window of 10,000 images.
         """
-        generator = make_generator("cpu", self.run.seed, *self.run.purpose("order", epoch))
+        generator = make_generator("cpu", self.run.seed, *name_purpose(self.run, "order", epoch))
         return order_images(len(self.images), generator).to(self.device)
 
     def draw(self, step: int, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,8 +86,8 @@ class DdpmTrainer:
         run = self.run
         x = scale_images(self.images[batch]) * 2 - 1
         if run.training.flip:
-            x = flip_randomly(x, make_generator(self.device, run.seed, *run.purpose("augmentation", step)))
-        generator = make_generator(self.device, run.seed, *run.purpose("noise", step))
+            x = flip_randomly(x, make_generator(self.device, run.seed, *name_purpose(run, "augmentation", step)))
+        generator = make_generator(self.device, run.seed, *name_purpose(run, "noise", step))
         level = torch.randint(0, self.schedule.levels, (len(x),), generator=generator, device=self.device)
         noise = torch.randn(x.shape, generator=generator, device=self.device)
         own = self.worker.share(len(x))
@@ -107,7 +98,7 @@ class DdpmTrainer:
         training = self.run.training
         x, level, noise = self.draw(step, batch)
         seed_global(
-            self.run.seed, *self.run.purpose("dropout", step, *([self.worker.rank] if self.worker.rank else []))
+            self.run.seed, *name_purpose(self.run, "dropout", step, *([self.worker.rank] if self.worker.rank else []))
         )
         with self.autocast:
             loss = noise_loss(self.denoiser, self.schedule, x, level, noise)
@@ -127,7 +118,3 @@ class DdpmTrainer:
             state[f"raw.{name}"] = value.data
             state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}
         return state
-
-    def measure_awareness(self) -> LevelAwareness:
-        """Of the averaged weights."""
-        return measure_averages(self.run, self.average.averages, self.images)

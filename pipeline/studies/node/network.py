@@ -10,13 +10,14 @@ from pipeline.layers.activations import make_activation
 from pipeline.layers.norms import make_norm
 from pipeline.ode.field import Derived
 from pipeline.ode.solve import Method, Solution, solve
+from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups, has_mlp, ode_width
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.timed_conv import Position, TimedConv2d, encode_time, make_mlp, zero_biases
 
 
 def _outer_norm(network: NodeNetwork, channels: int, size: int) -> nn.Module:
     """The normalisation outside the ODE function."""
-    return make_norm(network.outer_norm, channels, size, network.stem_groups, network.batch_statistics)
+    return make_norm(choose_outer_norm(network), channels, size, choose_stem_groups(network), network.batch_statistics)
 
 
 def _outer_activation(network: NodeNetwork) -> nn.Module:
@@ -55,14 +56,14 @@ class OdeFunction(nn.Module):
         self.network = network
 
         def norm() -> nn.Module:
-            return make_norm(network.norm, network.width, size, network.groups, network.batch_statistics)
+            return make_norm(network.norm, ode_width(network), size, network.groups, network.batch_statistics)
 
         self.norm1, self.norm2, self.norm3 = norm(), norm(), norm()
         self.conv1, self.conv2 = TimedConv2d(network, size), TimedConv2d(network, size)
         self.activation = make_activation(network.activation)
         self.shared_embed: nn.Sequential | None = None
         if "mlp" in network.time and network.embedding_sites == "shared":
-            self.shared_embed = make_mlp(network, network.width)
+            self.shared_embed = make_mlp(network, ode_width(network))
             if network.zero_bias in ("time", "all"):
                 zero_biases(self.shared_embed)
         count = {"separate": 2, "shared": 1, "first": 1}[network.position_sites] if network.position != "none" else 0
@@ -81,7 +82,7 @@ class OdeFunction(nn.Module):
     def convolve(self, site: int, t: Tensor, x: Tensor) -> Tensor:
         """The convolution of site 0 or 1 with its timestep embedding, before the normalisation that follows."""
         encoded = embedded = None
-        if self.network.has_mlp:
+        if has_mlp(self.network):
             encoded = embedded = encode_time(t, self.network)
             if self.shared_embed is not None:
                 embedded = self.shared_embed(encoded)
@@ -127,7 +128,7 @@ class NodeClassifier(nn.Module):
         super().__init__()
         self.network = network
         stem, size = network.stem_channels, ode_size(image_size)
-        width = network.width if network.block == "ode" else network.channels
+        width = ode_width(network) if network.block == "ode" else network.channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, stem, 3),
             ResidualBlock(network, stem, stem, image_size - 2),

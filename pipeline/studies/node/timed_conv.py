@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from pipeline.layers.activations import make_activation
 from pipeline.layers.sinusoid import embed_sinusoidally
+from pipeline.studies.node.derived import ode_width
 from pipeline.studies.node.study import NodeNetwork
 
 _KERNEL = 3
@@ -16,13 +17,13 @@ _KERNEL = 3
 def encode_time(t: Tensor, network: NodeNetwork) -> Tensor:
     """t as the MLPs see it: [1, 1], or its sinusoid [1, C]; in t's own unit, which is not scaled to 0..1000."""
     if network.embedding_input == "sinusoid":
-        return embed_sinusoidally(t.view(1), network.width)
+        return embed_sinusoidally(t.view(1), ode_width(network))
     return t.view(1, 1)
 
 
 def make_mlp(network: NodeNetwork, outputs: int) -> nn.Sequential:
     """Linear-activation-Linear from an encoded t to `outputs` values, C hidden."""
-    width = network.width
+    width = ode_width(network)
     inputs = width if network.embedding_input == "sinusoid" else 1
     activation = make_activation(network.activation if network.embedding_activation == "same" else "silu")
     return nn.Sequential(nn.Linear(inputs, width), activation, nn.Linear(width, outputs))
@@ -40,7 +41,7 @@ class TimedConv2d(nn.Module):
 
     def __init__(self, network: NodeNetwork, size: int) -> None:
         super().__init__()
-        width = network.width
+        width = ode_width(network)
         self.network = network
         self.concat = network.time in ("concat", "concat+mlp")
         fan_in = (width + self.concat) * _KERNEL**2
@@ -127,7 +128,7 @@ class Position(nn.Module):
                 zero_biases(self.embed)
             return
         p = torch.empty(1, 1, size, size)
-        fan_in = _KERNEL**2 * (network.width + 1)
+        fan_in = _KERNEL**2 * (ode_width(network) + 1)
         if network.position_init == "normal":
             p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))
         elif network.position_init == "uniform":

@@ -1,17 +1,14 @@
 """Training of the NODE classifier."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.data.arrays import Split, write_arrays
+from pipeline.data.arrays import Split
 from pipeline.ode.solve import SolveError
 from pipeline.run.checkpoint import Checkpoint
 from pipeline.run.interruption import save_regularly
@@ -19,17 +16,17 @@ from pipeline.run.outputs import (
     OUT_OF_MEMORY,
     DivergedError,
     check_finite,
-    count_params,
     explain_failure,
     write_history,
-    write_run,
     write_weights,
 )
 from pipeline.run.progress import Show, show_progress
 from pipeline.schema.compute import Compute
-from pipeline.schema.files import write_json
+from pipeline.schema.files import write_file, write_json
+from pipeline.studies.node.predict import Predictions, join_predictions
 from pipeline.studies.node.study import NodeRun
-from pipeline.studies.node.trainer import NodeTrainer, Predictions, join_predictions
+from pipeline.studies.node.trace import trace_node
+from pipeline.studies.node.trainer import NodeTrainer
 
 _HISTORY = (
     "epoch",
@@ -48,11 +45,6 @@ def _mean(values: list[int]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _measure_awareness(trainer: NodeTrainer, images: Tensor) -> dict[str, Any] | None:
-    awareness = trainer.measure_awareness(images)
-    return asdict(awareness) if awareness is not None else None
-
-
 def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those whose name begins so, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -61,16 +53,13 @@ def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 class _Progress:
     """How far a training is, beside the trainer's tensors: steps, finished epochs, what this one has counted.
 
-    `last` has the predictions of the last finished epoch; `best` logits, NFE and weights of the one with the highest
-    test accuracy, the first of several.
+    `best` has the weights of the epoch with the highest test accuracy, the first of several.
     """
 
     def __init__(self, trainer: NodeTrainer) -> None:
         self.step = 0
         self.history: list[dict[str, float | int | None]] = []
         self.tally = trainer.begin_epoch()
-        self.initial: dict[str, Any] | None = None  # time-awareness
-        self.last: Predictions | None = None
         self.best: dict[str, Tensor] = {}
 
     @property
@@ -85,8 +74,7 @@ class _Progress:
     def save(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
         """Write the whole state."""
         tally = {"nfe": self.tally.nfe, "nfe_backward": self.tally.nfe_backward}
-        content = {"step": self.step, "history": self.history, "initial": self.initial}
-        content |= {"tally": tally, "rate": trainer.save_rate()}
+        content = {"step": self.step, "history": self.history, "tally": tally, "rate": trainer.save_rate()}
         best = {f"best.{name}": value for name, value in self.best.items()}
         checkpoint.save({**self._list_state(trainer), **best}, content)
 
@@ -99,7 +87,7 @@ class _Progress:
             for name, value in self._list_state(trainer).items():
                 value.copy_(tensors[name])
         self.best = _select(tensors, "best.")
-        self.step, self.history, self.initial = content["step"], content["history"], content["initial"]
+        self.step, self.history = content["step"], content["history"]
         self.tally.nfe, self.tally.nfe_backward = content["tally"]["nfe"], content["tally"]["nfe_backward"]
         trainer.load_rate(content["rate"])
 
@@ -125,12 +113,10 @@ class _Progress:
             "nfe": predictions.nfe.double().mean().item() if has_ode else None,
         }
         self.history.append(row)
-        self.last = predictions
         if trainer.run.training.schedule == "plateau":
             trainer.plateau.step(accuracy)
         if self.best_epoch == len(self.history):
-            weights = {f"weights.{name}": value.clone() for name, value in trainer.network.state_dict().items()}
-            self.best = {"logits": predictions.logits, "nfe": predictions.nfe, **weights}
+            self.best = {name: value.clone() for name, value in trainer.network.state_dict().items()}
         self.tally = trainer.begin_epoch()
         return row
 
@@ -164,14 +150,6 @@ def _train(trainer: NodeTrainer, progress: _Progress, images: Tensor, labels: Te
             bar.set_postfix(epoch=epoch, accuracy=f"{row['test_accuracy']:.1f}", nfe=row["nfe"])
 
 
-def _list_predictions(progress: _Progress, labels: np.ndarray, num_params: int) -> dict[str, np.ndarray]:
-    """Arrays from which the run is judged."""
-    assert progress.last is not None
-    arrays = {"labels": labels, "last_logits": progress.last.logits.numpy(), "last_nfe": progress.last.nfe.numpy()}
-    arrays |= {f"best_{name}": progress.best[name].numpy() for name in ("logits", "nfe")}
-    return {**arrays, "epochs": np.array([progress.best_epoch, len(progress.history), num_params])}
-
-
 def train_node(
     run: NodeRun,
     train: Split,
@@ -180,16 +158,18 @@ def train_node(
     device: str,
     out: Path,
     checkpoint: Checkpoint,
+    settings: str,
     show: Show = lambda _: None,
 ) -> str | None:
     """Train one classifier, or go on with it where a checkpoint has it; returns None, or why the run failed.
 
-    Writes to `out`, as a whole and at the end: run.json, history.tsv (a row per finished epoch), time_awareness.json,
-    best and last weights and predictions.safetensors; of a run that failed failure.json in place of the last two.
+    Writes to `out`, as a whole and at the end: run.json, trace.json, history.tsv (a row per finished epoch), best and
+    last weights; of a run that failed failure.json in place of the last weights.
     The paper's plateau schedule watches the test accuracy, so training sees the test split.
 
     Args:
         checkpoint: not yet entered.
+        settings: the resolved run, as run.json is to say it.
         show: is given the history after every epoch.
 
     Raises:
@@ -197,29 +177,23 @@ def train_node(
         SystemExit: the process was asked to end; the state is saved.
     """
     trainer = NodeTrainer(run, train, compute, device)
-    network, num_params = trainer.network, count_params(trainer.network)
     images, labels = trainer.normalise(test.images), torch.from_numpy(test.labels)
-    progress, trained, failure = _Progress(trainer), None, None
+    progress, failure = _Progress(trainer), None
     with checkpoint:
         progress.load(trainer, checkpoint)
         files = checkpoint.make_folder("outcome")
         try:
-            if progress.step == 0:
-                progress.initial = _measure_awareness(trainer, images)
             steps = _train(trainer, progress, images, labels, show)
             save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
-            trained = _measure_awareness(trainer, images)
         except (SolveError, DivergedError, RuntimeError, MemoryError) as error:
             failure, epoch = explain_failure(error), len(progress.history) + 1
             write_json(files / "failure.json", {"epoch": epoch, "step": progress.step, "reason": failure})
         else:
-            write_weights(files / "last.safetensors", network.state_dict())
-            write_arrays(files / "predictions.safetensors", _list_predictions(progress, test.labels, num_params))
+            write_weights(files / "last.safetensors", trainer.network.state_dict())
         if progress.best:
-            write_weights(files / "best.safetensors", _select(progress.best, "weights."))
-        write_run(files / "run.json", run, num_params, compute)
+            write_weights(files / "best.safetensors", progress.best)
+        write_file(files / "run.json", settings)
+        write_json(files / "trace.json", {"trace": trace_node(run)})
         write_history(files / "history.tsv", _HISTORY, progress.history)
-        awareness = {"initial": progress.initial, "trained": trained}
-        write_json(files / "time_awareness.json", {when: value for when, value in awareness.items() if value})
         checkpoint.finish(files, out, keep=failure == OUT_OF_MEMORY)
     return failure

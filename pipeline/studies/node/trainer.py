@@ -1,10 +1,9 @@
-"""One NODE classifier in training: a step of its optimiser, its predictions, its time-awareness."""
+"""One NODE classifier in training: a step of its optimiser."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,24 +22,9 @@ from pipeline.data.batches import (
 )
 from pipeline.ode.solve import backpropagate
 from pipeline.schema.compute import Compute
-from pipeline.studies.node.network import Classified, NodeClassifier
+from pipeline.studies.node.network import Classified
+from pipeline.studies.node.predict import NodePredictor
 from pipeline.studies.node.study import NodeRun, NodeTraining
-from pipeline.studies.node.time_awareness import TimeAwareness, measure_time_awareness
-
-_NO_NFE = -1  # in arrays of integers: the network has no ODE block
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Logits [N, classes] of images in their order, and the forward NFE of every batch; on the CPU."""
-
-    logits: Tensor
-    nfe: Tensor
-
-
-def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Those of batches, one after another."""
-    return Predictions(torch.cat([part.logits for part in parts]), torch.cat([part.nfe for part in parts]))
 
 
 @dataclass
@@ -62,7 +46,7 @@ def augment(images: Tensor, training: NodeTraining, generator: torch.Generator) 
     return flip_randomly(images, generator) if training.flip else images
 
 
-class NodeTrainer:
+class NodeTrainer(NodePredictor):
     """One classifier, its optimiser and the training images on the device; `step` is one optimiser step.
 
     Random numbers are drawn anew in each step, by (seed, purpose, step), so that a state needs none of them.
@@ -73,12 +57,9 @@ class NodeTrainer:
     """
 
     def __init__(self, run: NodeRun, train: Split, compute: Compute, device: str) -> None:
-        self.run, self.device, training = run, device, run.training
-        seed_global(run.seed, "initialisation")
         channels, size = train.images.shape[1], train.images.shape[2]
-        self.network = NodeClassifier(run.network, channels, size, train.classes).to(device)
-        if compute.compile and self.network.field is not None:
-            self.network.field.compile(dynamic=False)
+        super().__init__(run, channels, size, train.classes, compute, device)
+        training = run.training
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
         )
@@ -88,14 +69,8 @@ class NodeTrainer:
         self.steps = training.epochs * self.steps_per_epoch
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimiser, "max", patience=training.patience)
         self.cosine = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimiser, self.steps)
-        self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
         self.images = torch.from_numpy(train.images).to(device)
         self.labels = torch.from_numpy(train.labels).to(device)
-
-    def normalise(self, images: np.ndarray) -> Tensor:
-        """uint8 images to what the network sees, on the device."""
-        scaled = scale_images(torch.from_numpy(images).to(self.device))
-        return normalise_images(scaled, self.run.training.mean, self.run.training.std)
 
     def order(self, epoch: int) -> Iterator[Tensor]:
         """The batches of an epoch, as indices on the device."""
@@ -132,24 +107,6 @@ class NodeTrainer:
     def begin_epoch(self) -> Tally:
         """Nothing counted yet."""
         return Tally(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
-
-    @torch.no_grad()
-    def predict(self, batch: Tensor) -> Predictions:
-        """Predictions for one batch of normalised images [B, C, H, W]."""
-        self.network.eval()
-        with self.autocast:
-            classified: Classified = self.network(batch)
-        nfe = classified.solution.nfe if classified.solution is not None else _NO_NFE
-        return Predictions(classified.logits.float().cpu(), torch.tensor([nfe]))
-
-    @torch.no_grad()
-    def measure_awareness(self, images: Tensor) -> TimeAwareness | None:
-        """Time-awareness on the features of a test batch; None without an ODE block."""
-        self.network.eval()
-        if self.network.field is None:
-            return None
-        h = self.network.extract(images[: self.run.training.batch_size])
-        return measure_time_awareness(self.network.field, h)
 
     def list_state(self) -> dict[str, Tensor]:
         """The tensors that a step changes, by name; writing to them sets the state."""

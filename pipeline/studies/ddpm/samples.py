@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pipeline.data.arrays import read_arrays
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure
-from pipeline.studies.ddpm.documents import SampleSets
+from pipeline.studies.ddpm.study import SampleSets
 
 
 def locate_set(folder: Path, index: int) -> Path:

@@ -4,16 +4,14 @@ from typing import Any
 
 import torch
 
-from pipeline.schema.theory import Cell, Theory
 from pipeline.studies.node.network import OdeFunction
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
+from pipeline.studies.theory.study import Cell, Features, TheoryRecord, TheoryRun
 
-SIZE, IMAGES, SEEDS = 8, 4, (0, 1, 2)  # 8x8: the paper's feature map
 
-
-def list_cells(channels: int) -> list[Cell]:
-    """Every design of the table, nothing measured yet.
+def list_designs(channels: int) -> list[dict[str, Any]]:
+    """Every design of the table.
 
     A t that enters as one offset per channel vanishes exactly when each channel is normalised by itself (equation 5).
     It is such an offset without a position and, for a concatenated channel, without a border of zeros.
@@ -30,7 +28,7 @@ def list_cells(channels: int) -> list[Cell]:
         for position in ("none", "linear")
         for padding in ("zeros", "circular")
     ]
-    return [Cell.model_validate({**design, "vanishes": _vanishes(design), "change": []}) for design in designs]
+    return [{**design, "vanishes": _vanishes(design)} for design in designs]
 
 
 def _vanishes(design: dict[str, Any]) -> bool:
@@ -38,20 +36,25 @@ def _vanishes(design: dict[str, Any]) -> bool:
     return bool(offset and design["norm"] in ("batch", "instance"))
 
 
-def _measure(network: NodeNetwork, seed: int) -> float:
+def _measure(network: NodeNetwork, features: Features, seed: int) -> float:
     torch.manual_seed(seed)
-    field = OdeFunction(network, SIZE).double()
-    h = torch.randn(IMAGES, network.channels, SIZE, SIZE, dtype=torch.float64)
+    field = OdeFunction(network, features.size).double()
+    h = torch.randn(features.images, network.channels, features.size, features.size, dtype=torch.float64)
     change = measure_time_awareness(field, h).change[-1]
     assert change is not None  # a normalisation ends f
     return change
 
 
-def measure_theory(base: NodeNetwork) -> Theory:
+def measure_theory(run: TheoryRun) -> TheoryRecord:
     """Relative change ||f(h, 1) - f(h, 0)|| / ||f(h, 0)|| of each design at initialisation, h standard normal."""
-    cells = []
-    for cell in list_cells(base.channels):
-        fields = cell.model_dump(include={"norm", "time", "position", "padding"})
-        network = base.model_copy(update={**fields, "groups": cell.groups or 1})
-        cells.append(cell.model_copy(update={"change": [_measure(network, seed) for seed in SEEDS]}))
-    return Theory(channels=base.channels, size=SIZE, images=IMAGES, cells=cells)
+    features, cells = run.design, []
+    for design in list_designs(features.channels):
+        fields = {key: design[key] for key in ("norm", "time", "position", "padding")}
+        # The rest is the schema's defaults, the paper's baseline.
+        network = NodeNetwork(**fields, channels=features.channels, groups=design["groups"] or 1)
+        cells.append(Cell(**design, change=_measure(network, features, run.seed)))
+    return TheoryRecord(
+        lost=max(cell.change for cell in cells if cell.vanishes),
+        kept=min(cell.change for cell in cells if not cell.vanishes),
+        cells=cells,
+    )

@@ -1,0 +1,147 @@
+"""Arms: the variants of a study's baseline, written `baseline` or `field=value[,field=value]`."""
+
+import re
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from pipeline.schema.base import SpecError
+
+BASELINE = "baseline"
+_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)\Z")
+
+ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+"""An arm as written: `baseline`, or `field=value[,field=value]`."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Marks a field that no arm may override: it belongs to the case."""
+
+
+class Arm(str):
+    """An arm's canonical name, which knows what it overrides.
+
+    Canonical: fields in the order of the schema, each value in its shortest spelling, none equal to the baseline's. So
+    one variant has one name, and is trained once.
+    """
+
+    overrides: Mapping[str, Any]
+
+    def __new__(cls, overrides: Mapping[str, Any]) -> "Arm":
+        arm = super().__new__(cls, ",".join(f"{name}={_spell(value)}" for name, value in overrides.items()) or BASELINE)
+        arm.overrides = overrides
+        return arm
+
+
+@dataclass(frozen=True)
+class ArmField:
+    """A field that an arm may override."""
+
+    part: str
+    """Of the run: `network`, `training`, ..."""
+    info: FieldInfo
+
+
+def _is_scalar(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType, Annotated):
+        return all(
+            _is_scalar(part) for part in get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]
+        )
+    return get_origin(annotation) not in (list, dict, tuple)
+
+
+@cache
+def list_fields(run: type[BaseModel]) -> dict[str, ArmField]:
+    """The fields of a run's parts that an arm may override, in an arm's order."""
+    found: dict[str, ArmField] = {}
+    for part, holder in run.model_fields.items():
+        if isinstance(holder.annotation, type) and issubclass(holder.annotation, BaseModel):
+            for name, info in holder.annotation.model_fields.items():
+                if _is_scalar(info.annotation) and not any(isinstance(mark, Fixed) for mark in info.metadata):
+                    assert name not in found, f"{name} is a field of two parts: an arm could not tell them apart"
+                    found[name] = ArmField(part, info)
+    return found
+
+
+def list_parts(run: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """The parts of a run's settings, in order."""
+    found = {name: field.annotation for name, field in run.model_fields.items()}
+    return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def _spell(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@cache
+def _adapt(run: type[BaseModel], name: str) -> TypeAdapter[Any]:
+    """What reads a field's value; making one takes longer than all else about an arm."""
+    field = list_fields(run)[name].info
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+
+
+def parse_arm(text: str, run: type[BaseModel]) -> Arm:
+    """Read an arm as it is written: its fields in that order, typed, whatever the baseline is.
+
+    Args:
+        run: the study's model of a run.
+
+    Raises:
+        SpecError: unknown field, a value that the field does not allow, or a field given twice.
+    """
+    if text == BASELINE:
+        return Arm({})
+    fields, overrides = list_fields(run), dict[str, Any]()
+    for part in text.split(","):
+        match = _OVERRIDE.match(part)
+        if match is None:
+            raise SpecError(
+                f"arm {text!r}: {part!r} is not field=value (lower-case letters, digits and . _ + - only) "
+                f"nor {BASELINE!r}"
+            )
+        name, value = match.groups()
+        if name not in fields:
+            raise SpecError(f"arm {text!r}: unknown field {name!r}; allowed: {', '.join(fields)}")
+        if name in overrides:
+            raise SpecError(f"arm {text!r}: {name!r} is given twice")
+        try:
+            overrides[name] = _adapt(run, name).validate_strings(value)
+        except ValidationError as error:
+            message = error.errors(include_url=False)[0]["msg"]
+            raise SpecError(f"arm {text!r}: {name} = {value!r}: {message}") from None
+    return Arm(overrides)
+
+
+def canonicalise_arm(text: str, baseline: BaseModel) -> Arm:
+    """The canonical form of what an arm asks for: fields in order, without those that are the baseline's anyway.
+
+    Args:
+        baseline: the run of the arm `baseline`.
+    """
+    overrides = parse_arm(text, type(baseline)).overrides
+    kept = {name: field for name, field in list_fields(type(baseline)).items() if name in overrides}
+    return Arm({
+        name: overrides[name]
+        for name, field in kept.items()
+        if overrides[name] != getattr(getattr(baseline, field.part), name)
+    })  # fmt: skip
+
+
+def resolve_arm(text: str, baseline: BaseModel) -> Arm:
+    """A canonical arm.
+
+    Raises:
+        SpecError: the arm is not canonical; the message says how to write it.
+    """
+    given, arm = parse_arm(text, type(baseline)), canonicalise_arm(text, baseline)
+    if arm != text:
+        equals = [f"{name}={_spell(value)}" for name, value in given.overrides.items() if name not in arm.overrides]
+        why = f" ({', '.join(equals)} is the baseline)" if equals else ""
+        raise SpecError(f"arm {text!r} is not canonical{why}; write {str(arm)!r}")
+    return arm

@@ -1,0 +1,59 @@
+"""specs/report.yaml: which views there are, and their order on the page and in README files."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
+
+FILE = "specs/report.yaml"
+VERDICTS = "verdicts"
+"""The view of all claims."""
+
+
+class ReportSpec(Strict):
+    """specs/report.yaml. dvc.yaml makes a stage of each entry of `tables`, `figures` and `texts`."""
+
+    studies: list[str] = Field(description="order in which studies are named")
+    tables: dict[str, str] = Field(description="each table of specs/STUDY/tables/, and its study")
+    figures: dict[str, str] = Field(description="each figure of specs/STUDY/figures/, and its study")
+    texts: dict[str, str] = Field(description="views that a study renders itself, and the study")
+    order: list[str] = Field(description="all views, and `verdicts`")
+    front: list[str] = Field(description="tables that README.md quotes")
+
+    def place(self, study: str) -> tuple[int, str]:
+        """What sorts studies."""
+        return (self.studies.index(study) if study in self.studies else len(self.studies), study)
+
+    def check_views(self, tables: Collection[str], figures: Collection[str]) -> None:
+        """Refuse a spec that no view shows, and a view that nothing makes.
+
+        Args:
+            tables: names of the specs there are.
+            figures: likewise.
+        """
+        for key, listed, known in (("tables", self.tables, tables), ("figures", self.figures, figures)):
+            for name in known:
+                if name not in listed:
+                    raise SpecError(f"{FILE}: {key}: {name!r} is not there, so that nothing would show it")
+            for name in listed:
+                if name not in known:
+                    raise SpecError(f"{FILE}: {key}: unknown {name!r}; allowed: {', '.join(known)}")
+        views = [*self.tables, *self.figures, *self.texts, VERDICTS]
+        if (twice := find_duplicate(self.order)) is not None:
+            raise SpecError(f"{FILE}: order: {twice!r} is listed twice")
+        for name in self.order:
+            if name not in views:
+                raise SpecError(f"{FILE}: order: unknown view {name!r}; allowed: {', '.join(views)}")
+        for name in views:
+            if name not in self.order:
+                raise SpecError(f"{FILE}: order: {name!r} is not there, so that the page would not show it")
+        for name in self.front:
+            if name not in self.tables:
+                raise SpecError(f"{FILE}: front: unknown table {name!r}; allowed: {', '.join(self.tables)}")
+
+
+def load_report(root: Path) -> ReportSpec:
+    """Read and validate specs/report.yaml; whether its views exist is for the project to say."""
+    return validate(ReportSpec, read_yaml(root / FILE), FILE)

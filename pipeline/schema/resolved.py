@@ -1,0 +1,123 @@
+"""resolved/: what each stage reads of the settings, written by the stage `check`; a stage depends on its own file.
+
+resolved/STUDY/CASE/ARM/SEED.json is a run, and resolved/STUDY/CASE/NAME.json what a stage of the case reads. What
+equals the schema's default is left out, and these defaults are frozen: so a new field, whose default is the old
+behaviour, changes no file.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+
+from pipeline.schema.base import OUTDATED, SpecError, read_json, validate
+from pipeline.schema.compute import Compute
+from pipeline.schema.data import ClassifierExtractor, Dataset, InceptionExtractor
+from pipeline.schema.files import write_file
+from pipeline.schema.project import Project
+from pipeline.schema.study import Run, find_study
+
+FOLDER = "resolved"
+RunT = TypeVar("RunT", bound=Run)
+
+
+def run_path(run: Run) -> Path:
+    """Where a resolved run stands, relative to the root."""
+    return Path(FOLDER) / f"{run.name}.json"
+
+
+def case_path(study: str, case: str, name: str) -> Path:
+    """Where what a stage of a case reads stands, relative to the root."""
+    return Path(FOLDER) / study / case / f"{name}.json"
+
+
+def _write(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _dump(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", exclude_defaults=True)
+
+
+def describe_run(run: Run, compute: Compute) -> str:
+    """The content of a resolved run's file, which is the run.json of its outputs too."""
+    head = {"study": run.study, "case": run.case, "arm": str(run.arm), "seed": run.seed}
+    return _write({"run": head | _dump(run), "compute": _dump(compute)})
+
+
+def _describe_data(dataset: Dataset, image_size: int) -> dict[str, Any]:
+    return {
+        "source": dataset.source.model_dump(mode="json"),
+        "classes": dataset.classes,
+        "channels": dataset.channels,
+        "image_size": image_size,
+    }
+
+
+def describe_case(project: Project, study: str, case: str) -> dict[str, str]:
+    """The contents of a case's other files, by name: what its data, its extractor and its later stages are made from."""
+    found: dict[str, Any] = {}
+    compute, dataset = _dump(project.panel.compute), project.case(study, case).dataset
+    if dataset is not None:
+        image_size = project.baseline(study, case).training.image_size  # type: ignore[attr-defined]
+        found["data"] = _describe_data(dataset, image_size)
+    if dataset is not None and find_study(study).extractor:
+        extractor = dataset.extractor.model_dump(mode="json")
+        found["extractor"] = {"extractor": extractor, "train_images": dataset.train_images, "compute": compute}
+    for name, settings in project.later(study, case).items():
+        found[name] = {name: settings.model_dump(mode="json"), "compute": compute}
+    return {name: _write(content) for name, content in found.items()}
+
+
+def describe_all(project: Project) -> Iterator[tuple[Path, str]]:
+    """Every file of resolved/ and its content."""
+    for run in project.runs():
+        yield run_path(run), describe_run(run, project.panel.compute)
+    for study, cases in project.panel.cases.items():
+        for case in cases:
+            for name, content in describe_case(project, study, case).items():
+                yield case_path(study, case, name), content
+
+
+def write_resolved(root: Path, project: Project) -> None:
+    """Write resolved/ anew."""
+    shutil.rmtree(root / FOLDER, ignore_errors=True)
+    for path, content in describe_all(project):
+        write_file(root / path, content)
+
+
+def check_resolved(root: Path, path: Path, content: str) -> None:
+    """Refuse to work with other settings than those that DVC will record.
+
+    Raises:
+        SpecError: the file that `check` wrote says something else than params.yaml and specs/ do now.
+    """
+    try:
+        written = (root / path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: not there; `dvc repro check` writes it") from None
+    if written != content:
+        raise SpecError(f"{path}: not what params.yaml and specs/ say now: nothing was run; run `dvc repro check`")
+
+
+def read_run(path: Path, model: type[RunT]) -> tuple[RunT, Compute]:
+    """Read a resolved run, as the outputs of a run hold it: the run, and how it was computed.
+
+    Raises:
+        SpecError: it is damaged, or of another version.
+    """
+    content = read_json(path, str(path))
+    if not isinstance(content, dict) or not isinstance(content.get("run"), dict):
+        raise SpecError(f"{path}: not a resolved run{OUTDATED}")
+    compute = validate(Compute, content.get("compute", {}), str(path), "compute", OUTDATED)
+    return validate(model, content["run"], str(path), "run", OUTDATED), compute
+
+
+def read_extractor(settings: str) -> ClassifierExtractor | InceptionExtractor:
+    """The extractor that a resolved file of a case names."""
+    adapter: TypeAdapter[Any] = TypeAdapter(Dataset.model_fields["extractor"].rebuild_annotation())
+    found: ClassifierExtractor | InceptionExtractor = adapter.validate_python(json.loads(settings)["extractor"])
+    return found

@@ -1,0 +1,101 @@
+"""The evaluation of a diffusion model: level-awareness of its weights, scores of its samples. It trains nothing."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.compute.seeding import make_generator
+from pipeline.data.arrays import Split
+from pipeline.data.batches import scale_images
+from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.metrics.features import load_extractor, read_reference
+from pipeline.metrics.generative import measure_scores
+from pipeline.run.outputs import read_weights
+from pipeline.schema.compute import Compute
+from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
+from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
+from pipeline.studies.ddpm.sampler import find_snapshots
+from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
+from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, Evaluation, LevelAwareness, SampleSets, Scores
+from pipeline.studies.ddpm.trainer import initialise_unet
+from pipeline.studies.ddpm.unet import make_unet
+
+AWARENESS_IMAGES = 32
+_PACKAGES = ("torch", "torch-fidelity", "numpy")
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What the stages before left."""
+
+    run: Path
+    samples: Path
+    extractor: Path
+    reference: Path
+
+
+@torch.no_grad()
+def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
+    """Level-awareness of averaged weights on noisy images of the middle level.
+
+    Args:
+        images: uint8 [N, C, H, W] on the device; the first ones are used.
+    """
+    x = scale_images(images[:AWARENESS_IMAGES]) * 2 - 1
+    level = run.diffusion.levels // 2
+    noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
+    schedule = make_schedule(run.diffusion, str(x.device))
+    network = make_unet(run, x.shape[1]).to(x.device)
+    network.load_state_dict(averages)
+    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
+    return LevelAwareness(**vars(measure_level_awareness(network.eval(), noisy, level)))
+
+
+def measure_initial(run: DdpmRun, images: Tensor) -> LevelAwareness:
+    """Level-awareness before the first step."""
+    network = initialise_unet(run, images.shape[1], str(images.device))
+    return measure_averages(run, network.state_dict(), images)
+
+
+def evaluate_ddpm(
+    run: DdpmRun,
+    run_compute: Compute,
+    samples: SampleSets,
+    folders: Folders,
+    train: Split,
+    evaluation: Evaluation,
+    extractor: ClassifierExtractor | InceptionExtractor,
+    device: str,
+) -> DdpmRecord:
+    """Level-awareness before and after the training, and FID, KID and IS of every sample set.
+
+    Args:
+        run_compute: how the model was trained.
+        train: the training split, on whose first images level-awareness is measured.
+        extractor: as specs/data.yaml has it.
+
+    Raises:
+        ValueError: samples of other weights, or something is missing or damaged.
+    """
+    check_steps(run, samples)
+    images = torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device)
+    weights = read_weights(list(find_snapshots(folders.run).values())[-1])
+    initial = measure_initial(run, images) if run.network.weights == TRAINED else None
+    trained = measure_averages(run, weights, images)
+    found = load_extractor(folders.extractor, device, evaluation.batch_size)
+    reference, statistics = read_reference(folders.reference, found)
+
+    def score(path: Path) -> Scores:
+        sample = read_set(path, samples.sampling.images, reference.shape)
+        return measure_scores(found.extract(sample), statistics, evaluation)
+
+    sets = [score(locate_set(folders.samples, index)) for index in range(samples.sampling.sets)]
+    earlier = [score(locate_snapshot(folders.samples, step)) for step in samples.snapshots]
+    num_params = sum(value.numel() for value in weights.values())
+    versions = {package: version(package) for package in _PACKAGES}
+    evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params)
+    return make_ddpm_record(run, run_compute, evaluated, reference, evaluation, extractor, versions)

@@ -1,0 +1,26 @@
+"""The golden trace of a diffusion model's training: a digest of two steps, on the CPU, on images of its own."""
+
+import numpy as np
+import torch
+
+from pipeline.data.arrays import Split
+from pipeline.run.outputs import digest_tensors
+from pipeline.schema.compute import Compute
+from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.studies.ddpm.trainer import DdpmTrainer
+
+_IMAGES, _STEPS = 2, 2
+
+
+def trace_training(run: DdpmRun) -> str:
+    """What the arm's training code computes: weights, averages and the optimiser's state after two steps.
+
+    It draws from the run's seed and touches no other random numbers. Images have one channel.
+    """
+    size = (_IMAGES, 1, run.training.image_size, run.training.image_size)
+    images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    split = Split(images, np.zeros(_IMAGES, dtype=np.int64), 1)
+    budget = run.training.model_copy(update={"batch_size": _IMAGES, "steps": _STEPS, "warmup": 1})
+    trainer = DdpmTrainer(run.model_copy(update={"training": budget}), split, Compute(device="cpu"), "cpu")
+    loss = sum((trainer.step(step, torch.arange(_IMAGES)) for step in range(_STEPS)), torch.zeros(()))
+    return digest_tensors({**trainer.list_state(), "loss": loss})
