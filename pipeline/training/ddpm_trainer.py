@@ -7,7 +7,8 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.data.arrays import Split
 from pipeline.data.batches import flip_randomly, order_images, scale_images
 from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.diffusion.path import add_noise
+from pipeline.diffusion.schedule import make_schedule
 from pipeline.networks.level_awareness import LevelAwareness, measure_level_awareness
 from pipeline.networks.unet import make_unet
 from pipeline.schema.compute import Compute
@@ -33,7 +34,7 @@ def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) 
     schedule = make_schedule(run.diffusion, str(x.device))
     network = make_unet(run, x.shape[1]).to(x.device)
     network.load_state_dict(averages)
-    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
+    noisy = add_noise(schedule(torch.full((len(x),), level, device=x.device)), x, noise)
     return measure_level_awareness(network.eval(), noisy, level)
 
 
