@@ -123,6 +123,7 @@ def test_the_discrete_schedule_is_the_roots_of_its_products():
     path = SCHEDULE(level)
     assert torch.equal(path.alpha, take_root(SCHEDULE.alphas_bar)[level])
     assert torch.equal(path.sigma, take_root(1 - SCHEDULE.alphas_bar)[level])
+    torch.testing.assert_close(path.d_alpha, -1000 * SCHEDULE.betas[level] / 2 * path.alpha, rtol=1e-14, atol=0)
     for index, one in enumerate(level.tolist()):
         found = SCHEDULE(one)
         assert (found.alpha.shape, found.d_sigma.shape) == ((), ())
