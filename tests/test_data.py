@@ -196,7 +196,7 @@ def test_a_picture_of_trajectories_has_a_column_a_moment_and_two_rows_an_image(t
 
     x = np.arange(6, dtype=np.uint8).reshape(3, 2, 1, 1, 1) + np.zeros((1, 1, channels, 8, 8), np.uint8)
     levels = np.array([999, 40, -1])
-    write_trajectory(tmp_path / "t.png", {"x": x, "foreseen": x + 100, "levels": levels}, side=16)
+    write_trajectory(tmp_path / "t.png", {"x": x, "x0": x + 100, "levels": levels}, side=16)
     with Image.open(tmp_path / "t.png") as opened:
         assert opened.info["levels"] == "999, 40, image"
         picture = np.asarray(opened).reshape(2 * (16 + 2 + 16) + 8, 3 * 16 + 2 * 2, channels)

@@ -239,14 +239,14 @@ def test_a_trajectory_is_that_of_the_first_images_of_the_first_set(channels_last
         sample(tmp_path / "run", tmp_path / "out", sampling(steps=20, batch_size=batch_size))
         found = read_arrays(tmp_path / "out" / "trajectory.safetensors")
         assert found["levels"].tolist() == [999, 894, 789, 631, 526, 421, 315, 158, 53, -1]
-        assert found["x"].shape == found["foreseen"].shape == (10, images, 1, 8, 8)
+        assert found["x"].shape == found["x0"].shape == (10, images, 1, 8, 8)
         first = read_arrays(tmp_path / "out" / "set-0.safetensors")["images"][:images]
-        for name in ("x", "foreseen"):
+        for name in ("x", "x0"):
             assert found[name].dtype == np.uint8
             assert np.array_equal(found[name][-1], first)
         noise = draw_noise(derive_seed(0, "sampling"), torch.arange(images), 0, (1, 8, 8))
         assert np.array_equal(found["x"][0], quantise_images(noise, "truncate").numpy())
-        assert not np.array_equal(found["foreseen"][0], found["x"][0])
+        assert not np.array_equal(found["x0"][0], found["x"][0])
 
 
 def test_models_have_trajectories_from_the_same_noise(tmp_path: Path):

@@ -185,7 +185,7 @@ def test_trajectories_say_what_their_rows_and_columns_are(workspace: Workspace):
     for kind in ("previews", "trajectories"):
         pictures = workspace.root / "reports" / kind / "ddpm/digits"
         write_empty_preview(pictures / "baseline" / "0.png")
-        arrays = {"x": images, "foreseen": images, "levels": np.array([987, -1])}
+        arrays = {"x": images, "x0": images, "levels": np.array([987, -1])}
         write_trajectory(pictures / "position=mlp" / "0.png", arrays)
     page = _Page(render_webpage(gather(workspace.root, load_project(workspace.root))))
     shown = [attributes for tag, attributes in page.tags if tag == "img" and "From noise" in (attributes["alt"] or "")]

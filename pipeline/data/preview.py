@@ -52,16 +52,16 @@ def write_preview(path: Path, images: NDArray[np.uint8], columns: int = 20, rows
 
 
 def write_trajectory(path: Path, trajectory: Mapping[str, NDArray[Any]], side: int = _SIDE) -> None:
-    """Write images on their way from noise as a PNG: a column a moment; two rows an image, x above the one foreseen.
+    """Write images on their way from noise as a PNG: a column a moment; two rows an image, x_t above the x0-prediction.
 
     The levels of the columns are in the picture's text `levels`.
 
     Args:
-        trajectory: `x` and `foreseen` [moments, images, C, H, W] uint8; `levels` [moments], negative without noise.
+        trajectory: `x` and `x0` [moments, images, C, H, W] uint8; `levels` [moments], negative without noise.
     """
     levels = trajectory["levels"].tolist()
-    x, foreseen = (trajectory[name].swapaxes(0, 1) for name in ("x", "foreseen"))
-    pairs = [_arrange(np.concatenate(pair), len(levels), 2, side) for pair in zip(x, foreseen, strict=True)]
+    x, x0 = (trajectory[name].swapaxes(0, 1) for name in ("x", "x0"))
+    pairs = [_arrange(np.concatenate(pair), len(levels), 2, side) for pair in zip(x, x0, strict=True)]
     gap = np.full((_WIDE_GAP, *pairs[0].shape[1:]), 255, np.uint8)
     canvas = np.concatenate([part for pair in pairs for part in (gap, pair)][1:])
     _write(path, canvas, levels=", ".join("image" if level < 0 else str(level) for level in levels))

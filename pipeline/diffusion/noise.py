@@ -34,7 +34,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 
 def draw_noise(key: int, images: Tensor, draw: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal float32 noise [B, *shape], by Box and Muller's transform.
+    """Standard normal float32 noise [B, *shape], by the transform of Box and Muller (1958).
 
     Args:
         key: 64 bits, the stream.
@@ -44,11 +44,12 @@ def draw_noise(key: int, images: Tensor, draw: int, shape: tuple[int, ...]) -> T
     size = math.prod(shape)
     block = torch.arange(-(-size // 4), device=images.device)
     counter = (block[None, :], torch.full_like(block, draw)[None, :], images[:, None], torch.zeros_like(block)[None, :])
-    whole = [word.expand(len(images), len(block)) for word in counter]
+    whole = [word.expand(len(images), len(block)) for word in counter]  # 4 x [B, blocks]
     a, b, c, d = philox((whole[0], whole[1], whole[2], whole[3]), (key & _MASK, (key >> 32) & _MASK))
     normal = []
     for first, second in ((a, b), (c, d)):
         radius = take_root(((first + 1).double() * 2**-32).float().log().mul(-2))
         angle = (second.double() * (2 * math.pi * 2**-32)).float()
         normal += [radius * angle.cos(), radius * angle.sin()]
+    # Four numbers a block: [B, blocks, 4] to [B, 4 blocks], and then the first of them.
     return torch.stack(normal, 2).flatten(1)[:, :size].reshape(len(images), *shape)

@@ -1,10 +1,11 @@
-"""What a few images look like on their way from noise, and what the network foresees on it."""
+"""A few images on their way from noise, with the x0-predictions there."""
 
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.sample import choose_levels, foresee_image, quantise_images
-from pipeline.diffusion.schedule import Schedule
+from pipeline.diffusion.path import predict_x0
+from pipeline.diffusion.sample import choose_levels, quantise_images
+from pipeline.diffusion.schedule import DiscreteSchedule
 from pipeline.schema.diffusion import Sampling
 
 IMAGES = 4
@@ -12,7 +13,7 @@ IMAGES = 4
 MOMENTS = 10
 """Ours: at 40 pixels an image they are as wide as half a page, so that two models stand side by side."""
 END = -1
-"""The level of an image without noise; 0 is the least noisy that a network sees."""
+"""Stands for the level of an image without noise; 0 is the least noisy level that a network gets."""
 
 
 def choose_moments(steps: int) -> list[int]:
@@ -21,36 +22,35 @@ def choose_moments(steps: int) -> list[int]:
 
 
 class Trajectory:
-    """Keeps a batch's first images, as they are at some moments of its sampling and as the network foresees them there.
+    """Keeps x_t and the x0-prediction of a batch's first images at some moments of its sampling.
 
-    It only looks: the batch is sampled as without it.
+    It changes nothing: the batch is sampled as without it.
     """
 
-    def __init__(self, schedule: Schedule, sampling: Sampling) -> None:
+    def __init__(self, schedule: DiscreteSchedule, sampling: Sampling) -> None:
         self.schedule, self.quantisation = schedule, sampling.quantisation
         self.visited = choose_levels(schedule.levels, sampling.steps)
         self.moments = choose_moments(sampling.steps)
         self.levels: list[int] = []
         self.x: list[Tensor] = []
-        self.foreseen: list[Tensor] = []
+        self.x0: list[Tensor] = []
 
     def watch(self, step: int, x: Tensor, noise: Tensor) -> None:
-        """Keep this moment if it is one of those chosen; `sample_images` calls it before each step."""
+        """Keep this moment if it is one of those chosen: the callback of `sample_images`."""
         if step in self.moments:
             level, x = self.visited[step], x[:IMAGES]
-            alpha_bar = self.schedule.alphas_bar[level].item()
-            self._keep(level, x, foresee_image(x, noise[:IMAGES], alpha_bar))
+            self._keep(level, x, predict_x0(self.schedule(level), x, noise[:IMAGES]))
 
     def finish(self, x: Tensor) -> None:
-        """Keep the end: images without noise, in which the image foreseen is the image itself."""
+        """Keep the end: images without noise, each its own x0-prediction."""
         self._keep(END, x[:IMAGES], x[:IMAGES])
 
-    def _keep(self, level: int, x: Tensor, image: Tensor) -> None:
+    def _keep(self, level: int, x: Tensor, x0: Tensor) -> None:
         self.levels.append(level)
         self.x.append(quantise_images(x, self.quantisation).cpu())
-        self.foreseen.append(quantise_images(image, self.quantisation).cpu())
+        self.x0.append(quantise_images(x0, self.quantisation).cpu())
 
     def stack(self) -> dict[str, Tensor]:
-        """`x` and `foreseen` [moments, images, C, H, W] uint8, and `levels` [moments] int64, the last of them END."""
-        x, foreseen = (torch.stack(kept).contiguous() for kept in (self.x, self.foreseen))
-        return {"x": x, "foreseen": foreseen, "levels": torch.tensor(self.levels)}
+        """`x` and `x0` [moments, images, C, H, W] uint8, and `levels` [moments] int64, the last of them END."""
+        x, x0 = (torch.stack(kept).contiguous() for kept in (self.x, self.x0))
+        return {"x": x, "x0": x0, "levels": torch.tensor(self.levels)}

@@ -36,9 +36,9 @@ class Sampling(Strict):
         description="ancestral: noise is added in every step; ddim: none after the first (Song et al. 2021, eta = 0)"
     )
     steps: int = Field(ge=1, description="sampling steps: levels visited, evenly spaced; all of them in the paper")
-    clip: bool = Field(description="whether the image that a step foresees is clipped to [-1, 1]")
+    clip: bool = Field(description="whether the x0-prediction of a step is clipped to [-1, 1]")
     labels: Literal["fractional", "integer"] = Field(
-        description="level told to the network: 0.999 (level + 1) as in score_sde_pytorch, or the level itself"
+        description="level passed to the network: 0.999 (level + 1) as in score_sde_pytorch, or the level itself"
     )
     variance: Literal["large", "small"] = Field(
         description="of the noise that ancestral sampling adds: beta, or the posterior's"

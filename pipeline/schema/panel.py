@@ -51,6 +51,10 @@ class Panel(Strict):
         return self.grids[study][case]
 
 
+def _model(name: str, fields: dict[str, Any]) -> type[Strict]:
+    return create_model(name, __base__=Strict, **fields)
+
+
 def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     """Read and validate params.yaml.
 
@@ -60,14 +64,11 @@ def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     Raises:
         SpecError: the first mistake.
     """
-    studies = {
-        study: create_model(f"{study.title()}Grids", __base__=Strict, **dict.fromkeys(names, (Grid, ...)))
-        for study, names in cases.items()
-    }
-    listed = create_model("Cases", __base__=Strict, **dict.fromkeys(cases, (list[str], ...)))
+    studies = {study: _model(f"{study}Grids", dict.fromkeys(names, (Grid, ...))) for study, names in cases.items()}
+    listed = _model("Cases", dict.fromkeys(cases, (list[str], ...)))
     fields: dict[str, Any] = {"cases": (listed, ...), "compute": (Compute, ...), "resources": (Resources, ...)}
     fields |= {study: (model, ...) for study, model in studies.items()}
-    parsed: Any = validate(create_model("ParamsYaml", __base__=Strict, **fields), read_yaml(root / FILE), FILE)
+    parsed: Any = validate(_model("ParamsYaml", fields), read_yaml(root / FILE), FILE)
     panel = Panel(
         cases=dict(parsed.cases),
         compute=parsed.compute,

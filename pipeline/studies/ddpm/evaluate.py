@@ -10,7 +10,8 @@ from torch import Tensor
 from pipeline.compute.seeding import make_generator
 from pipeline.data.arrays import Split
 from pipeline.data.batches import scale_images
-from pipeline.diffusion.schedule import add_noise, make_schedule
+from pipeline.diffusion.path import add_noise
+from pipeline.diffusion.schedule import make_schedule
 from pipeline.metrics.features import load_extractor, read_reference
 from pipeline.metrics.generative import measure_scores
 from pipeline.run.outputs import read_weights
@@ -20,7 +21,8 @@ from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.sampler import find_snapshots
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
-from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, Evaluation, LevelAwareness, SampleSets, Scores
+from pipeline.schema.scores import Evaluation, Scores
+from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, SampleSets
 from pipeline.studies.ddpm.trainer import initialise_unet
 from pipeline.studies.ddpm.unet import make_unet
 
@@ -51,7 +53,7 @@ def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) 
     schedule = make_schedule(run.diffusion, str(x.device))
     network = make_unet(run, x.shape[1]).to(x.device)
     network.load_state_dict(averages)
-    noisy = add_noise(schedule, x, torch.full((len(x),), level, device=x.device), noise)
+    noisy = add_noise(schedule(torch.full((len(x),), level, device=x.device)), x, noise)
     return LevelAwareness(**vars(measure_level_awareness(network.eval(), noisy, level)))
 
 
