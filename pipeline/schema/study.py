@@ -68,6 +68,10 @@ def _no_points(*_: Any) -> list[tuple[int, float]]:
     return []
 
 
+def _no_sets(_: Any) -> list[Mapping[str, float]]:
+    return []
+
+
 class StudySpec(Strict):
     """specs/NAME/study.yaml. A key that is missing in a part means the schema's default."""
 
@@ -102,6 +106,8 @@ class Study:
     curves: tuple[Curve, ...] = ()
     points: Callable[[Any, Curve], Sequence[tuple[int, float]]] = _no_points
     """(step, value) of a curve that is in the record."""
+    sets: Callable[[Any], Sequence[Mapping[str, float]]] = _no_sets
+    """The numbers of each sample set of a record, by key."""
     coordinates: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
     """How a field takes effect, where that is not its value: run -> coordinate of a figure."""
     spec: type[StudySpec] = StudySpec

@@ -17,11 +17,11 @@ from pipeline.metrics.generative import measure_scores
 from pipeline.run.outputs import read_weights
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
+from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.sampler import find_snapshots
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
-from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, SampleSets
 from pipeline.studies.ddpm.trainer import initialise_unet
 from pipeline.studies.ddpm.unet import make_unet

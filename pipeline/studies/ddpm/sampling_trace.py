@@ -4,8 +4,8 @@ import torch
 
 from pipeline.run.outputs import digest_tensors
 from pipeline.schema.compute import Compute
-from pipeline.studies.ddpm.sampler import DdpmSampler
 from pipeline.schema.diffusion import Sampling
+from pipeline.studies.ddpm.sampler import DdpmSampler
 from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trainer import initialise_unet
 

@@ -350,6 +350,10 @@ def _trace_fid(record: DdpmRecord, curve: Curve) -> Sequence[tuple[int, float]]:
     return [(snapshot.step, snapshot.scores.fid) for snapshot in record.snapshots]
 
 
+def _list_sets(record: DdpmRecord) -> list[dict[str, float]]:
+    return [scores.model_dump() for scores in record.sets]
+
+
 STUDY = Study(
     name="ddpm",
     run=DdpmRun,
@@ -363,6 +367,7 @@ STUDY = Study(
         Curve("fid", "step", None, "FID, first sample set"),
     ),
     points=_trace_fid,
+    sets=_list_sets,
     check_arm=_check_arm,
     check_case=_check_case,
     views="pipeline.studies.ddpm.views",
