@@ -6,22 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.studies.ddpm.study import DdpmNetwork, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.schema.study import find_study, load_study_spec, resolve_run
+from pipeline.studies.ddpm.study import DdpmNetwork
+from pipeline.studies.node.study import NodeNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def node_network(dataset: str = "digits", arm: str = "baseline", **fields: Any) -> NodeNetwork:
+def _resolve(study: str, case: str, arm: str) -> Any:
+    return resolve_run(find_study(study), load_study_spec(ROOT, study), case, arm, 0)[0]
+
+
+def node_network(case: str = "digits", arm: str = "baseline", **fields: Any) -> NodeNetwork:
     """A network of the NODE study, with some fields replaced."""
-    network = resolve_node_run(load_node_spec(ROOT), dataset, arm, 0).network
-    return NodeNetwork.model_validate({**network.model_dump(), **fields})
+    return NodeNetwork.model_validate({**_resolve("node", case, arm).network.model_dump(), **fields})
 
 
-def ddpm_network(dataset: str = "digits", arm: str = "baseline", **fields: Any) -> DdpmNetwork:
+def ddpm_network(case: str = "digits", arm: str = "baseline", **fields: Any) -> DdpmNetwork:
     """A network of the DDPM study, with some fields replaced."""
-    network = resolve_ddpm_run(load_ddpm_spec(ROOT), dataset, arm, 0).network
-    return DdpmNetwork.model_validate({**network.model_dump(), **fields})
+    return DdpmNetwork.model_validate({**_resolve("ddpm", case, arm).network.model_dump(), **fields})
 
 
 def count(network: nn.Module) -> int:

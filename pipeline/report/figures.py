@@ -7,7 +7,7 @@ from typing import Any
 import vl_convert
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent, say_no_case
 from pipeline.report.statistics import summarise
 from pipeline.report.sweeps import Point
 from pipeline.schema.figure import Figure
@@ -127,7 +127,7 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
 
 
 def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
-    """One dataset's part of the picture."""
+    """One case's part of the picture."""
     means, seeds = gather_rows(figure, panel, points)
     embedded = panel.scale == "embedded"
     title = {"text": panel.title, "subtitle": SMALL_SCALE if embedded else " "}
@@ -139,12 +139,12 @@ def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
 
 
 def draw_figure(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> Chart:
-    """The figure as a Vega-Lite specification, two datasets in a row: on a page of 1000 pixels it is not made smaller.
+    """The figure as a Vega-Lite specification, two cases in a row: on a page of 1000 pixels it is not made smaller.
 
     Args:
-        points: the arms of each dataset's sweep.
+        points: the arms of each case's sweep.
     """
-    charts = [draw_panel(figure, panel, points[panel.dataset]) for panel in panels]
+    charts = [draw_panel(figure, panel, points[panel.case]) for panel in panels]
     return {
         "concat": charts,
         "columns": 2,
@@ -168,11 +168,6 @@ def bundle_library() -> str:
     return f'(() => {{\n"use strict";\n{bundle}\n}})();'
 
 
-def say_no_dataset(figure: Figure) -> str:
-    """What stands in place of a figure without panels."""
-    return f"No dataset: `studies.{figure.study}` in params.yaml is empty."
-
-
 def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     header = ["Arm", *([figure.series] if figure.series else []), figure.x.label, "n", figure.y.label]
     rows = []
@@ -190,12 +185,12 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
 
     Args:
         name: of the SVG and the PDF beside the page.
-        points: the arms of each dataset's sweep.
+        points: the arms of each case's sweep.
     """
     parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{name}.svg>)", ""]
     parts += [f"For a paper, of a column's width: [{name}.pdf]({name}.pdf)."]
     for panel in panels:
-        swept = points[panel.dataset]
+        swept = points[panel.case]
         arms = [point.arm for point in swept]
         parts += ["", f"### {panel.title}", ""]
         notes = [EMBEDDED] if panel.scale == "embedded" else []
@@ -205,7 +200,7 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
         parts += [_table(figure, panel, swept)] if swept else []
         parts += ["", *(f"- {note}." for note in notes)] if notes else []
     if not panels:
-        parts += ["", say_no_dataset(figure)]
+        parts += ["", say_no_case(figure.study)]
     parts += [
         "",
         "Line and band: mean ± standard deviation over n seeds (n − 1 in the denominator); dots: single seeds.",

@@ -41,12 +41,12 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Block:
-    """One dataset's part of a table."""
+    """One case's part of a table."""
 
-    dataset: str
+    case: str
     title: str
     scale: str
-    """`embedded` or `paper`."""
+    """`embedded`, `paper` or `exact`."""
     headings: Sequence[Heading]
     rows: Sequence[GridRow]
     incidents: Sequence[str]

@@ -42,7 +42,7 @@ def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
 
 
 def render_grid(grid: Grid) -> str:
-    """A table in Markdown: one a dataset, each with its protocol below."""
+    """A table in Markdown: one a case, each with its protocol below."""
     parts = [f"## {grid.title}", "", grid.caption]
     for block in grid.blocks:
         header = ["Setting", "Arm", "n", *(heading.text for heading in block.headings)]

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.schema.arm import BASELINE, Arm, canonicalise_arm, list_fields, list_parts, parse_arm, resolve_arm
 from pipeline.schema.base import SpecError, validate
-from pipeline.schema.claim import ClaimFile, load_claims
+from pipeline.schema.claim import ClaimFile, check_ids, load_claims
 from pipeline.schema.data import Dataset, DataSpec, load_data_spec
 from pipeline.schema.figure import Figure, load_figures
 from pipeline.schema.panel import FILE, Panel, load_panel
@@ -135,6 +135,7 @@ def load_project(root: Path) -> Project:
     tables = {name: table for study in specs for name, table in load_tables(root, study).items()}
     figures = {name: figure for study in specs for name, figure in load_figures(root, study).items()}
     claims = {study: load_claims(root, study, tables) for study in specs}
+    check_ids(claims)
     report.check_views(tables, figures)
     project = Project(data, specs, panel, tables, figures, claims, report)
     for study, grids in panel.grids.items():
