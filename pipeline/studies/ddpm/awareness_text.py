@@ -110,7 +110,7 @@ def render_awareness(_: Project, panels: Sequence[Panel]) -> str:
     """For each case one row an arm, and below it one row a block; means over seeds."""
     parts = [_HEAD.rstrip()]
     for panel in panels:
-        arms = sorted(panel.arms, key=lambda arm: arm != BASELINE)
+        arms: list[str] = sorted(panel.arms, key=lambda arm: arm != BASELINE)
         blocks = {arm: name_blocks(panel.runs[arm]) for arm in arms}
         numbers = {arm: index for index, arm in enumerate(arms, start=1)}
         rows = [_arm_row(numbers[arm], panel, arm, blocks[arm]) for arm in arms]

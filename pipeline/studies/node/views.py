@@ -36,7 +36,7 @@ def _show_time(_root: Path, _: Project, panels: Sequence[Panel]) -> Section:
     for panel in panels:
         title = f"Time-awareness of each run: {panel.title}"
         drawings += make_drawings(f"time-{panel.case}", title, draw_awareness(panel))
-        names = {arm: _name_sites(panel, arm) for arm in panel.arms}
+        names: dict[str, list[str]] = {arm: _name_sites(panel, arm) for arm in panel.arms}
         title = f"Time-awareness, layer by layer: {panel.title}"
         chart = draw_sites(panel, _change_sites, names, "layer")
         drawings += make_drawings(f"time-sites-{panel.case}", title, chart)
