@@ -1,8 +1,8 @@
 """Records made by hand, and panels of them."""
 
 import statistics
-from contextlib import suppress
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import Failure
 from pipeline.schema.scores import Scores
-from pipeline.schema.study import find_study
+from pipeline.schema.study import Run, find_study
 from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, Protocol
 from pipeline.studies.node.study import NodeRecord
 
@@ -114,7 +114,7 @@ def make_panel(
         study: by default, whose the records are.
     """
     study, project = study or _find_study(records), _load_settings()
-    runs, wanted = {}, {}
+    runs, wanted = dict[str, Run](), dict[str, list[int]]()
     for text in arms or records:
         arm = parse_arm(text, STUDIES[study].run)
         wanted[arm] = list(seeds[text] if isinstance(seeds, Mapping) else seeds)

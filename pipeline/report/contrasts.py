@@ -6,6 +6,7 @@ An effect weighs two arms with 1 and -1, a slope weighs each arm as least square
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Literal
 
 from pipeline.report.panel import Panel
@@ -138,7 +139,8 @@ def _fit(
     logs = [log(point.x) for point in kept]
     mean = math.fsum(logs) / len(logs)
     total = math.fsum((value - mean) ** 2 for value in logs)
-    return where, {point.arm: (value - mean) / total for point, value in zip(kept, logs, strict=True)}, ""
+    weights: dict[str, float] = {point.arm: (value - mean) / total for point, value in zip(kept, logs, strict=True)}
+    return where, weights, ""
 
 
 def _trend(part: Trend, points: Sequence[Point]) -> Contrast:
@@ -171,9 +173,10 @@ def _extreme(part: Extreme, panel: Panel, points: Sequence[Point]) -> list[Contr
         return [Contrast(text, side, lacks=f"params.yaml has no {lacks}")]
     name = f"{part.key}: {part.x} {target[0].x:g} {side}"
     contrasts = [Contrast(f"{name} mean of the others{where}", side, _difference(target, others))]
-    means = {point: summary.mean for point in others if (summary := summarise(panel.values(point.arm, part.key)))}
+    found = ((point, summarise(panel.values(point.arm, part.key))) for point in others)
+    means = [(point, summary.mean) for point, summary in found if summary is not None]
     if means:
-        rival = (min if side == "<" else max)(means, key=means.__getitem__)
+        rival, _ = (min if side == "<" else max)(means, key=itemgetter(1))
         text = f"{name} {rival.x:g}, next by mean{where}"
         contrasts.append(Contrast(text, side, _difference(target, [rival]), nearest=True))
     return contrasts

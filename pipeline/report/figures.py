@@ -9,7 +9,7 @@ import vl_convert
 from pipeline.report.markdown import align_table, escape_cell, format_summary
 from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent, say_no_case
 from pipeline.report.statistics import summarise
-from pipeline.report.sweeps import Point
+from pipeline.report.sweeps import Point, name_number
 from pipeline.schema.figure import Figure
 
 Chart = dict[str, Any]
@@ -39,12 +39,17 @@ def gather_rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[
         values = panel.values(point.arm, figure.y.key)
         if (summary := summarise(values)) is None:
             continue
-        place = {"arm": point.arm, "x": point.x, "series": str(point.series), "default": point.default}
+        place = {"arm": point.arm, "x": point.x, "series": name_number(point.series), "default": point.default}
         spread = summary.std or 0.0
         band = {"mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread}
         means.append({**place, **band, "n": summary.n})
         seeds += [{**place, "seed": seed, "value": value} for seed, value in values.items()]
     return means, seeds
+
+
+def list_drawn(points: Sequence[Point]) -> list[Point]:
+    """Those with a place on the logarithmic axis: 0 has none."""
+    return [point for point in points if point.x > 0]
 
 
 def _decades(low: float, high: float) -> tuple[int, int]:
@@ -60,7 +65,7 @@ def find_ticks(figure: Figure, points: Sequence[Point]) -> list[float]:
 
 def list_series(points: Sequence[Point]) -> list[str]:
     """Names of the series, in order; one for a figure without."""
-    return list(dict.fromkeys(str(point.series) for point in points))
+    return list(dict.fromkeys(name_number(point.series) for point in points))
 
 
 def _horizontal(figure: Figure, points: Sequence[Point]) -> Chart:
@@ -128,6 +133,7 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
 
 def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
     """One case's part of the picture."""
+    points = list_drawn(points)
     means, seeds = gather_rows(figure, panel, points)
     embedded = panel.scale == "embedded"
     title = {"text": panel.title, "subtitle": SMALL_SCALE if embedded else " "}
@@ -174,10 +180,10 @@ def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     for point in points:
         summary = summarise(panel.values(point.arm, figure.y.key))
         value = say_absent(panel, point.arm) if summary is None else format_summary(summary, figure.y.digits)
-        x = f"{point.x:.4g}{' (default)' if point.default else ''}"
-        series = [str(point.series)] if figure.series else []
+        x = f"{point.x:.4g}{' (default)' if point.default else ''}{'' if point.x > 0 else ' (not drawn)'}"
+        series = [name_number(point.series)] if figure.series else []
         rows.append([f"`{point.arm}`", *series, x, count_runs(panel, point.arm), value])
-    return align_table([escape_cell(cell) for cell in header], rows, left=1)
+    return align_table(header, rows, left=1)
 
 
 def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> str:
@@ -187,12 +193,13 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
         name: of the SVG and the PDF beside the page.
         points: the arms of each case's sweep.
     """
-    parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{name}.svg>)", ""]
+    title = escape_cell(figure.title)
+    parts = [f"## {title}", "", figure.caption, "", f"![{title}](<{name}.svg>)", ""]
     parts += [f"For a paper, of a column's width: [{name}.pdf]({name}.pdf)."]
     for panel in panels:
         swept = points[panel.case]
         arms = [point.arm for point in swept]
-        parts += ["", f"### {panel.title}", ""]
+        parts += ["", f"### {escape_cell(panel.title)}", ""]
         notes = [EMBEDDED] if panel.scale == "embedded" else []
         notes += map(escape_cell, [*list_failed(panel, arms), *list_gaps(panel, arms)])
         if len({point.x for point in swept}) < 2:

@@ -21,6 +21,7 @@ from pipeline.report.figures import (
     Chart,
     find_ticks,
     gather_rows,
+    list_drawn,
     list_series,
 )
 from pipeline.report.panel import Panel, say_no_case
@@ -146,6 +147,7 @@ def draw_pdf(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Seque
     Args:
         points: the arms of each case's sweep.
     """
+    points = {case: list_drawn(found) for case, found in points.items()}
     lines = [_count_lines(figure, panel, points[panel.case]) for panel in panels]
     tops = [count * _LINE + 2 * _ABOVE for count in lines]
     height = sum(top + _HEIGHT + _BELOW for top in tops) or 2 * _LINE

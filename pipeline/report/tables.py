@@ -108,6 +108,14 @@ def _notes(panel: Panel, arms: Sequence[str]) -> list[str]:
     return [*notes, *find_views(panel.study).describe(records, embedded)] if records else notes
 
 
+def _say_no_difference(table: Table, panel: Panel) -> list[str]:
+    """Why the columns of differences are empty, where there is nothing to refer to."""
+    reference = reference_arm(table)
+    if reference in panel.arms or not any(column.difference for column in table.columns):
+        return []
+    return [f"Diff: none, `{reference}` is not in params.yaml"]
+
+
 def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> Block:
     rows = _rows(table, panel)
     shown = table.model_copy(update={"columns": _fill_columns(table, panel, rows)})
@@ -119,7 +127,7 @@ def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> 
         headings=_headings(shown, panel.case),
         rows=[_row(shown, panel, row) for row in rows],
         incidents=[*list_failed(panel, arms), *list_outdated(panel, arms)],
-        notes=[*_notes(panel, arms), *describe(panel.case)],
+        notes=[*_say_no_difference(shown, panel), *_notes(panel, arms), *describe(panel.case)],
     )
 
 

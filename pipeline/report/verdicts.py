@@ -134,7 +134,7 @@ def _render_details(page: Page) -> list[str]:
     with_paper = any(outcome.paper is not None for _, outcome in outcomes)
     header = ["Claim", "Comparison", "Verdict", "Effect", "95 % interval", "n"] + ["paper: effect"] * with_paper
     rows = [show_outcome(name, outcome, with_paper) for name, outcome in outcomes]
-    parts = ["", f"### {page.panel.title}", "", align_table(header, rows, left=3), ""]
+    parts = ["", f"### {escape_cell(page.panel.title)}", "", align_table(header, rows, left=3), ""]
     if page.panel.scale == "embedded":
         parts.append(f"- {EMBEDDED}. A verdict here is about these {page.panel.title} only, not about the paper.")
     if with_paper:
