@@ -140,7 +140,8 @@ def _describe_run(run: Run, record: Record | Failure | None, headline: str, entr
     if isinstance(record, Failure):
         shown = f"epoch {record.epoch}: {record.reason}"
     elif record is not None:
-        shown = f"{headline} {getattr(record, headline):.4g}"
+        value = getattr(record, headline)
+        shown = "" if value is None else f"{headline} {value:.4g}"
     return {
         "study": run.study,
         "case": run.case,
