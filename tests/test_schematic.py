@@ -121,9 +121,8 @@ def test_cases_without_designs_are_left_out_and_the_first_of_a_study_is_open():
     of = make_architecture().networks[0]
     empty = of.model_copy(update={"designs": [], "study": "node"})
     again = of.model_copy(update={"case": "cifar10"})
-    drawn = draw_schematics(
-        Architecture(networks=[empty, of, again]), {("ddpm", "digits"): "a", ("ddpm", "cifar10"): "b"}
-    )
+    titles = {("ddpm", "digits"): "a", ("ddpm", "cifar10"): "b"}
+    drawn = draw_schematics(Architecture(networks=[empty, of, again]), titles)
     assert [(one.study, one.case, one.open) for one in drawn] == [
         ("ddpm", "digits", True),
         ("ddpm", "cifar10", False),

@@ -134,6 +134,19 @@ def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
     return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
 
 
+def _say_made(entry: Entry) -> str:
+    """What is known of how an output was made."""
+    facts = {
+        "": None if entry.seconds is None else f"{entry.seconds:.0f} s",
+        "on ": entry.device,
+        "torch ": entry.torch,
+        "code ": entry.git,
+        "at ": entry.finished,
+    }
+    known = [f"{word}{value}" for word, value in facts.items() if value is not None]
+    return f"{entry.step}: {', '.join(known)}" if known else entry.step
+
+
 def _describe_run(run: Run, record: Record | Failure | None, headline: str, entries: Sequence[Entry]) -> dict[str, Any]:
     status = "missing" if record is None else record.status
     shown = ""
@@ -149,7 +162,7 @@ def _describe_run(run: Run, record: Record | Failure | None, headline: str, entr
         "seed": run.seed,
         "status": status,
         "shown": shown,
-        "made": [entry.model_dump(exclude={"arm", "seed"}, exclude_none=True) for entry in entries],
+        "made": [{"text": _say_made(entry), "output": entry.output} for entry in entries],
         "configuration": json.dumps(run.model_dump(), indent=1),
     }
 

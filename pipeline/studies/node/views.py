@@ -44,7 +44,7 @@ def _show_time(_root: Path, _: Project, panels: Sequence[Panel]) -> Section:
         "‖f(h, 1) − f(h, 0)‖ / ‖f(h, 0)‖ of the ODE function on features of test images, before the first step and "
         "after the last. By layer: the same of the normalised sum after each convolution with a timestep embedding."
     )
-    return Section("time-awareness", "Time-awareness of the NODE study", text=text, drawings=drawings)
+    return Section("time_awareness", "Time-awareness of the NODE study", text=text, drawings=drawings)
 
 
 def _show_nfe(root: Path, project: Project, panels: Sequence[Panel]) -> Section:
