@@ -58,8 +58,8 @@ def read_split(path: Path) -> Split:
 def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of named, C-contiguous arrays: names, types, shapes and values, whatever their layout in a file.
 
-    Weights have another one (`digest_tensors` in pipeline/training/outputs.py): it spells types as torch does, and
-    takes bfloat16, which NumPy lacks. The two stay apart, because files that are written hold their digest.
+    Weights have another (`digest_tensors`): it spells types as torch does and takes bfloat16, which NumPy lacks. Files
+    that are written hold their digest, so the two stay apart.
     """
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
