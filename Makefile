@@ -7,7 +7,6 @@
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
-# make fuzz        damage 12,000 files of every kind that the project reads: each is read, or refused in one line
 # make chaos       kill DVC and its stages at 50 random moments; the outputs are those of an undisturbed run
 # make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
@@ -19,7 +18,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup test lint image image-test page-test fuzz chaos audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -74,9 +73,6 @@ image-test: $(SETUP)
 
 page-test: $(SETUP)
 	.ci/tools browser pytest tests/test_page.py
-
-fuzz: $(SETUP)
-	PYTHONPATH=tests python -m fuzz
 
 chaos: $(SETUP)
 	PYTHONPATH=tests python -m chaos

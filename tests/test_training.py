@@ -212,7 +212,7 @@ def test_golden_loss_trace(implementation: str, gradient: str):
 
     Measured from one model of CPU to another: 4e-9, 3e-6, 2e-4, 6e-4 of themselves; the fifth, 2.5e-3.
     """
-    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, {}, ROOT)
+    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits"), {}, ROOT)
     train = Split(resize_images(digits.images, 12), digits.labels, digits.classes)
     run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
     fields = {"implementation": implementation, "gradient": gradient}

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.download import fetch_file
-from pipeline.data.partial import find_flaw, name_mirror
+from pipeline.data.download import fetch_file, find_flaw
 from pipeline.schema.data import InceptionExtractor
 
 INCEPTION_LOGITS = 1008
@@ -26,8 +25,9 @@ def find_weights(spec: InceptionExtractor, mirrors: Sequence[str], root: Path) -
     path = root / spec.path
     where = f"specs/data.yaml: extractor.path = {spec.path!r}"
     if not path.is_file():
-        source = name_mirror(mirrors[0])
-        raise ValueError(f"{where}: no such file; put Inception's weights ({source}) there, or set null to fetch them")
+        raise ValueError(
+            f"{where}: no such file; put Inception's weights ({mirrors[0]}) there, or set null to fetch them"
+        )
     if flaw := find_flaw(path, spec):
         raise ValueError(f"{where}: {flaw}")
     return path
