@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import node_record
+from pipeline.training.outputs import read_run
 from ruamel.yaml import YAML
 from workspace import copy_project, copy_settings, find_settings
 
@@ -19,7 +20,6 @@ from pipeline.schema.ledger import enter, read_ledger
 from pipeline.schema.panel import load_panel
 from pipeline.schema.project import load_project
 from pipeline.schema.record import Failure, read_record, record_path
-from pipeline.training.outputs import read_run
 
 PIECES = ["\t", ":", "- ", "[", "}", '"', "#", "\x00", "\x1b[31m", "é", "null", ".nan", "-1", "groups=0", "*a", "&a "]
 
