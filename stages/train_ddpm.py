@@ -41,7 +41,7 @@ def main() -> None:
 
     from pipeline.data.arrays import read_split
     from pipeline.run.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.run.live import LiveCurves
+    from pipeline.run.live import LiveHistory
     from pipeline.run.workers import Workers
     from pipeline.studies.ddpm.train import train_ddpm
 
@@ -55,7 +55,7 @@ def main() -> None:
         closure, digest = require_closure("train_ddpm"), digest_file(data)
         fingerprint = fingerprint_work(closure, work.settings, data=digest, device=device)
         checkpoint = Checkpoint(ROOT / "checkpoints" / work.name, fingerprint, resources.checkpoint_minutes)
-        live = LiveCurves(ROOT, work.run)
+        live = LiveHistory(ROOT, work.run)
         failure = train_ddpm(work.run, train, compute, device, out, checkpoint, work.settings, worker, live)
     if worker.leads:
         if failure is not None:  # recorded, and shown by the tables; the other runs go on

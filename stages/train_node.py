@@ -20,7 +20,7 @@ def main() -> None:
 
     from pipeline.data.arrays import read_split
     from pipeline.run.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.run.live import LiveCurves
+    from pipeline.run.live import LiveHistory
     from pipeline.studies.node.train import train_node
 
     device = choose_device(compute)
@@ -29,7 +29,7 @@ def main() -> None:
     digests = [digest_file(path) for path in data]
     fingerprint = fingerprint_work(require_closure("train_node"), work.settings, data=digests, device=device)
     checkpoint = Checkpoint(ROOT / "checkpoints" / work.name, fingerprint, minutes)
-    live, out = LiveCurves(ROOT, work.run), ROOT / "runs" / work.name
+    live, out = LiveHistory(ROOT, work.run), ROOT / "runs" / work.name
     failure = train_node(work.run, train, test, compute, device, out, checkpoint, work.settings, live)
     if failure is not None:  # recorded, and shown by the tables; the other runs go on
         print(f"{work.name}: the run failed: {failure}", file=sys.stderr)
