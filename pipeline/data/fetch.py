@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.data.arrays import Split
 from pipeline.data.download import fetch_file
 from pipeline.data.own import fetch_own, split_by_class
+from pipeline.run.inputs import find_checkout
 from pipeline.schema.base import SpecError
 from pipeline.schema.data import CifarSource, Dataset, DigitsSource
 
@@ -117,5 +118,5 @@ def fetch_dataset(dataset: Dataset, mirrors: Mapping[str, Sequence[str]], root: 
     if isinstance(source, DigitsSource):
         return fetch_digits(source, dataset.classes)
     if isinstance(source, CifarSource):
-        return read_cifar(fetch_file(source, mirrors[source.file], root / "downloads"), dataset.classes)
+        return read_cifar(fetch_file(source, mirrors[source.file], find_checkout(root) / "downloads"), dataset.classes)
     return fetch_own(dataset, source, root)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.data.download import fetch_file, find_flaw
+from pipeline.run.inputs import find_checkout
 from pipeline.schema.data import InceptionExtractor
 
 INCEPTION_LOGITS = 1008
@@ -19,7 +20,7 @@ def find_weights(spec: InceptionExtractor, mirrors: Sequence[str], root: Path) -
     """
     if spec.path is None:
         try:
-            return fetch_file(spec, mirrors, root / "downloads")
+            return fetch_file(spec, mirrors, find_checkout(root) / "downloads")
         except ValueError as error:
             raise ValueError(f"{error}; or name a copy there as extractor.path") from None
     path = root / spec.path

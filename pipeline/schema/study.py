@@ -43,9 +43,7 @@ class MeasuredRecord(Strict):
     """
 
     status: Literal["completed"] = "completed"
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="what decided the run; from the stage"
-    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="what decided the run; from the stage")
 
 
 @dataclass(frozen=True)

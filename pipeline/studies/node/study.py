@@ -69,9 +69,7 @@ class NodeNetwork(Strict):
     weight_distribution: Literal["normal", "uniform"] = Field(
         "normal", description="of the weights that weight_std widens"
     )
-    weight_std_time: bool = Field(
-        False, description="whether weight_std also applies to the weights of the t channel"
-    )
+    weight_std_time: bool = Field(False, description="whether weight_std also applies to the weights of the t channel")
     padding: Literal["zeros", "circular"] = Field(
         "zeros",
         description="of the sites; circular: no border, where the t channel's embedding differs from the interior's",
