@@ -1,7 +1,9 @@
 # make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make show        set up, print all tables in the terminal, and what is missing
-# make test        set up, lint, check types, run the tests
+# make check       set up, lint, check types, run the fast tests: under 3 minutes
+# make test        set up, lint, check types, run all tests but those that make slow-test runs: under 10 minutes
+# make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
 # make image       build the container's image, say its size and what that took
@@ -18,7 +20,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -50,11 +52,18 @@ $(SETUP): requirements.lock
 lint: $(SETUP)
 	ruff check .
 	ruff format --check .
+	lint-imports
 	mypy
 	hadolint docker/Dockerfile
 
+check: lint
+	pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not ci"
+
 test: lint
-	pytest --numprocesses $(WORKERS) --dist loadfile
+	pytest --numprocesses $(WORKERS) --dist loadfile -m "not ci"
+
+slow-test: $(SETUP)
+	pytest --numprocesses $(WORKERS) --dist loadfile -m ci
 
 # Arguments of the build that may be set in the environment: another base image, mirrors of the package index.
 BUILD_ARGS = $(foreach name,BASE_IMAGE PIP_INDEX_URL UV_DEFAULT_INDEX,$(if $($(name)),--build-arg $(name)))
