@@ -408,9 +408,9 @@ def test_a_sampling_killed_at_its_trajectory_ends_with_the_same_bytes(tmp_path: 
 
 def test_a_stage_that_is_killed_or_told_to_end_goes_on_where_it_was(tmp_path: Path):
     work = make_reduced(tmp_path / "project")
-    ddpm = work.read("specs/ddpm.yaml")
-    ddpm["datasets"]["digits"]["training"] |= {"steps": 150, "snapshot_every": 60}
-    work.write("specs/ddpm.yaml", ddpm)
+    ddpm = work.read("specs/ddpm/study.yaml")
+    ddpm["cases"]["digits"]["training"] |= {"steps": 150, "snapshot_every": 60}
+    work.write("specs/ddpm/study.yaml", ddpm)
     work.run("python", "-m", "stages.fetch", "ddpm", "digits")
     work.run("python", "-m", "stages.train_ddpm", "digits", "baseline", "0")
     out, state = (
