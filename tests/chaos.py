@@ -39,8 +39,8 @@ _KINDS = {
     "DDPM training": ("train_ddpm",),
     "sampling": ("sample",),
     "evaluation": ("evaluate", "reference"),
-    "rendering": ("render", "draw", "claims", "report", "publish"),
-    "the rest": ("check", "fetch", "extractor", "record", "theory", "architecture", "strict"),
+    "rendering": ("render", "draw", "text", "report"),
+    "the rest": ("check", "fetch", "extractor", "record", "measure", "architecture", "strict"),
 }
 """Kinds of stages, by how their names begin; the first that fits."""
 _BEYOND = 1.2
@@ -61,13 +61,13 @@ def make_panel(folder: Path) -> Workspace:
     params = workspace.read("params.yaml")
     params["resources"]["checkpoint_minutes"] = 0.0
     workspace.write("params.yaml", params)
-    node = workspace.read("specs/node.yaml")
-    node["datasets"]["digits"]["training"] |= {"epochs": 4}
-    workspace.write("specs/node.yaml", node)
-    ddpm = workspace.read("specs/ddpm.yaml")
-    ddpm["datasets"]["digits"]["training"] |= {"steps": 60, "snapshot_every": 30}
-    ddpm["datasets"]["digits"]["sampling"] |= {"first_snapshot": 30, "images": 200, "batch_size": 20, "steps": 10}
-    workspace.write("specs/ddpm.yaml", ddpm)
+    node = workspace.read("specs/node/study.yaml")
+    node["cases"]["digits"]["training"] |= {"epochs": 4}
+    workspace.write("specs/node/study.yaml", node)
+    ddpm = workspace.read("specs/ddpm/study.yaml")
+    ddpm["cases"]["digits"]["training"] |= {"steps": 60, "snapshot_every": 30}
+    ddpm["cases"]["digits"]["sampling"] |= {"first_snapshot": 30, "images": 200, "batch_size": 20, "steps": 10}
+    workspace.write("specs/ddpm/study.yaml", ddpm)
     return workspace
 
 

@@ -14,14 +14,16 @@ from pipeline.metrics.arm_metrics import summarise_arm
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
 from pipeline.report.curves import draw_curves, find_points, thin
 from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
-from pipeline.run.live import LiveCurves
+from pipeline.run.live import LiveHistory
 from pipeline.run.process import hash_output, write_provenance
 from pipeline.schema.architecture import Part
 from pipeline.schema.base import SpecError
-from pipeline.schema.curve import CURVES, Point, curve_path, list_points, read_curve, show_live, write_curve
-from pipeline.schema.ledger import Entry, enter, ledger_path, read_ledger, write_ledger
+from pipeline.schema.curve import Point, curve_path, list_points, read_curve, read_history, write_curve
+from pipeline.schema.ledger import Entry, ledger_path, read_ledger, write_ledger
+from pipeline.schema.ledger import make_entry as enter
+from pipeline.schema.study import find_study
 
-ACCURACY, LOSS, NFE, BACKWARD = CURVES["node"]
+ACCURACY, LOSS, NFE, BACKWARD = find_study("node").curves
 HISTORY: list[dict[str, float | int | None]] = [
     {"epoch": 1, "train_loss": 2.0, "test_accuracy": 50.0, "nfe_train": 20.0, "nfe_backward": None},
     {"epoch": 2, "train_loss": 0.1 + 0.2, "test_accuracy": 60.0, "nfe_train": 26.0, "nfe_backward": 32.0},
@@ -68,35 +70,26 @@ def test_a_file_that_is_no_curve_is_named(tmp_path: Path, text: str):
         read_curve(path, LOSS)
 
 
-def test_a_training_shows_itself_and_leaves_the_others(tmp_path: Path):
-    write_curve(curve_path(tmp_path, "node", "digits", LOSS), LOSS, [Point("groups=1", 0, 1, 1.5)])
-    for rows in (HISTORY[:1], HISTORY):  # epoch by epoch, and again from the first
-        show_live(tmp_path, "node", "digits", "baseline", 0, rows)
-    assert read_curve(curve_path(tmp_path, "node", "digits", LOSS), LOSS) == [
-        Point("groups=1", 0, 1, 1.5), Point("baseline", 0, 1, 2.0), Point("baseline", 0, 2, 0.1 + 0.2),
-    ]  # fmt: skip
-    assert len(read_curve(curve_path(tmp_path, "node", "digits", NFE), NFE)) == 2
-    show_live(tmp_path, "ddpm", "digits", "baseline", 0, [{"step": 5, "loss": 0.5}])
-    assert sorted(path.name for path in (tmp_path / "curves/ddpm/digits").iterdir()) == ["loss.tsv"]
-
-
-def test_a_training_goes_on_when_its_curves_cannot_be_shown(
+def test_a_training_shows_itself_apart_from_all_outputs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("pipeline.run.live._SECONDS", 0.0)
-    live = LiveCurves(tmp_path, "node", "digits", "baseline", 0)
-    live(HISTORY[:1])
-    path = curve_path(tmp_path, "node", "digits", LOSS)
-    assert [point.at for point in read_curve(path, LOSS)] == [1]
-    path.write_text("not a curve")
+    live = LiveHistory(tmp_path, node_run(seed=3))
+    for rows in (HISTORY[:1], HISTORY):  # epoch by epoch, and again from the first
+        live(rows)
+    path = tmp_path / "live" / "node" / "digits" / "baseline" / "3.tsv"
+    assert [row["test_accuracy"] for row in read_history(path)] == [50.0, 60.0]
+    assert [found.relative_to(tmp_path).parts[0] for found in tmp_path.rglob("*.tsv")] == ["live"]
+    path.unlink()
+    path.mkdir()  # nothing can be written there: the training goes on, and says so once
     live(HISTORY)
     live(HISTORY)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].startswith("the training goes on, but is not shown in curves/: ")
+    assert said[0].startswith("the training goes on, but is not shown in ")
     monkeypatch.setattr("pipeline.run.live._SECONDS", 60.0)
-    path.unlink()
-    LiveCurves(tmp_path, "node", "digits", "baseline", 0)(HISTORY)  # too soon
+    path.rmdir()
+    LiveHistory(tmp_path, node_run(seed=3))(HISTORY)  # too soon
     assert not path.exists()
 
 

@@ -33,7 +33,7 @@ HARDENED: dict[str, Any] = {
 }
 NO_GPU = "no GPU in this container: running on the CPU"
 
-pytestmark = pytest.mark.timeout(1800)  # the first build downloads gigabytes
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(1800)]  # the first build downloads gigabytes
 
 
 def skip(reason: str) -> None:
@@ -273,8 +273,8 @@ def test_a_mounted_checkout_gets_what_the_host_made_and_its_owner_owns_it(checko
 def test_every_kind_of_stage_runs_locked_up_and_gives_the_bytes_of_the_host(checkout: Workspace, run: Runner):
     item = "digits@digits-position=mlp-0"
     stages = [f"{kind}_{item}" for kind in ("train_ddpm", "sample", "evaluate_ddpm")]
-    stages += ["train_node_digits@digits-baseline-0", "evaluate_node@digits"]
-    stages += ["record_node@digits", "record_ddpm@digits", "draw@figure7", "publish"]
+    stages += [f"{kind}_node_{item}".replace("position=mlp", "baseline") for kind in ("train", "evaluate")]
+    stages += ["record_node@digits", "record_ddpm@digits", "draw@figure7", "report"]
     before = (checkout.root / "dvc.lock").read_bytes()
     assert set(run.on(checkout, "repro", "--force", "--single-item", *stages, **HARDENED).executed) == set(stages)
     assert (checkout.root / "dvc.lock").read_bytes() == before
@@ -283,7 +283,7 @@ def test_every_kind_of_stage_runs_locked_up_and_gives_the_bytes_of_the_host(chec
 def test_the_host_finds_what_the_container_made(checkout: Workspace, run: Runner):
     assert "up to date" in on_host(checkout, "dvc", "status")
     params = checkout.read("params.yaml")
-    params["digits"]["node"]["arms"].append("groups=2")
+    params["node"]["digits"]["arms"].append("groups=2")
     checkout.write("params.yaml", params)
     stage, folder = "train_node_digits@digits-groups=2-0", checkout.root / "runs/node/digits/groups=2"
     assert stage in run.on(checkout, "repro", stage).executed
@@ -296,14 +296,14 @@ def test_the_host_finds_what_the_container_made(checkout: Workspace, run: Runner
 
 
 def test_other_commands(checkout: Workspace, run: Runner):
-    assert "4 models up to date" in run.on(checkout, "plan", **HARDENED).output
-    assert "params.yaml and specs/ are valid: 4 models" in run.on(checkout, "check").output
+    assert "5 models up to date" in run.on(checkout, "plan", **HARDENED).output
+    assert "params.yaml and specs/ are valid: 5 models" in run.on(checkout, "check").output
     assert run.on(checkout, "repro", "render@table1").executed == []
     assert "num_params" in run.on(checkout, "show", "node", "cifar10", "norm=batch").output
     assert "What the image runs" in run("--help").output
     assert f"uid={OWNER[0]}" in run.on(checkout, "bash", "-c", "id").output
     assert "3.67" in run.on(checkout, "dvc", "--version").output
-    outcome = run.on(checkout, "exp", "run", "--name", "two", "-S", "digits.node.seeds=[0,1]", "train_node_digits")
+    outcome = run.on(checkout, "exp", "run", "--name", "two", "-S", "node.digits.seeds=[0,1]", "train_node_digits")
     trained = {f"train_node_digits@digits-{arm}-1" for arm in ("baseline", "norm=batch")}
     assert set(outcome.executed) == {"check", *trained}
     assert "two" in run.on(checkout, "exp", "list").output
@@ -319,10 +319,10 @@ LONG_STEPS = 400
 def long_training(built: Built, tmp_path: Path) -> Workspace:
     """A checkout whose diffusion model takes more than ten seconds."""
     workspace = clone(built, tmp_path / "project")
-    ddpm = workspace.read("specs/ddpm.yaml")
-    ddpm["datasets"]["digits"]["training"] |= {"steps": LONG_STEPS, "snapshot_every": LONG_STEPS}
-    ddpm["datasets"]["digits"]["sampling"]["first_snapshot"] = LONG_STEPS
-    workspace.write("specs/ddpm.yaml", ddpm)
+    ddpm = workspace.read("specs/ddpm/study.yaml")
+    ddpm["cases"]["digits"]["training"] |= {"steps": LONG_STEPS, "snapshot_every": LONG_STEPS}
+    ddpm["cases"]["digits"]["sampling"]["first_snapshot"] = LONG_STEPS
+    workspace.write("specs/ddpm/study.yaml", ddpm)
     give(workspace)
     return workspace
 

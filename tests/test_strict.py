@@ -8,7 +8,15 @@ from workspace import copy_settings
 
 from pipeline.schema.project import load_project
 from pipeline.schema.record import record_path, write_record
+from pipeline.studies.theory.study import TheoryRecord
 from stages.strict import main
+
+
+RECORDS = {
+    "node": node_record(90.0),
+    "ddpm": ddpm_record(9.0),
+    "theory": TheoryRecord(lost=0.0, kept=0.1, cells=[]),
+}
 
 
 def prepare(root: Path, strict: bool, failed: dict[str, list[str]]) -> None:
@@ -18,9 +26,9 @@ def prepare(root: Path, strict: bool, failed: dict[str, list[str]]) -> None:
     )
     (root / "params.yaml").write_text(params)
     for run in load_project(root).runs():
-        record = node_record(90.0) if run.study == "node" else ddpm_record(9.0)
+        record = RECORDS[run.study]
         found = failure() if run.seed == 0 and run.arm in failed.get(run.study, []) else record
-        write_record(record_path(root, run.study, run.dataset, run.arm, run.seed), found)
+        write_record(record_path(root, run.study, run.case, run.arm, run.seed), found)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pipeline.report.panel import NOT_RUN, Panel, read_panels
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
 from pipeline.report.views import find_views
-from pipeline.schema.arm import BASELINE
+from pipeline.schema.arm import Arm
 from pipeline.schema.claim import Agrees, Claim, Comparison, Equal, Extreme
 from pipeline.schema.project import Project
 from pipeline.schema.table import Table
@@ -26,6 +26,9 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Unit = Literal["seeds", "sets"]
 NOISE_DIGITS = 12
 """Digits of an effect's greatest term that are kept: what lies below is the rounding of floating-point numbers."""
+
+REPLICATE = "replicate"
+"""The field of a study that changes nothing but the random numbers of a training."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,8 @@ def _pair(contrast: Contrast, values: Mapping[str, Mapping[int, float]]) -> dict
 
 
 def _paper_effect(contrast: Contrast, key: str, table: Table | None, case: str) -> float | None:
+    if contrast.logs:
+        return None
     found = table.paper.values.get(case, {}) if table is not None and table.paper is not None else {}
     values = {arm: found[arm][key] for arm in contrast.weights if key in found.get(arm, {})}
     return _weigh(contrast, values) if values and len(values) == len(contrast.weights) else None
@@ -228,7 +233,7 @@ def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Ta
     effects = _pair(contrast, {arm: panel.values(arm, part.key) for arm in contrast.weights})
     if contrast.each:
         return replace(outcome(effects), least=1)
-    if len(effects) != 1:
+    if len(effects) != 1 or contrast.logs:  # a set's number may have no logarithm where the mean has one
         return outcome(effects)
     (seed,) = effects
     sets = {arm: panel.set_values(arm, seed, part.key) for arm in contrast.weights}
@@ -289,14 +294,10 @@ def judge(comparisons: Sequence[Compared], peers: Sequence[Sequence[Compared]]) 
     return _all_hold(verdicts)
 
 
-def _find_replicates(arms: Sequence[str]) -> list[tuple[str, str]]:
+def _find_replicates(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Arms that replicate another one, each with that other."""
-    pairs = []
-    for arm in arms:
-        original = ",".join(part for part in arm.split(",") if not part.startswith("replicate=")) or BASELINE
-        if original != arm:
-            pairs.append((arm, original))
-    return pairs
+    found = [(arm, {key: value for key, value in arm.overrides.items() if key != REPLICATE}) for arm in arms]
+    return [(arm, Arm(others)) for arm, others in found if REPLICATE in arm.overrides]
 
 
 def judge_replicates(claims: Sequence[Claim], panel: Panel) -> list[Outcome]:
