@@ -30,7 +30,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "that stage alone": ("python", "-m", "stages.text", "theory"),
     "Table 1": ("python", "-m", "stages.render", "table1"),
     "every arm of NODE": ("python", "-m", "stages.render", "node_arms"),
-    "verdicts": ("python", "-m", "stages.claims"),
     "Figure 7": ("python", "-m", "stages.draw", "figure7"),
     "web page": ("python", "-m", "stages.report"),
 }
