@@ -125,9 +125,7 @@ SiteChanges = Callable[[Record], Mapping[str, Sequence[float | None]]]
 """A record to the change at each of its network's sites, by moment."""
 
 
-def draw_sites(
-    panel: Panel, changes: SiteChanges, names: Mapping[str, Sequence[str]], title: str
-) -> Chart | None:
+def draw_sites(panel: Panel, changes: SiteChanges, names: Mapping[str, Sequence[str]], title: str) -> Chart | None:
     """The same site by site, over seeds averaged by Vega; None without a value.
 
     Args:
