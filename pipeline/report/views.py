@@ -16,7 +16,7 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.project import Project
 from pipeline.schema.record import Record
 from pipeline.schema.report import FILE
-from pipeline.schema.study import Run, Step, find_study
+from pipeline.schema.study import Step, find_study
 
 Chart = dict[str, Any]
 """A Vega-Lite specification."""

@@ -20,7 +20,7 @@ RUNNER = 1
 """Stands in every closure: to be raised when a change of pipeline/run/ or pipeline/schema/ could change numbers."""
 FOLDER = Path("closures")
 ROOMS = ("pipeline", "stages")
-_VIEWS = ("draw", "render", "report")
+_VIEWS = ("draw", "render", "report", "text")
 """Stages that look up each study's own part of the report."""
 
 

@@ -39,6 +39,10 @@ class Arm(str):
         arm.overrides = overrides
         return arm
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What copies and pickles are made from."""
+        return (self.overrides,)
+
 
 @dataclass(frozen=True)
 class ArmField:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent, say_no_case
 from pipeline.report.protocol import show_shared
 from pipeline.report.statistics import summarise
 from pipeline.schema.arm import BASELINE
@@ -110,14 +110,14 @@ def render_awareness(_: Project, panels: Sequence[Panel]) -> str:
     """For each case one row an arm, and below it one row a block; means over seeds."""
     parts = [_HEAD.rstrip()]
     for panel in panels:
-        arms = sorted(panel.arms, key=lambda arm: arm != BASELINE)
+        arms: list[str] = sorted(panel.arms, key=lambda arm: arm != BASELINE)
         blocks = {arm: name_blocks(panel.runs[arm]) for arm in arms}
         numbers = {arm: index for index, arm in enumerate(arms, start=1)}
         rows = [_arm_row(numbers[arm], panel, arm, blocks[arm]) for arm in arms]
         parts += ["", f"### {escape_cell(panel.title)}", "", align_table(_HEADER, rows)]
         parts += [*_render_blocks(panel, numbers, blocks), "", *(f"- {note}." for note in _notes(panel))]
     if not panels:
-        parts += ["", "No dataset: `cases.ddpm` in params.yaml is empty."]
+        parts += ["", say_no_case("ddpm")]
     parts += [
         "",
         "Values: means over n seeds, ± standard deviation (n − 1 in the denominator) of what is a mean over blocks; "

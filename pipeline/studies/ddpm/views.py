@@ -9,11 +9,12 @@ from pipeline.report.panel import Panel
 from pipeline.report.views import Drawing, ReadCurve, Section, SiteWords, Views
 from pipeline.schema.architecture import Part
 from pipeline.schema.curve import Point
+from pipeline.schema.diffusion import Sampling
 from pipeline.schema.project import Project
 from pipeline.schema.study import Step
 from pipeline.studies.ddpm.awareness_text import name_blocks, render_awareness
 from pipeline.studies.ddpm.protocol import describe, find_differences
-from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, Sampling
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun
 
 
 def _change_blocks(record: DdpmRecord) -> dict[str, list[float | None]]:
@@ -27,7 +28,7 @@ def _draw_levels(_: Project, panels: Sequence[Panel]) -> list[Drawing]:
     for panel in panels:
         title = f"Level-awareness of each run: {panel.title}"
         drawings += make_drawings(f"level-{panel.case}", title, draw_awareness(panel))
-        names = {arm: name_blocks(panel.runs[arm]) for arm in panel.arms}
+        names: dict[str, list[str]] = {arm: name_blocks(panel.runs[arm]) for arm in panel.arms}
         title = f"Level-awareness, block by block: {panel.title}"
         chart = draw_sites(panel, _change_blocks, names, "block")
         drawings += make_drawings(f"level-blocks-{panel.case}", title, chart)

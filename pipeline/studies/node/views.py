@@ -36,7 +36,7 @@ def _show_time(_root: Path, _: Project, panels: Sequence[Panel]) -> Section:
     for panel in panels:
         title = f"Time-awareness of each run: {panel.title}"
         drawings += make_drawings(f"time-{panel.case}", title, draw_awareness(panel))
-        names = {arm: _name_sites(panel, arm) for arm in panel.arms}
+        names: dict[str, list[str]] = {arm: _name_sites(panel, arm) for arm in panel.arms}
         title = f"Time-awareness, layer by layer: {panel.title}"
         chart = draw_sites(panel, _change_sites, names, "layer")
         drawings += make_drawings(f"time-sites-{panel.case}", title, chart)
@@ -44,7 +44,7 @@ def _show_time(_root: Path, _: Project, panels: Sequence[Panel]) -> Section:
         "‖f(h, 1) − f(h, 0)‖ / ‖f(h, 0)‖ of the ODE function on features of test images, before the first step and "
         "after the last. By layer: the same of the normalised sum after each convolution with a timestep embedding."
     )
-    return Section("time-awareness", "Time-awareness of the NODE study", text=text, drawings=drawings)
+    return Section("time_awareness", "Time-awareness of the NODE study", text=text, drawings=drawings)
 
 
 def _show_nfe(root: Path, project: Project, panels: Sequence[Panel]) -> Section:
