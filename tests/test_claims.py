@@ -546,7 +546,7 @@ def test_a_number_agrees_within_its_standard_errors_whatever_the_count_of_seeds(
 
 
 def test_a_number_agrees_where_each_seed_lies_within_the_tolerance():
-    part = {"kind": "agrees", "key": "x", "arm": "baseline", "exact": 0.0, "tolerance": 1e-12}
+    part: dict[str, Any] = {"kind": "agrees", "key": "x", "arm": "baseline", "exact": 0.0, "tolerance": 1e-12}
     assert judge_part(measured_panel(x=[4e-16]), **part).verdict == "holds"
     assert judge_part(measured_panel(x=[4e-16, -9e-13]), **part).verdict == "holds"
     assert judge_part(measured_panel(x=[2e-12, -2e-12]), **part).verdict == "fails"  # though their mean is exact

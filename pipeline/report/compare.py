@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -24,12 +24,20 @@ from pipeline.schema.report import FILE as LAYOUT
 from pipeline.schema.table import Column
 
 Change = Literal["significant", "within chance", "one seed", "lost pairing", "new", "gone", "same"]
-CHANGES: tuple[Change, ...] = get_args(Change)
 _PATHS = ("params.yaml", "specs", "records")
 _STYLES: dict[Change, str] = {
     **{"significant": "bold red", "within chance": "yellow", "one seed": "yellow", "lost pairing": "magenta"},
     "new": "cyan",
 }  # fmt: skip
+_SUMMARY: dict[Change, str] = {
+    "significant": "changed significantly",
+    "within chance": "changed within chance",
+    "one seed": "changed in their one seed",
+    "lost pairing": "lost pairing",
+    "new": "new",
+    "gone": "gone",
+    "same": "the same",
+}
 
 
 @dataclass(frozen=True)
@@ -196,7 +204,7 @@ def print_comparison(
     console = console or open_console()
     cells = compare(root, before, after)
     counts = Counter(cell.change for cell in cells)
-    told = ", ".join(f"{counts[change]} {change}" for change in CHANGES if counts[change])
+    told = ", ".join(f"{counts[change]} {said}" for change, said in _SUMMARY.items() if counts[change])
     console.print(f"{len(cells)} cells{': ' if told else ''}{told}", highlight=False)
     if counts["significant"]:
         console.print("Each cell stands alone: of cells without an effect, one in twenty is significant by chance.")

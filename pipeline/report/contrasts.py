@@ -104,7 +104,7 @@ def _equality(part: Equal) -> Contrast:
 
 def _difference(points: Sequence[Point], others: Sequence[Point]) -> dict[str, float]:
     """Weights of the mean over some arms minus the mean over others."""
-    weights = {point.arm: 1 / len(points) for point in points}
+    weights: dict[str, float] = {point.arm: 1 / len(points) for point in points}
     return weights | {point.arm: -1 / len(others) for point in others}
 
 

@@ -95,7 +95,7 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
     base = {"x": _horizontal(figure, points), "color": _by_series(figure, points, PALETTE)}
     marked = base | {"shape": _by_series(figure, points, SHAPES)}
     mean, low, single = (_vertical(figure, field) for field in ("mean", "low", "value"))
-    line, rule = [{"filter": "!datum.default"}], [{"filter": "datum.default"}]
+    line = [{"filter": "!datum.default"}]
     layers: list[Chart] = [
         {
             "transform": line,
@@ -114,21 +114,24 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
             "encoding": {**marked, "y": mean},
         },
     ]
-    if any(point.default for point in points):
-        black = {"x": base["x"], "color": {"value": "#000000"}}
-        bar = {"type": "errorbar", "ticks": True}
-        text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
-        layers += [
-            {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
-            {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
-            {
-                "transform": rule,
-                "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
-                "encoding": {**black, "y": mean},
-            },
-            {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
-        ]
-    return layers
+    return [*layers, *_mark_default(base["x"], mean, low)] if any(point.default for point in points) else layers
+
+
+def _mark_default(x: Chart, mean: Chart, low: Chart) -> list[Chart]:
+    """A dashed rule at PyTorch's default, with the mean and its spread."""
+    rule, black = [{"filter": "datum.default"}], {"x": x, "color": {"value": "#000000"}}
+    bar = {"type": "errorbar", "ticks": True}
+    text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
+    return [
+        {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
+        {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
+        {
+            "transform": rule,
+            "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
+            "encoding": {**black, "y": mean},
+        },
+        {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
+    ]
 
 
 def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:

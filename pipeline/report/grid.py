@@ -50,7 +50,7 @@ class Block:
     headings: Sequence[Heading]
     rows: Sequence[GridRow]
     incidents: Sequence[str]
-    """A line for each failed or outdated run: text, in which anything may stand."""
+    """Why there are no differences, and a line for each failed or outdated run: text, in which anything may stand."""
     notes: Sequence[str]
     """Lines about the protocol: Markdown."""
 

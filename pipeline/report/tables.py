@@ -126,8 +126,8 @@ def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> 
         scale=panel.scale,
         headings=_headings(shown, panel.case),
         rows=[_row(shown, panel, row) for row in rows],
-        incidents=[*list_failed(panel, arms), *list_outdated(panel, arms)],
-        notes=[*_say_no_difference(shown, panel), *_notes(panel, arms), *describe(panel.case)],
+        incidents=[*_say_no_difference(shown, panel), *list_failed(panel, arms), *list_outdated(panel, arms)],
+        notes=[*_notes(panel, arms), *describe(panel.case)],
     )
 
 

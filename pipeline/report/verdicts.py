@@ -22,12 +22,13 @@ over its sample sets. A comparison
 An equality holds where the means agree to the decimals shown and the interval of their difference stays within one unit
 of the last decimal; it fails where the interval excludes 0. A slope of logarithms holds where its interval stays within
 the tolerance, and fails where it lies outside. Where theory gives the number, no count of seeds is asked for: it holds
-where the mean lies within so many of its standard errors, or each seed within the tolerance; "each seed" means that one
-on the wrong side is enough to fail. A claim is not run where one of its comparisons is not;
-else it fails with one of them, and holds with all. Where it says "mostly", more than half of the curves suffice, over
-all cases of one scale. "n = ... would decide": if mean and spread stayed as they are. "No spread": all seeds gave
-the same difference. Where arms share a single seed, the effect is that of its sample sets, paired by set: it speaks of
-these trained models, and another training may say otherwise.
+where the mean lies within so many of its standard errors, or each seed within the tolerance. "Each seed" means that one
+on the wrong side is enough to fail. Against a number, the effect is what was measured minus that number.
+
+A claim is not run where one of its comparisons is not; else it fails with one of them, and holds with all. Where it
+says "mostly", more than half of the curves suffice, over all cases of one scale. "n = ... would decide": if mean and
+spread stayed as they are. "No spread": all seeds gave the same difference. Where arms share a single seed, the effect
+is that of its sample sets, paired by set: it speaks of these trained models, and another training may say otherwise.
 """
 _BY_CHANCE = 1 - LEVEL
 """Share of the comparisons without an effect whose interval excludes 0."""
