@@ -118,6 +118,8 @@ class Study:
     """(baseline, later, dataset): refuses settings of a case that do not go together."""
     views: str | None = None
     """The module with its own parts of the report."""
+    costs: str | None = None
+    """The module that prices its steps for the plan: `STEPS`, `price`; and, of a network, `count_params`."""
 
 
 def list_studies(root: Path) -> list[str]:

@@ -371,4 +371,5 @@ STUDY = Study(
     check_arm=_check_arm,
     check_case=_check_case,
     views="pipeline.studies.ddpm.views",
+    costs="pipeline.studies.ddpm.cost",
 )

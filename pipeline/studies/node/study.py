@@ -306,4 +306,5 @@ STUDY = Study(
     check_arm=_check_arm,
     check_case=_check_case,
     views="pipeline.studies.node.views",
+    costs="pipeline.studies.node.cost",
 )
