@@ -18,7 +18,7 @@ from pipeline.schema.project import Project, load_project
 from pipeline.schema.resolved import describe_all
 
 if TYPE_CHECKING:
-    from pipeline.run.bench import Bench, Cost
+    from pipeline.run.bench import Cost
 
 _SECONDS = 8.0  # that the timed steps of a plan may take, about
 
@@ -130,7 +130,9 @@ def _note(project: Project, priced: Sequence[Priced]) -> list[str]:
         notes.append("Measured without torch.compile, which params.yaml asks for.")
     if any(one.cost.scaled for one in priced if one.cost):
         notes.append("~: a smaller batch was measured and scaled, as a step takes long here.")
-    notes += [f"{one.row.group} {one.row.run.arm}: the first step fails: {one.failure}" for one in priced if one.failure]
+    notes += [
+        f"{one.row.group} {one.row.run.arm}: the first step fails: {one.failure}" for one in priced if one.failure
+    ]
     return notes
 
 
