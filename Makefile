@@ -1,13 +1,14 @@
 # make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make show        set up, print all tables in the terminal, and what is missing
-# make test        set up, lint, check types, run the tests
+# make check       set up, lint, check types, run the fast tests: under 3 minutes
+# make test        set up, lint, check types, run all tests but those that make slow-test runs: under 10 minutes
+# make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
-# make fuzz        damage 12,000 files of every kind that the project reads: each is read, or refused in one line
 # make chaos       kill DVC and its stages at 50 random moments; the outputs are those of an undisturbed run
 # make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
@@ -19,7 +20,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup test lint image image-test page-test fuzz chaos audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
 
 all: repro
 	@cat reports/table1.md reports/table3.md reports/verdicts.md
@@ -51,11 +52,18 @@ $(SETUP): requirements.lock
 lint: $(SETUP)
 	ruff check .
 	ruff format --check .
+	lint-imports
 	mypy
 	hadolint docker/Dockerfile
 
+check: lint
+	pytest --numprocesses $(WORKERS) --dist loadfile -m "not slow and not ci"
+
 test: lint
-	pytest --numprocesses $(WORKERS) --dist loadfile
+	pytest --numprocesses $(WORKERS) --dist loadfile -m "not ci"
+
+slow-test: $(SETUP)
+	pytest --numprocesses $(WORKERS) --dist loadfile -m ci
 
 # Arguments of the build that may be set in the environment: another base image, mirrors of the package index.
 BUILD_ARGS = $(foreach name,BASE_IMAGE PIP_INDEX_URL UV_DEFAULT_INDEX,$(if $($(name)),--build-arg $(name)))
@@ -74,9 +82,6 @@ image-test: $(SETUP)
 
 page-test: $(SETUP)
 	.ci/tools browser pytest tests/test_page.py
-
-fuzz: $(SETUP)
-	PYTHONPATH=tests python -m fuzz
 
 chaos: $(SETUP)
 	PYTHONPATH=tests python -m chaos

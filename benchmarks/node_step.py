@@ -12,7 +12,6 @@ import platform
 from pathlib import Path
 
 from pipeline.compute.threads import tune_process
-from pipeline.studies.node.study import load_node_spec, resolve_node_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
@@ -53,7 +52,7 @@ def main() -> None:
     results = {}
     for case in cases:
         dataset, fields, image, batch = CASES[case]
-        base = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0).network
+        base = resolve("node", dataset, "baseline", 0).network
         for variant, (more, bfloat16) in VARIANTS.items():
             if bfloat16 and case == "digits":  # slower than float32 there: there is too little to multiply
                 continue

@@ -29,8 +29,8 @@ from pipeline.diffusion.sample import sample_images
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.layers.flops import count_flops
 from pipeline.schema.compute import Compute
-from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.schema.diffusion import Sampling
+from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 
 _NEAR_ZERO = 1e-4

@@ -21,7 +21,7 @@ def main() -> None:
     from pipeline.data.arrays import Split, write_split
     from pipeline.data.fetch import fetch_dataset, resize_images
 
-    splits = fetch_dataset(dataset.source, dataset.classes, spec.mirrors, ROOT / "downloads")
+    splits = fetch_dataset(dataset, spec.mirrors, ROOT)
     for name, split in zip(("train", "test"), splits, strict=True):
         resized = Split(resize_images(split.images, size), split.labels, split.classes)
         write_split(ROOT / "data" / study / case / f"{name}.safetensors", resized)

@@ -30,7 +30,7 @@ def main() -> None:
 
     from pipeline.data.arrays import read_arrays
     from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
-    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
+    from pipeline.run.checkpoint import fingerprint_work, open_checkpoint
     from pipeline.run.workers import Workers
     from pipeline.studies.ddpm.sampler import sample_ddpm
     from pipeline.studies.ddpm.sampling_trace import trace_sampling
@@ -50,7 +50,7 @@ def main() -> None:
         closure = require_closure("sample")
         fingerprint = fingerprint_work(closure, settings, run=run.model_dump(), weights=digests, workers=worker.count)
         checkpoints = [
-            Checkpoint(ROOT / "checkpoints" / "sample" / name / str(rank), fingerprint, resources.checkpoint_minutes)
+            open_checkpoint(ROOT, f"sample/{name}/{rank}", fingerprint, resources.checkpoint_minutes)
             for rank in range(worker.count)
         ]
         trace = trace_sampling(run, sampling) if worker.leads else ""

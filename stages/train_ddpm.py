@@ -40,8 +40,8 @@ def main() -> None:
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.run.live import LiveCurves
+    from pipeline.run.checkpoint import fingerprint_work, open_checkpoint
+    from pipeline.run.live import LiveHistory
     from pipeline.run.workers import Workers
     from pipeline.studies.ddpm.train import train_ddpm
 
@@ -54,8 +54,8 @@ def main() -> None:
     with Workers("stages.train_ddpm", resources, device) as worker:
         closure, digest = require_closure("train_ddpm"), digest_file(data)
         fingerprint = fingerprint_work(closure, work.settings, data=digest, device=device)
-        checkpoint = Checkpoint(ROOT / "checkpoints" / work.name, fingerprint, resources.checkpoint_minutes)
-        live = LiveCurves(ROOT, work.run)
+        checkpoint = open_checkpoint(ROOT, work.name, fingerprint, resources.checkpoint_minutes)
+        live = LiveHistory(ROOT, work.run)
         failure = train_ddpm(work.run, train, compute, device, out, checkpoint, work.settings, worker, live)
     if worker.leads:
         if failure is not None:  # recorded, and shown by the tables; the other runs go on

@@ -19,8 +19,8 @@ def main() -> None:
     tune_process(compute.threads, compute.portable)
 
     from pipeline.data.arrays import read_split
-    from pipeline.run.checkpoint import Checkpoint, fingerprint_work
-    from pipeline.run.live import LiveCurves
+    from pipeline.run.checkpoint import fingerprint_work, open_checkpoint
+    from pipeline.run.live import LiveHistory
     from pipeline.studies.node.train import train_node
 
     device = choose_device(compute)
@@ -28,8 +28,8 @@ def main() -> None:
     train, test = (read_split(path) for path in data)
     digests = [digest_file(path) for path in data]
     fingerprint = fingerprint_work(require_closure("train_node"), work.settings, data=digests, device=device)
-    checkpoint = Checkpoint(ROOT / "checkpoints" / work.name, fingerprint, minutes)
-    live, out = LiveCurves(ROOT, work.run), ROOT / "runs" / work.name
+    checkpoint = open_checkpoint(ROOT, work.name, fingerprint, minutes)
+    live, out = LiveHistory(ROOT, work.run), ROOT / "runs" / work.name
     failure = train_node(work.run, train, test, compute, device, out, checkpoint, work.settings, live)
     if failure is not None:  # recorded, and shown by the tables; the other runs go on
         print(f"{work.name}: the run failed: {failure}", file=sys.stderr)

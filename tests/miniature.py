@@ -25,7 +25,7 @@ from pipeline.schema.record import write_record
 from pipeline.schema.reference import ExtractorFile
 from pipeline.schema.scores import Evaluation
 from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import load_node_spec, resolve_node_run
+from pipeline.studies.node.study import load_node_spec
 
 if TYPE_CHECKING:
     from pipeline.data.arrays import Split
@@ -53,7 +53,7 @@ def study_node(out: Path, compute: Compute) -> None:
     from pipeline.studies.node.train import train_node
     from stages.evaluate_node import evaluate
 
-    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
+    run = resolve("node", "digits", "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 2})})
     train, test = make_splits(4, 12)
     failure = train_node(run, train, test, compute, "cpu", out / "node", Checkpoint(out / "state", "node", 5))

@@ -6,21 +6,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.studies.ddpm.study import DdpmNetwork, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.schema.study import find_study, load_study_spec, resolve_later, resolve_run
+from pipeline.studies.ddpm.study import DdpmNetwork
+from pipeline.studies.node.study import NodeNetwork
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def resolve(study: str, case: str = "digits", arm: str = "baseline", seed: int = 0) -> Any:
+    """A run of the committed specs."""
+    return resolve_run(find_study(study), load_study_spec(ROOT, study), case, arm, seed)[0]
+
+
+def later(case: str, name: str) -> Any:
+    """Settings of a later stage of the DDPM study: sampling, evaluation."""
+    return resolve_later(find_study("ddpm"), load_study_spec(ROOT, "ddpm"), case)[name]
+
+
 def node_network(dataset: str = "digits", arm: str = "baseline", **fields: Any) -> NodeNetwork:
     """A network of the NODE study, with some fields replaced."""
-    network = resolve_node_run(load_node_spec(ROOT), dataset, arm, 0).network
+    network = resolve("node", dataset, arm).network
     return NodeNetwork.model_validate({**network.model_dump(), **fields})
 
 
 def ddpm_network(dataset: str = "digits", arm: str = "baseline", **fields: Any) -> DdpmNetwork:
     """A network of the DDPM study, with some fields replaced."""
-    network = resolve_ddpm_run(load_ddpm_spec(ROOT), dataset, arm, 0).network
+    network = resolve("ddpm", dataset, arm).network
     return DdpmNetwork.model_validate({**network.model_dump(), **fields})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pipeline.schema.theory import EXACT
 from problems import ROOT, count, ddpm_network, node_network
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +24,6 @@ from pipeline.audit.outline import isolate, outline_site
 from pipeline.audit.site import Site, find_node_site, find_unet_site
 from pipeline.schema.architecture import Architecture, Branch, Design, Outline
 from pipeline.schema.document import read_document, write_document
-from pipeline.schema.theory import EXACT
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_baseline, resolve_ddpm_run
 from pipeline.studies.ddpm.unet import UNet

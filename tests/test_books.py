@@ -14,7 +14,7 @@ from pipeline.metrics.arm_metrics import summarise_arm
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
 from pipeline.report.curves import draw_curves, find_points, thin
 from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
-from pipeline.run.live import LiveCurves
+from pipeline.run.live import LiveHistory
 from pipeline.run.process import hash_output, write_provenance
 from pipeline.schema.architecture import Part
 from pipeline.schema.base import SpecError
@@ -84,7 +84,7 @@ def test_a_training_goes_on_when_its_curves_cannot_be_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("pipeline.run.live._SECONDS", 0.0)
-    live = LiveCurves(tmp_path, "node", "digits", "baseline", 0)
+    live = LiveHistory(tmp_path, "node", "digits", "baseline", 0)
     live(HISTORY[:1])
     path = curve_path(tmp_path, "node", "digits", LOSS)
     assert [point.at for point in read_curve(path, LOSS)] == [1]
@@ -96,7 +96,7 @@ def test_a_training_goes_on_when_its_curves_cannot_be_shown(
     assert said[0].startswith("the training goes on, but is not shown in curves/: ")
     monkeypatch.setattr("pipeline.run.live._SECONDS", 60.0)
     path.unlink()
-    LiveCurves(tmp_path, "node", "digits", "baseline", 0)(HISTORY)  # too soon
+    LiveHistory(tmp_path, "node", "digits", "baseline", 0)(HISTORY)  # too soon
     assert not path.exists()
 
 

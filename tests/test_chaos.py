@@ -4,8 +4,11 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from chaos import aim, find_kind, wreak
 from workspace import check_out
+
+pytestmark = pytest.mark.ci
 
 
 def test_a_few_kills_change_no_output(tmp_path: Path):

@@ -1,7 +1,6 @@
 """Checkpoints: what is read back is what was saved by the same work, whole; anything else is left aside."""
 
 import errno
-import json
 import os
 import resource
 import stat
@@ -14,11 +13,12 @@ from threading import Timer
 import psutil
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from trainings import COMPUTE, make_checkpoint
+from trainings import make_checkpoint
 
-from pipeline.run.checkpoint import fingerprint_work
+from pipeline.run.checkpoint import fingerprint_work, open_checkpoint
 
 STATE = {"weights": torch.arange(6.0).view(2, 3), "step": torch.tensor(4)}
 
@@ -226,21 +226,34 @@ def test_it_is_due_after_its_minutes(tmp_path: Path):
         assert not checkpoint.is_due()
 
 
-def test_a_fingerprint_tells_settings_facts_and_code_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import sys
-    from types import ModuleType
+def test_a_fingerprint_tells_code_settings_and_facts_apart():
+    first = fingerprint_work("runner 1\nabc  a.py\n", '{"seed": 0}', data="abc")
+    assert first == fingerprint_work("runner 1\nabc  a.py\n", '{"seed": 0}', data="abc")
+    others = [
+        fingerprint_work("runner 2\nabc  a.py\n", '{"seed": 0}', data="abc"),
+        fingerprint_work("runner 1\nabd  a.py\n", '{"seed": 0}', data="abc"),
+        fingerprint_work("runner 1\nabc  a.py\n", '{"seed": 1}', data="abc"),
+        fingerprint_work("runner 1\nabc  a.py\n", '{"seed": 0}', data="abd"),
+    ]
+    assert len({first, *others}) == 5
 
-    first = fingerprint_work(COMPUTE, run={"seed": 0}, data="abc")
-    assert first == fingerprint_work(COMPUTE.model_copy(), data="abc", run={"seed": 0})
-    assert first != fingerprint_work(COMPUTE.model_copy(update={"precision": "bfloat16"}), run={"seed": 0}, data="abc")
-    assert first != fingerprint_work(COMPUTE, run={"seed": 1}, data="abc")
-    assert first != fingerprint_work(COMPUTE, run={"seed": 0}, data="abd")
-    module = ModuleType("pipeline.made_up")
-    module.__file__ = str(tmp_path / "made_up.py")
-    found = []
-    for code in ("x = 1", "x = 2"):
-        (tmp_path / "made_up.py").write_text(code)
-        monkeypatch.setitem(sys.modules, "pipeline.made_up", module)
-        found.append(fingerprint_work(COMPUTE, run={"seed": 0}, data="abc"))
-    assert len({first, *found}) == 3
-    assert json.dumps(found)
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_other_process(number: int, tmp_path: Path, monkeypatch, capsys):
+    def fail(self: FileLock, *_: object, **__: object) -> None:
+        raise NotImplementedError if number == errno.ENOSYS else OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    with make_checkpoint(tmp_path / "work") as checkpoint:
+        checkpoint.load()
+        checkpoint.save(STATE, {})
+    assert "has no locks" in capsys.readouterr().err
+
+
+def test_states_of_an_experiment_in_a_copy_belong_to_the_checkout(tmp_path: Path):
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
+    copy.mkdir(parents=True)
+    one, two = (open_checkpoint(copy, "node/digits/baseline/0", letter * 20, 5) for letter in "ab")
+    assert one.folder == tmp_path / "checkpoints" / "node" / "digits" / f"baseline" / f"0@{'a' * 12}"
+    assert two.folder != one.folder  # another experiment, with other settings
+    assert open_checkpoint(tmp_path, "x", "a", 5).folder == tmp_path / "checkpoints" / "x"

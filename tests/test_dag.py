@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from workspace import ROOT, Workspace, check_out, commit_all, copy_workspace, make_reduced
 
-from pipeline.schema.curve import CURVES, curve_path
-from pipeline.schema.ledger import STEPS, ledger_path, read_ledger
+from pipeline.schema.curve import curve_path
+from pipeline.schema.ledger import ledger_path, read_ledger
+from pipeline.schema.study import find_study
 
 RENDERS = {
     f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
 }
-VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "claims", "render_theory", "render_awareness", "report", "publish"}
+VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "text@theory", "text@level_awareness", "report"}
+STUDIES = ("node", "ddpm")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def work(calm: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace
 
 def edit_params(work: Workspace, **lists: list) -> None:
     params = work.read("params.yaml")
-    params["digits"]["node"] |= lists
+    params["node"]["digits"] |= lists
     work.write("params.yaml", params)
 
 
@@ -68,7 +70,7 @@ def test_a_forced_training_leaves_the_lock_byte_for_byte(work: Workspace):
 
 
 def test_what_git_keeps_survives_a_command_that_fails(work: Workspace):
-    for stage in ("record_node@digits", "render@table1", "draw@figure6", "report", "publish"):
+    for stage in ("record_node@digits", "render@table1", "draw@figure6", "report"):
         work.run("dvc", "repro", "--force", "--single-item", stage, ok=False, PYTHONOPTIMIZE="1")
     assert work.run("git", "status", "--porcelain").stdout == ""
     assert work.executed() == set()
@@ -76,7 +78,8 @@ def test_what_git_keeps_survives_a_command_that_fails(work: Workspace):
 
 def test_the_ledger_names_what_dvc_lock_has(work: Workspace):
     locked = work.read("dvc.lock")["stages"]
-    for study, steps in STEPS.items():
+    for study in STUDIES:
+        steps = find_study(study).steps
         entries = read_ledger(ledger_path(work.root, study, "digits"))
         assert len(entries) == 2 * len(steps)
         for entry in entries:
@@ -101,17 +104,17 @@ def test_a_change_of_the_report_renders_and_trains_nothing(work: Workspace):
         assert find_stale(work) == set()
         file.write("TOUCHED = 1\n")
     assert find_stale(work) == VIEWS
-    assert work.executed("render@table1", "claims") == {"render@table1", "claims"}
+    assert work.executed("render@table1", "text@theory") == {"render@table1", "text@theory"}
 
 
 def test_a_change_of_cifars_budget_runs_nothing_on_digits(work: Workspace):
     for name in ("node", "ddpm"):
-        spec = work.read(f"specs/{name}.yaml")
-        spec["datasets"]["cifar10"]["training"]["learning_rate"] = 0.01
-        work.write(f"specs/{name}.yaml", spec)
+        spec = work.read(f"specs/{name}/study.yaml")
+        spec["cases"]["cifar10"]["training"]["learning_rate"] = 0.01
+        work.write(f"specs/{name}/study.yaml", spec)
     stale = find_stale(work)
     assert not [stage for stage in stale if stage.startswith(("fetch", "train", "sample", "evaluate", "record"))]
-    assert {"architecture", "render@table1", "render@table3"} <= stale  # which say what the paper's scale is
+    assert {"render@table1", "render@table3"} <= stale  # which say what the paper's scale is
 
 
 def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: Workspace):
@@ -119,7 +122,7 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
     edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
     ran = work.executed("render@node_arms")
     assert {stage for stage in ran if stage.startswith("train")} == {train}
-    assert {stage for stage in ran if stage.startswith("evaluate")} == {"evaluate_node@digits"}
+    assert {stage for stage in ran if stage.startswith("evaluate")} == {train.replace("train", "evaluate")}
     assert not [stage for stage in ran if stage.startswith(("fetch", "sample"))]
     assert "`position=linear,groups=1`" in (work.root / "reports" / "node_arms.md").read_text()
     weights = work.root / "runs/node/digits/position=linear,groups=1/0/last.safetensors"
@@ -127,7 +130,7 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
 
     edit_params(work, arms=["baseline", "norm=batch"])
     ran = work.executed("render@node_arms")
-    assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample"))]
+    assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample", "evaluate"))]
     assert "position=linear,groups=1" not in (work.root / "reports" / "node_arms.md").read_text()
     assert not [path for room in ("records", "metrics") for path in (work.root / room).rglob("*groups=1*")]
 
@@ -141,9 +144,9 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
 def test_runs_that_fail_are_shown_and_the_others_go_on(work: Workspace):
     failing, report = "max_steps=2", work.root / "reports"
     edit_params(work, arms=["baseline", failing, "groups=2"])
-    ddpm = work.read("specs/ddpm.yaml")
-    ddpm["datasets"]["digits"]["training"] |= {"learning_rate": 1.0e30, "warmup": 0}
-    work.write("specs/ddpm.yaml", ddpm)
+    ddpm = work.read("specs/ddpm/study.yaml")
+    ddpm["cases"]["digits"]["training"] |= {"learning_rate": 1.0e30, "warmup": 0}
+    work.write("specs/ddpm/study.yaml", ddpm)
     ran = work.executed()
     assert {f"train_node_digits@digits-{arm}-0" for arm in (failing, "groups=2")} <= ran
     record = json.loads((work.root / "records/node/digits" / failing / "0.json").read_text())
@@ -187,13 +190,17 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     commit_all(work)
     edit_params(work, seeds=[0])
     changed = work.run("dvc", "params", "diff").stdout
-    assert "digits.node.seeds" in changed
+    assert "node.digits.seeds" in changed
     shown = work.run("dvc", "metrics", "show").stdout
     header, *rows = shown.splitlines()
-    assert header.split() == ["Path", "accuracy", "fid", "inception_score", "nfe"]
+    assert header.split() == ["Path", "accuracy", "fid", "inception_score", "kept", "lost", "nfe"]
     assert sorted(row.split()[0] for row in rows) == [
-        f"metrics/{study}/digits/{arm}.json"
-        for study, arms in (("ddpm", ("baseline", "position=mlp")), ("node", ("baseline", "norm=batch")))
+        f"metrics/{case}/{arm}.json"
+        for case, arms in (
+            ("ddpm/digits", ("baseline", "position=mlp")),
+            ("node/digits", ("baseline", "norm=batch")),
+            ("theory/features", ("baseline",)),
+        )
         for arm in arms
     ]
     work.run("dvc", "repro", "record_node@digits")
@@ -204,7 +211,7 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     assert changes  # the mean over seeds 0 and 5 became that of seed 0
     drawn = json.loads(work.run("dvc", "plots", "diff", "--json").stdout)["data"]
     assert {path for path in drawn if path.startswith("curves/")} == {
-        str(curve_path(Path(), study, "digits", curve)) for study, curves in CURVES.items() for curve in curves
+        str(curve_path(Path(), study, "digits", curve)) for study in STUDIES for curve in find_study(study).curves
     }
     values = drawn["curves/node/digits/accuracy.tsv"][0]["content"]["data"]["values"]
     seeds = {revision: {row["seed"] for row in values if row["rev"] == revision} for revision in ("HEAD", "workspace")}
@@ -218,16 +225,16 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
 
 def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
     table = "render@node_arms"
-    arms = 'digits.node.arms=[baseline,"groups=2"]'
-    work.run("dvc", "exp", "run", "-S", arms, "-S", "digits.node.seeds=[0]", table)
+    arms = 'node.digits.arms=[baseline,"groups=2"]'
+    work.run("dvc", "exp", "run", "-S", arms, "-S", "node.digits.seeds=[0]", table)
     assert (work.root / "records/node/digits/groups=2/0.json").is_file()
     assert "`groups=2`" in (work.root / "reports" / "node_arms.md").read_text()
     assert len(work.run("dvc", "exp", "list", "--name-only").stdout.split()) == 1
     work.run("git", "checkout", "-q", ".")
     work.run("git", "clean", "-fdq")
     work.run("dvc", "checkout", "-q")
-    # The experiment's models stay in runs/, below the folder that the evaluation depends on: it alone looks again.
-    assert work.executed(table) <= {"evaluate_node@digits", "record_node@digits"}
+    # The experiment's models stay in runs/, below the folder that the stage `record` depends on: it alone looks again.
+    assert work.executed(table) <= {"check", "record_node@digits"}
     assert work.executed(table) == set()
     assert work.run("git", "status", "--porcelain", ":!dvc.lock").stdout == ""  # the lock names that folder's content
 
@@ -241,7 +248,7 @@ def test_an_experiment_sweeps_from_the_command_line(work: Workspace):
             "error: params.yaml: compute.threads = 0: Input should be greater than or equal to 1",
         ),
         ("threads: 1", "threads: 1\n  thread: 2", "error: params.yaml: compute: unknown key thread; allowed: device"),
-        ("- norm=batch", "- norm=bach", "error: params.yaml: digits.node.arms.1: arm 'norm=bach'"),
+        ("- norm=batch", "- norm=bach", "error: params.yaml: node.digits.arms.1: arm 'norm=bach'"),
     ],
 )
 def test_dvc_repro_refuses_a_mistake_before_anything_runs(work: Workspace, old: str, new: str, says: str):
@@ -277,7 +284,7 @@ def test_an_arm_of_two_tables_is_one_stage_and_the_lock_has_no_other():
     assert len(set(names)) == len(names)
     for seed in (0, 1):
         assert names.count(f"train_node_digits@digits-baseline-{seed}") == 1
-    tables = [(ROOT / "specs" / "tables" / f"table{number}.yaml").read_text() for number in (1, 4)]
+    tables = [(ROOT / "specs" / "node" / "tables" / f"table{number}.yaml").read_text() for number in (1, 4)]
     assert all("arm: baseline" in table for table in tables)
 
 
@@ -286,13 +293,13 @@ def test_a_model_that_was_exported_and_imported_again_samples_the_same_images(wo
     out = work.run("python", "-m", "pipeline", "export", "digits", "baseline", "0", "exported").stdout
     assert "ema-0000006.safetensors -> exported" in out
     printed = work.run("python", "-m", "pipeline", "import", "exported", "mine", "--dataset", "digits").stdout
-    entry, arm = printed.split("# params.yaml: digits.ddpm.arms\n- ")
+    entry, arm = printed.split("# params.yaml: ddpm.digits.arms\n- ")
     arm = arm.splitlines()[0].strip('"')
     assert arm.startswith("weights=mine-")  # the attentions that only the format has are seen to do nothing
-    spec = work.root / "specs" / "ddpm.yaml"
+    spec = work.root / "specs" / "ddpm" / "study.yaml"
     spec.write_text(spec.read_text().replace("imports: {}\n", entry))
     params = work.read("params.yaml")
-    params["digits"]["ddpm"]["arms"].append(arm)
+    params["ddpm"]["digits"]["arms"].append(arm)
     work.write("params.yaml", params)
     name = f"digits-{arm}-0"
     ran = work.executed(f"evaluate_ddpm_digits@{name}")
@@ -325,22 +332,23 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
     weights = data["datasets"]["cifar10"]["extractor"]["file"]
     data["mirrors"][weights] = [str(tmp_path)]
     work.write("specs/data.yaml", data)
-    node = work.read("specs/node.yaml")
-    node["datasets"]["cifar10"]["network"] = {"channels": 8, "stem_channels": 8, "groups": 4}
-    node["datasets"]["cifar10"]["training"] |= {"epochs": 1}
-    work.write("specs/node.yaml", node)
-    ddpm = work.read("specs/ddpm.yaml")
-    ddpm["datasets"]["cifar10"]["network"] = {"channels": 8, "groups": 4, "blocks": 1}
-    ddpm["datasets"]["cifar10"]["training"] |= {"steps": 1}
-    ddpm["datasets"]["cifar10"]["sampling"] |= {"images": 2049, "sets": 1, "first_snapshot": None, "steps": 1}
-    work.write("specs/ddpm.yaml", ddpm)
+    node = work.read("specs/node/study.yaml")
+    node["cases"]["cifar10"]["network"] = {"channels": 8, "stem_channels": 8, "groups": 4}
+    node["cases"]["cifar10"]["training"] |= {"epochs": 1}
+    work.write("specs/node/study.yaml", node)
+    ddpm = work.read("specs/ddpm/study.yaml")
+    ddpm["cases"]["cifar10"]["network"] = {"channels": 8, "groups": 4, "blocks": 1}
+    ddpm["cases"]["cifar10"]["training"] |= {"steps": 1}
+    ddpm["cases"]["cifar10"]["sampling"] |= {"images": 2049, "sets": 1, "first_snapshot": None, "steps": 1}
+    work.write("specs/ddpm/study.yaml", ddpm)
     params = work.read("params.yaml")
-    params["studies"] = {"node": ["cifar10"], "ddpm": ["cifar10"]}
-    params["digits"] = {study: {"seeds": [], "arms": []} for study in ("node", "ddpm")}
-    params["cifar10"] = {study: {"seeds": [0], "arms": ["baseline"]} for study in ("node", "ddpm")}
+    params["cases"] |= {"node": ["cifar10"], "ddpm": ["cifar10"]}
+    for study in STUDIES:
+        params[study]["digits"] |= {"seeds": [], "arms": []}
+        params[study]["cifar10"] |= {"seeds": [0], "arms": ["baseline"]}
     work.write("params.yaml", params)
 
-    ran = work.executed("evaluate_node@cifar10", "sample_cifar10@cifar10-baseline-0", "render@table1")
+    ran = work.executed("evaluate_node_cifar10@cifar10-baseline-0", "sample_cifar10@cifar10-baseline-0", "render@table1")
     assert "train_node_cifar10@cifar10-baseline-0" in ran
     assert not [stage for stage in ran if "digits" in stage]
     table = (work.root / "reports" / "table1.md").read_text()

@@ -22,7 +22,8 @@ from pipeline.data.batches import (
     order_images,
     split_batches,
 )
-from pipeline.data.fetch import fetch_dataset, fetch_digits, resize_images
+from pipeline.data.download import fetch_file
+from pipeline.data.fetch import fetch_digits, read_cifar, resize_images
 from pipeline.data.preview import write_empty_preview, write_preview, write_trajectory
 from pipeline.schema.data import CifarSource, DigitsSource, load_data_spec
 
@@ -64,7 +65,7 @@ def cifar_archive(
 
 
 def fetch_from(path: Path, source: CifarSource, classes: int) -> tuple[Split, Split]:
-    return fetch_dataset(source, classes, {source.file: [str(path)]}, path.parent / "downloads")
+    return read_cifar(fetch_file(source, [str(path)], path.parent / "downloads"), classes)
 
 
 def test_the_digits_are_the_bundled_ones_split_by_class():

@@ -32,7 +32,7 @@ from pipeline.schema.diffusion import Sampling
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.sampler import DdpmSampler, sample_ddpm
-from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec, resolve_ddpm_run
+from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.train import train_ddpm
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.ddpm.unet import make_unet
@@ -45,7 +45,7 @@ def train(run: DdpmRun, out: Path, count: int = 20, compute: Compute = COMPUTE, 
 
 
 def sampling(**fields: object) -> Sampling:
-    base = load_ddpm_spec(ROOT).datasets["digits"].sampling
+    base = later("digits", "sampling")
     return base.model_copy(update={"images": 5, "sets": 2, "first_snapshot": 2, "batch_size": 3, "steps": 2, **fields})
 
 
@@ -125,8 +125,8 @@ GOLDEN = {  # losses of steps 0 to 4 on the digits
 @pytest.mark.parametrize("arm", list(GOLDEN))
 def test_golden_loss_trace(arm: str):
     """Pins the numerics of the DDPM study: a change of code that moves these changed the training."""
-    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, {}, ROOT)
-    run = resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", arm, 0)
+    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits"), {}, ROOT)
+    run = resolve("ddpm", "digits", arm, 0)
     assert losses(run, digits, 5) == pytest.approx(GOLDEN[arm], rel=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_a_batch_that_the_gpus_cannot_share_is_refused():
 
 
 def test_one_step_of_the_papers_model_at_full_width(tmp_path: Path):
-    run = resolve_ddpm_run(load_ddpm_spec(ROOT), "cifar10", "baseline", 0)
+    run = resolve("ddpm", "cifar10", "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"steps": 1, "batch_size": 2})})
     train_ddpm(run, stripes(2, 32, 3), COMPUTE, "cpu", tmp_path / "run", make_checkpoint(tmp_path / "checkpoint"))
     assert read_run(tmp_path / "run" / "run.json", DdpmRun)[1] == 35_218_947

@@ -3,7 +3,10 @@
 import subprocess
 from pathlib import Path
 
+import pytest
 from workspace import Workspace, list_outputs, make_reduced
+
+pytestmark = pytest.mark.ci
 
 BACKWARDS = ("evaluate_ddpm_digits@digits-position=mlp-0", "draw@figure6", "render@table1")
 """Targets in another order than DVC's own."""

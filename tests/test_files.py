@@ -101,9 +101,8 @@ def test_a_clone_has_the_same_bytes_whatever_its_line_ends(tmp_path: Path):
 
 WRITERS = {"copy", "copy2", "copyfile", "copytree", "save_file", "savefig", "write_text", "write_bytes"}
 ELSEWHERE = {
-    "pipeline/data/partial.py": {"write_bytes", "write_text", "open"},  # downloads/: what outlives the process
-    "pipeline/data/download.py": {"copyfile"},
-    "pipeline/run/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
+    "pipeline/data/download.py": {"copyfile"},  # to a temporary file of pooch's
+    "pipeline/training/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
     "pipeline/report/pdf.py": {"savefig"},  # in memory
     "pipeline/plan/text.py": {"write_text"},  # a function of its own
 }

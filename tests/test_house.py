@@ -132,7 +132,7 @@ def test_stages_that_need_no_torch_import_none(stage: str):
 
 def test_third_parties_are_named_in_one_room_each():
     homes = {
-        "requests": "data/transfer.py",
+        "pooch": "data/download.py",
         "torchdiffeq": "ode/solve.py",
         "torch_fidelity": "metrics/generative.py",
         "scipy": "report/statistics.py",

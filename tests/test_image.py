@@ -33,7 +33,7 @@ HARDENED: dict[str, Any] = {
 }
 NO_GPU = "no GPU in this container: running on the CPU"
 
-pytestmark = pytest.mark.timeout(1800)  # the first build downloads gigabytes
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(1800)]  # the first build downloads gigabytes
 
 
 def skip(reason: str) -> None:

@@ -47,8 +47,7 @@ from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import check_steps, make_ddpm_record, make_protocol
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
-from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, SampleSets, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import load_node_spec, resolve_node_run
+from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, SampleSets
 from stages.evaluate_node import evaluate as evaluate_node
 from stages.extractor import copy_inception
 
@@ -430,14 +429,14 @@ def make_awareness(share=0.25) -> LevelAwareness:
 
 
 def make_model(**network) -> TrainedModel:
-    run = resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", "baseline", 0)
+    run = resolve("ddpm", "digits", "baseline", 0)
     training = run.training.model_copy(update={"steps": 500})
     run = run.model_copy(update={"network": run.network.model_copy(update=network), "training": training})
     return TrainedModel(run=run, num_params=7)
 
 
 def make_samples(sets=3, snapshots=(100, 250), steps=500, images=60) -> SampleSets:
-    sampling = load_ddpm_spec(ROOT).datasets["digits"].sampling
+    sampling = later("digits", "sampling")
     sampling = sampling.model_copy(update={"sets": sets, "images": images, "steps": 50})
     return SampleSets(steps=steps, snapshots=list(snapshots), sampling=sampling)
 
@@ -597,7 +596,7 @@ def test_a_node_run_edited_by_hand_is_named_in_one_line(tmp_path: Path):
     awareness = {"times": [0.5, 1.0], "change": [0.1, 0.2], "site_change": [[0.0, 0.1]], "site_share": [0.3, 0.5]}
     path = tmp_path / "time_awareness.json"
     path.write_text(json.dumps({"trained": awareness}))
-    run = resolve_node_run(load_node_spec(ROOT), "digits", "groups=1", 0)
+    run = resolve("node", "digits", "groups=1", 0)
     write_run(tmp_path / "run.json", run, 30, load_compute(ROOT))
     record = evaluate_node(tmp_path)
     assert (record.settings["network.groups"], record.settings["training.epochs"]) == (1, run.training.epochs)

@@ -13,6 +13,8 @@ from browser import Page, Scheme, count_coloured, count_colours, launch_browser,
 from playwright.sync_api import Browser, Locator, expect
 from workspace import check_out
 
+pytestmark = pytest.mark.ci
+
 PAGE = check_out().root / "reports/index.html"
 TABLES = "table:not(#vg-tooltip-element table)"
 ENTRIES = ".role-legend-entry:has(.role-legend-symbol) .role-legend-label text"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import ROOT, node_network
+from problems import node_network
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
@@ -25,7 +25,7 @@ from pipeline.plan.text import format_flops, format_seconds, write_json, write_t
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import load_project
 from pipeline.studies.node.network import ode_size
-from pipeline.studies.node.study import NodeNetwork, load_node_spec, resolve_node_run
+from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.trainer import NodeTrainer
 
 COMPUTE = Compute(
@@ -45,7 +45,7 @@ NETWORK = {
 
 def step_flops(network: NodeNetwork) -> tuple[int, int, int]:
     """Counted FLOPs of one optimiser step, its NFE and NFE-B."""
-    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0).model_copy(update={"network": network})
+    run = resolve("node", "digits", "baseline", 0).model_copy(update={"network": network})
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 1, 12, 12), dtype=np.uint8)
     trainer = NodeTrainer(run, Split(images, np.arange(BATCH, dtype=np.int64), 10), COMPUTE, "cpu")
     tally = trainer.begin_epoch()

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
+from pipeline.report.theory import render_theory
+from pipeline.schema.theory import Cell, Theory, read_theory
 from problems import ROOT
 from rich.console import Console
 from workspace import copy_settings
@@ -17,12 +19,10 @@ from pipeline.report.panel import Panel, count_runs, list_outdated, read_panel
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
 from pipeline.report.tables import lay_out
 from pipeline.report.terminal import print_tables
-from pipeline.report.theory import render_theory
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
 from pipeline.schema.table import Table, load_table, shown_arms
-from pipeline.schema.theory import Cell, Theory, read_theory
 
 
 def test_equal_values_have_no_spread_at_all():

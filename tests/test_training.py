@@ -24,7 +24,7 @@ from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.record import Failure
 from pipeline.studies.ddpm.train import train_ddpm
 from pipeline.studies.ddpm.trainer import DdpmTrainer
-from pipeline.studies.node.study import NodeRecord, NodeRun, load_node_spec, resolve_node_run
+from pipeline.studies.node.study import NodeRecord, NodeRun
 from pipeline.studies.node.train import train_node
 from pipeline.studies.node.trainer import NodeTrainer
 from stages.evaluate_node import evaluate
@@ -212,9 +212,9 @@ def test_golden_loss_trace(implementation: str, gradient: str):
 
     Measured from one model of CPU to another: 4e-9, 3e-6, 2e-4, 6e-4 of themselves; the fifth, 2.5e-3.
     """
-    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits").source, 10, {}, ROOT)
+    digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits"), {}, ROOT)
     train = Split(resize_images(digits.images, 12), digits.labels, digits.classes)
-    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", 0)
+    run = resolve("node", "digits", "baseline", 0)
     fields = {"implementation": implementation, "gradient": gradient}
     run = run.model_copy(update={"network": run.network.model_copy(update=fields)})
     trainer = NodeTrainer(run, train, COMPUTE, "cpu")
@@ -256,7 +256,7 @@ def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes:
     """C = 256 on colour images with the paper's recipe, augmentation included."""
     path = tmp_path / "cifar.tar.gz"
     train, test = fetch_from(path, cifar_archive(path, classes, each=2), classes)
-    run = resolve_node_run(load_node_spec(ROOT), dataset, "baseline", 0)
+    run = resolve("node", dataset, "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 4})})
     checkpoint = make_checkpoint(tmp_path / "checkpoint")
     assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run", checkpoint) is None

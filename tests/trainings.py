@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from problems import ROOT, ddpm_network, node_network
+from problems import ddpm_network, node_network, resolve
 
 from pipeline.data.arrays import Split
 from pipeline.run.checkpoint import Checkpoint
 from pipeline.schema.compute import Compute
-from pipeline.studies.ddpm.study import DdpmRun, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import NodeRun, load_node_spec, resolve_node_run
+from pipeline.schema.resolved import describe_run
+from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.train import train_node
 
 COMPUTE = Compute(
@@ -31,13 +32,13 @@ def stripes(count: int, size: int, channels: int = 1, seed: int = 0) -> Split:
 
 
 def node_run(seed: int = 0, epochs: int = 2, **training: object) -> NodeRun:
-    run = resolve_node_run(load_node_spec(ROOT), "digits", "baseline", seed)
+    run = resolve("node", seed=seed)
     budget = run.training.model_copy(update={"image_size": 14, "epochs": epochs, "batch_size": 16, **training})
     return run.model_copy(update={"network": node_network(channels=8, stem_channels=8, groups=2), "training": budget})
 
 
 def ddpm_run(seed: int = 0, fields: dict[str, Any] | None = None, **training: object) -> DdpmRun:
-    run = resolve_ddpm_run(load_ddpm_spec(ROOT), "digits", "position=mlp", seed)
+    run = resolve("ddpm", arm="position=mlp", seed=seed)
     budget = {"steps": 3, "batch_size": 8, "warmup": 2, "flip": True, "snapshot_every": 2, **training}
     network = ddpm_network(**{"channels": 4, "groups": 2, "dropout": 0.1, "position": "mlp", **(fields or {})})
     return run.model_copy(update={"network": network, "training": run.training.model_copy(update=budget)})
@@ -54,7 +55,7 @@ def train_node_run(
     checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes)
     size, channels = run.training.image_size, len(run.training.mean)
     train, test = stripes(images, size, channels), stripes(40, size, channels, seed=1)
-    return train_node(run, train, test, compute, "cpu", out, checkpoint)
+    return train_node(run, train, test, compute, "cpu", out, checkpoint, describe_run(run, compute))
 
 
 def digest(folder: Path) -> dict[str, str]:

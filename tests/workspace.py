@@ -141,21 +141,25 @@ def make_reduced(target: Path) -> Workspace:
             path.unlink(missing_ok=True)
     params = workspace.read("params.yaml")
     params["compute"]["device"] = "cpu"
-    params["digits"]["node"] = {"seeds": [0], "arms": ["baseline", "norm=batch"]}
-    params["digits"]["ddpm"] = {"seeds": [0], "arms": ["baseline", "position=mlp"]}
+    params["node"]["digits"] |= {"seeds": [0], "arms": ["baseline", "norm=batch"]}
+    params["ddpm"]["digits"] |= {"seeds": [0], "arms": ["baseline", "position=mlp"]}
+    params["theory"]["features"] |= {"seeds": [0]}
     workspace.write("params.yaml", params)
-    node = workspace.read("specs/node.yaml")
-    node["datasets"]["digits"]["network"] |= {"channels": 8, "stem_channels": 8, "groups": 4}
-    node["datasets"]["digits"]["training"] |= {"epochs": 1, "batch_size": 256}
-    workspace.write("specs/node.yaml", node)
-    ddpm = workspace.read("specs/ddpm.yaml")
-    ddpm["datasets"]["digits"]["network"] |= {"channels": 8, "groups": 4}
-    ddpm["datasets"]["digits"]["training"] |= {"steps": 6, "snapshot_every": 3}
-    ddpm["datasets"]["digits"]["sampling"] |= {
-        "images": 40, "sets": 2, "first_snapshot": 3, "batch_size": 40, "steps": 3,
-    }  # fmt: skip
-    ddpm["datasets"]["digits"]["evaluation"] |= {"isc_splits": 2, "kid_subsets": 4, "kid_subset_size": 20}
-    workspace.write("specs/ddpm.yaml", ddpm)
+    node = workspace.read("specs/node/study.yaml")
+    digits = node["cases"]["digits"]
+    digits["network"] |= {"channels": 8, "stem_channels": 8, "groups": 4}
+    digits["training"] |= {"epochs": 1, "batch_size": 256}
+    workspace.write("specs/node/study.yaml", node)
+    ddpm = workspace.read("specs/ddpm/study.yaml")
+    digits = ddpm["cases"]["digits"]
+    digits["network"] |= {"channels": 8, "groups": 4}
+    digits["training"] |= {"steps": 6, "snapshot_every": 3}
+    digits["sampling"] |= {"images": 40, "sets": 2, "first_snapshot": 3, "batch_size": 40, "steps": 3}
+    digits["evaluation"] |= {"isc_splits": 2, "kid_subsets": 4, "kid_subset_size": 20}
+    workspace.write("specs/ddpm/study.yaml", ddpm)
+    theory = workspace.read("specs/theory/study.yaml")
+    theory["base"]["design"] |= {"channels": 4}
+    workspace.write("specs/theory/study.yaml", theory)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)

@@ -55,8 +55,12 @@ def read_split(path: Path) -> Split:
     return Split(arrays["images"], arrays["labels"], int(arrays["classes"]))
 
 
-def _digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Of the content, whatever its layout in a file."""
+def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of named, C-contiguous arrays: names, types, shapes and values, whatever their layout in a file.
+
+    Weights have another (`digest_tensors`): it spells types as torch does and takes bfloat16, which NumPy lacks. Files
+    that are written hold their digest, so the two stay apart.
+    """
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
@@ -74,7 +78,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     try:
         with replace_file(path) as partial:
             # One key: several would come in another order each time.
-            save_file(contiguous, partial, metadata={"sha256": _digest(contiguous)})
+            save_file(contiguous, partial, metadata={"sha256": digest_arrays(contiguous)})
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
     except (SafetensorError, OSError) as error:
@@ -96,6 +100,6 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     # The last three: types that numpy lacks, more dimensions than it has.
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {ADVICE}") from None
-    if _digest(arrays) != expected:
+    if digest_arrays(arrays) != expected:
         raise SpecError(f"{path}: not the content that was written to it; {ADVICE}")
     return arrays

@@ -1,17 +1,20 @@
-"""From a source to uint8 arrays: the digits bundled with scikit-learn, and CIFAR's binary archives."""
+"""From a source to uint8 arrays: the digits bundled with scikit-learn, CIFAR's archives, images of the user's own."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.archive import read_archive
 from pipeline.data.arrays import Split
 from pipeline.data.download import fetch_file
-from pipeline.schema.data import CifarSource, DigitsSource
+from pipeline.data.own import fetch_own, split_by_class
+from pipeline.run.inputs import find_checkout
+from pipeline.schema.base import SpecError
+from pipeline.schema.data import CifarSource, Dataset, DigitsSource
 
 _CIFAR_SIDE = 32
 # The binary version by number of classes: (members of the training split, of the test split, label bytes an image;
@@ -40,7 +43,6 @@ def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
         ValueError: scikit-learn's copy has another checksum.
     """
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     pixels, labels = digits.data.astype(np.uint8), digits.target.astype(np.int64)
@@ -48,10 +50,8 @@ def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
     if found != source.sha256:
         raise ValueError(f"specs/data.yaml: digits: sha256 is {found}, expected {source.sha256}")
     images = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
-    train, test = train_test_split(
-        np.arange(len(labels)), test_size=source.test_fraction, random_state=source.split_seed, stratify=labels
-    )
-    return Split(images[train], labels[train], classes), Split(images[test], labels[test], classes)
+    train, test = split_by_class((images, labels), source.test_fraction, source.split_seed)
+    return Split(*train, classes), Split(*test, classes)
 
 
 def _parse_records(content: bytes, label_bytes: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -66,6 +66,22 @@ def _parse_records(content: bytes, label_bytes: int, classes: int) -> tuple[NDAr
     return records[:, label_bytes:].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE), labels
 
 
+def _read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
+    """Files of a tar.gz archive, in one pass, with nothing unpacked to the disk."""
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                if member.name in names and (content := archive.extractfile(member)):
+                    found[member.name] = content.read()
+    except (tarfile.TarError, EOFError) as error:
+        raise SpecError(f"{path}: not a readable tar.gz archive: {error}") from None
+    for name in names:
+        if name not in found:
+            raise SpecError(f"{path}: no file {name} in it")
+    return found
+
+
 def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
     """Read CIFAR's binary archive without unpacking it; (training split, test split).
 
@@ -73,7 +89,7 @@ def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
         ValueError: not such an archive.
     """
     train, test, label_bytes = _CIFAR_LAYOUT[classes]
-    contents = read_archive(path, [*train, *test])
+    contents = _read_members(path, [*train, *test])
 
     def join(names: list[str]) -> Split:
         parts = []
@@ -88,17 +104,19 @@ def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
     return join(train), join(test)
 
 
-def fetch_dataset(
-    source: DigitsSource | CifarSource, classes: int, mirrors: Mapping[str, Sequence[str]], downloads: Path
-) -> tuple[Split, Split]:
+def fetch_dataset(dataset: Dataset, mirrors: Mapping[str, Sequence[str]], root: Path) -> tuple[Split, Split]:
     """Fetch and verify a dataset at its own size; (training split, test split).
 
     Args:
         mirrors: by file; see `fetch_file`.
-        downloads: folder that keeps archives between runs.
+        root: of the project; its downloads/ keeps archives between runs.
+
+    Raises:
+        ValueError: it cannot be had, or is not what specs/data.yaml says.
     """
+    source = dataset.source
     if isinstance(source, DigitsSource):
-        return fetch_digits(source, classes)
-    if classes not in _CIFAR_LAYOUT:
-        raise ValueError(f"specs/data.yaml: classes = {classes}: a cifar source has 10 or 100")
-    return read_cifar(fetch_file(source, mirrors[source.file], downloads), classes)
+        return fetch_digits(source, dataset.classes)
+    if isinstance(source, CifarSource):
+        return read_cifar(fetch_file(source, mirrors[source.file], find_checkout(root) / "downloads"), dataset.classes)
+    return fetch_own(dataset, source, root)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.data.download import fetch_file
-from pipeline.data.partial import find_flaw, name_mirror
+from pipeline.data.download import fetch_file, find_flaw
+from pipeline.run.inputs import find_checkout
 from pipeline.schema.data import InceptionExtractor
 
 INCEPTION_LOGITS = 1008
@@ -20,14 +20,15 @@ def find_weights(spec: InceptionExtractor, mirrors: Sequence[str], root: Path) -
     """
     if spec.path is None:
         try:
-            return fetch_file(spec, mirrors, root / "downloads")
+            return fetch_file(spec, mirrors, find_checkout(root) / "downloads")
         except ValueError as error:
             raise ValueError(f"{error}; or name a copy there as extractor.path") from None
     path = root / spec.path
     where = f"specs/data.yaml: extractor.path = {spec.path!r}"
     if not path.is_file():
-        source = name_mirror(mirrors[0])
-        raise ValueError(f"{where}: no such file; put Inception's weights ({source}) there, or set null to fetch them")
+        raise ValueError(
+            f"{where}: no such file; put Inception's weights ({mirrors[0]}) there, or set null to fetch them"
+        )
     if flaw := find_flaw(path, spec):
         raise ValueError(f"{where}: {flaw}")
     return path

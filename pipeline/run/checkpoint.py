@@ -1,11 +1,10 @@
-"""The state of work that is not finished, so that it goes on where it was and ends with the same bytes.
+"""Checkpoints: an interrupted run resumes, with bit-identical results.
 
 checkpoints/NAME/ holds `state.safetensors`, whose metadata name the work that it belongs to, and the files that the
 work has finished. One process at a time works there.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -14,16 +13,16 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from pipeline.run.inputs import check_inputs, forget_inputs
+from pipeline.run.inputs import check_inputs, find_checkout, forget_inputs
 from pipeline.run.outputs import digest_tensors
 from pipeline.run.process import count_seconds
 from pipeline.schema.base import SpecError
@@ -44,6 +43,16 @@ def fingerprint_work(closure: str, settings: str, **facts: Any) -> str:
     """
     everything = [closure, settings, torch.__version__, facts]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def open_checkpoint(root: Path, name: str, fingerprint: str, minutes: float) -> "Checkpoint":
+    """The checkpoint of a piece of work, e.g. ddpm/digits/baseline/0.
+
+    Experiments in copies of the checkout may have the same name and other settings, so each has a folder of its own.
+    """
+    home = find_checkout(root)
+    own = name if home == root else f"{name}@{fingerprint[:12]}"
+    return Checkpoint(home / "checkpoints" / own, fingerprint, minutes)
 
 
 def _digest(tensors: Mapping[str, Tensor], content: str) -> str:
@@ -76,31 +85,22 @@ class Checkpoint:
         Raises:
             ValueError: another process has it.
         """
-        deadline = time.monotonic() + self.patience
-        while not self._take():
-            if time.monotonic() >= deadline:
-                raise ValueError(f"{self.folder}: another process is at this work; wait for it, or end it")
-            time.sleep(0.1)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), self.patience)
+        try:
+            self.lock.acquire()
+        except Timeout:
+            raise ValueError(f"{self.folder}: another process is at this work; wait for it, or end it") from None
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+            # Whoever starts the same run twice at once spoils it; that is better than no run at all.
+            print(f"{self.folder}: this file system has no locks; do not start one run twice", file=sys.stderr)
+        self.folder.mkdir(exist_ok=True)
         return self
 
-    def _take(self) -> bool:
-        """Lock the folder if no other process has it; one that finishes takes folder and lock file away with it."""
-        path = self.folder / "lock"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            return False
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                self.lock = lock
-                return True
-        os.close(lock)
-        return False
-
     def __exit__(self, *_: object) -> None:
-        os.close(self.lock)
+        self.lock.release()
 
     def load(self) -> tuple[dict[str, Tensor], Any] | None:
         """Tensors and content of the last `save`; None, and no files, where there is none of this work."""

@@ -8,6 +8,7 @@ follows imports from the stage's script. It leaves out the script itself, what t
 import ast
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -46,10 +47,8 @@ def digest_code(path: Path) -> str:
     """SHA-256 of what a Python file says to the machine, whatever it says to people; of other files, of all of it."""
     content = path.read_bytes()
     if path.suffix == ".py":
-        try:
+        with suppress(SyntaxError, ValueError):  # else it will not run: any change of it counts
             content = strip_words(content.decode()).encode()
-        except (SyntaxError, ValueError):  # it will not run: any change of it counts
-            pass
     return hashlib.sha256(content).hexdigest()
 
 

@@ -28,6 +28,16 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def find_checkout(root: Path) -> Path:
+    """The user's own checkout, also where DVC runs an experiment in a copy of it (`--temp`, or from its queue).
+
+    Such a copy is in .dvc/tmp/exps/ and is gone with the experiment, even if that was killed.
+    """
+    parents = [root.resolve(), *root.resolve().parents]
+    copies = [path for path in parents if path.parts[-3:] == (".dvc", "tmp", "exps")]
+    return copies[0].parents[2] if copies else root
+
+
 def runs_under_dvc() -> bool:
     """Whether DVC started this process, and will record what it makes."""
     return "DVC_STAGE" in os.environ

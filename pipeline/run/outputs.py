@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.data.arrays import ADVICE
 from pipeline.run.process import is_out_of_memory
-from pipeline.schema.base import SpecError
+from pipeline.schema.base import OUTDATED, SpecError, read_json
 from pipeline.schema.files import replace_file
 
 OUT_OF_MEMORY = "out of memory"
@@ -76,6 +76,21 @@ def write_history(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str
         writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_trace(path: Path) -> str:
+    """The golden trace that a training wrote.
+
+    Raises:
+        SpecError: there is none.
+    """
+    try:
+        content = read_json(path, str(path))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: not there: nothing to compare with") from None
+    if not isinstance(content, dict) or not isinstance(content.get("trace"), str):
+        raise SpecError(f"{path}: not a golden trace{OUTDATED}")
+    return str(content["trace"])
 
 
 class DivergedError(ArithmeticError):

@@ -34,6 +34,7 @@ class Arm(str):
     overrides: Mapping[str, Any]
 
     def __new__(cls, overrides: Mapping[str, Any]) -> "Arm":
+        """The arm of canonical overrides."""
         arm = super().__new__(cls, ",".join(f"{name}={_spell(value)}" for name, value in overrides.items()) or BASELINE)
         arm.overrides = overrides
         return arm

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+from ruamel.yaml.events import AliasEvent, ScalarEvent
 
 OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
 """Advice about a file that a stage wrote."""
@@ -21,21 +21,16 @@ CONFLICT_MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
 _OPEN_MERGE = (
     "edit params.yaml, dvc.yaml and specs/ by hand, then `python -m pipeline recover` and `dvc repro` do the rest"
 )
-_LINE = 2000  # characters of a message
-_YAML_BYTES, _JSON_BYTES, _TEXT_BYTES = 2 << 20, 16 << 20, 256 << 20  # ten thousand arms are 0.4 MB of YAML
-_YAML_VALUES, _VALUES, _DEPTH = 200_000, 1_000_000, 50  # in a file
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 class SpecError(ValueError):
     """A mistake in params.yaml, in specs/ or on the command line; its text is the one line that the user sees.
 
-    Whatever a file says: what no terminal should be told, such as a line break or an escape sequence, is spelled out.
+    What cannot be printed, such as a line break or an escape sequence, is spelled out.
     """
 
     def __init__(self, text: str) -> None:
-        shown = text if len(text) <= _LINE else text[:_LINE] + "..."
-        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
 
 
 class MachineError(SpecError):
@@ -64,22 +59,19 @@ class Strict(BaseModel):
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def read_text(path: Path, file: str, limit: int = _TEXT_BYTES) -> str:
+def read_text(path: Path, file: str) -> str:
     """A text file as a whole.
 
     Args:
         file: what messages call it.
-        limit: bytes.
 
     Raises:
         FileNotFoundError: there is none.
-        SpecError: it is no file (a pipe would never end), too big, not UTF-8, or a merge of git's that is open.
+        SpecError: it is no file, not UTF-8, or a merge of git's that is open.
     """
     if path.exists() and not path.is_file():
         raise SpecError(f"{file}: not a regular file")
     try:
-        if (size := path.stat().st_size) > limit:
-            raise SpecError(f"{file}: {size} bytes; allowed are {limit}")
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(f"{file}: not UTF-8 text (byte {error.start})") from None
@@ -93,12 +85,12 @@ def read_yaml(path: Path) -> Any:
     """Parse a YAML file with the parser that DVC uses (YAML 1.2; a repeated key is an error).
 
     Raises:
-        SpecError: the file is missing, is not UTF-8, is not YAML, or is more than a sane file could be.
+        SpecError: the file is missing, is not UTF-8, is not YAML, or says something else than it seems to.
     """
     try:
-        text = read_text(path, path.name, _YAML_BYTES)
+        text = read_text(path, path.name)
         _check_events(text, path.name)
-        content = YAML(typ="safe").load(text)
+        return YAML(typ="safe").load(text)
     except FileNotFoundError:
         raise SpecError(f"{path.name}: the file is missing; expected at {path}") from None
     except MarkedYAMLError as error:
@@ -112,17 +104,14 @@ def read_yaml(path: Path) -> Any:
         raise
     except Exception as error:  # the parser makes what it likes of a date that is none, or of a tag on the wrong value
         raise SpecError(f"{path.name}: not valid YAML: {error!r}") from None
-    _check_tree(content, path.name)
-    return content
 
 
 def _check_events(text: str, file: str) -> None:
-    """Refuse nesting without bound, which the parser would die of, and what says something else than it seems to.
+    """Refuse what says something else than it seems to.
 
     An alias: `dvc exp run -S` gives it and its anchor one value, or writes it out, so that they part. An arm without
     quotes in a flow list: its comma makes two of it.
     """
-    depth = values = 0
     before: ScalarEvent | None = None
     for event in YAML(typ="safe").parse(text):
         line = event.start_mark.line + 1
@@ -139,12 +128,6 @@ def _check_events(text: str, file: str) -> None:
                 f'"{before.value},{event.value}"; two need a blank after the comma'
             )
         before = event if plain else None
-        values += isinstance(event, ScalarEvent | CollectionStartEvent)
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > _DEPTH:
-            raise SpecError(f"{file}: line {line}: nested more than {_DEPTH} deep")
-        if values > _YAML_VALUES:
-            raise SpecError(f"{file}: line {line}: more than {_YAML_VALUES} values")
 
 
 def _is_cut(one: ScalarEvent, two: ScalarEvent) -> bool:
@@ -152,26 +135,6 @@ def _is_cut(one: ScalarEvent, two: ScalarEvent) -> bool:
     end, start = one.end_mark, two.start_mark
     names = {scalar.value.partition("=")[0] for scalar in (one, two) if "=" in scalar.value}
     return (end.line, end.column + 1) == (start.line, start.column) and len(names) == 2
-
-
-def _check_tree(content: Any, file: str) -> None:
-    """Refuse what no setting or result is, before anything is made of it, such as a message."""
-    parts: list[tuple[str, Any, int]] = [("", content, 0)]
-    for key, value, depth in parts:
-        where = f"{file}: {key[1:]}: " if key else f"{file}: "
-        if depth > _DEPTH:
-            raise SpecError(f"{where}nested more than {_DEPTH} deep")
-        if len(parts) > _VALUES:
-            raise SpecError(f"{file}: more than {_VALUES} values")
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise SpecError(f"{where}an integer of more than 64 bits")
-        texts = [value] if isinstance(value, str) else value if isinstance(value, Mapping) else []
-        if any(isinstance(text, str) and _HALF.search(text) for text in texts):
-            raise SpecError(f"{where}half a character (a lone surrogate)")
-        if isinstance(value, Mapping):
-            parts += [(f"{key}.{name!s:.99}", part, depth + 1) for name, part in value.items()]
-        elif isinstance(value, list | tuple | set):
-            parts += [(f"{key}.{index}", part, depth + 1) for index, part in enumerate(value)]
 
 
 def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -188,15 +151,13 @@ def read_json(path: Path, file: str) -> Any:
 
     Raises:
         FileNotFoundError: there is none.
-        SpecError: it is not JSON, or more than a sane file could be.
+        SpecError: it is not JSON.
     """
-    text = read_text(path, file, _JSON_BYTES)
+    text = read_text(path, file)
     try:
-        content = json.loads(text, object_pairs_hook=_collect)
+        return json.loads(text, object_pairs_hook=_collect)
     except (ValueError, RecursionError) as error:
         raise SpecError(f"{file}: not JSON: {error}") from None
-    _check_tree(content, file)
-    return content
 
 
 def _describe(error: ErrorDetails, file: str, prefix: str) -> str:

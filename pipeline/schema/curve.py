@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.schema.base import SpecError, read_text
 from pipeline.schema.files import replace_file
-from pipeline.schema.study import Curve, find_study
+from pipeline.schema.study import Curve
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,6 @@ def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str
     """The points of a run, from the rows of its history; what is None has none."""
     found = ((row[curve.over], row[curve.history]) for row in history if curve.history is not None)
     return [Point(arm, seed, int(at), value) for at, value in found if at is not None and value is not None]
-
-
-def show_live(
-    root: Path, study: str, case: str, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]
-) -> None:
-    """Put a training's history so far into the curves, so that an editor draws it while it grows.
-
-    The stage `record` writes them anew when all runs are there.
-    """
-    for curve in find_study(study).curves:
-        if curve.history is None:
-            continue
-        path = curve_path(root, study, case, curve)
-        others = [point for point in read_curve(path, curve) if (point.arm, point.seed) != (arm, seed)]
-        write_curve(path, curve, [*others, *list_points(curve, arm, seed, history)])
 
 
 def read_history(path: Path) -> list[dict[str, float | None]]:

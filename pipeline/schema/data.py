@@ -52,6 +52,39 @@ class CifarSource(RemoteFile):
     kind: Literal["cifar"]
 
 
+class OwnSource(Strict):
+    """Images of the user's own; classes and numbers of images are compared with the dataset's when they are fetched."""
+
+    path: str = Field(min_length=1, description="relative to the project, or absolute")
+    sha256: Sha256 | None = Field(default=None, description="of the content; null: the fetch says it")
+    test_fraction: float | None = Field(
+        default=None, gt=0, lt=1, description="share of the stratified test split; null: the source has its own split"
+    )
+    split_seed: int | None = Field(default=None, ge=0, lt=2**32, description="of the split")
+
+    @model_validator(mode="after")
+    def _check_split(self) -> Self:
+        if (self.test_fraction is None) != (self.split_seed is None):
+            raise ValueError("test_fraction and split_seed: give both, or neither if the source has its own split")
+        return self
+
+
+class FolderSource(OwnSource):
+    """A folder with a sub-folder of image files for each class; without `test_fraction`, train/ and test/ of such."""
+
+    kind: Literal["folder"]
+    size: int = Field(ge=1, le=4096, description="side in pixels to which each image is cropped and resized")
+
+
+class NpzSource(OwnSource):
+    """A NumPy archive with `images` and `labels`; without `test_fraction`, with `train_images`, `test_labels` ...
+
+    Images are uint8, [N, H, H] or [N, H, H, C]; labels are integers from 0.
+    """
+
+    kind: Literal["npz"]
+
+
 class ClassifierExtractor(Strict):
     """A small classifier trained on the dataset; its penultimate layer gives the features."""
 
@@ -65,8 +98,6 @@ class ClassifierExtractor(Strict):
 
 DatasetName = Annotated[str, Field(pattern=r"^(?:[a-z][a-z0-9-]*)$", max_length=50)]
 """Part of paths, of a shell's commands in dvc.yaml, and a key of params.yaml."""
-_TAKEN = ("studies", "compute", "resources")
-"""The other keys of params.yaml."""
 INCEPTION_FEATURES = 2048
 """Dimension of Inception's features (its last pooling layer)."""
 
@@ -78,10 +109,31 @@ class InceptionExtractor(RemoteFile):
     path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched")
 
 
+Source = DigitsSource | CifarSource | FolderSource | NpzSource
 _DIGITS = 1797
 """Images of scikit-learn's digits."""
 _CIFAR = (50_000, 10_000)
 """Images of CIFAR's splits."""
+
+
+def _count_digits(source: DigitsSource) -> tuple[int, int]:
+    """Images of the training and of the test split."""
+    test = math.ceil(_DIGITS * source.test_fraction)
+    if min(_DIGITS - test, test) < 10:
+        raise ValueError(f"source.test_fraction = {source.test_fraction}: a split without every class")
+    return _DIGITS - test, test
+
+
+def _list_facts(source: Source) -> dict[str, tuple[int, ...]]:
+    """Values that the fields of a dataset may have, as far as its source alone tells."""
+    if isinstance(source, DigitsSource):
+        train, test = _count_digits(source)
+        return {"channels": (1,), "classes": (10,), "train_images": (train,), "test_images": (test,)}
+    if isinstance(source, CifarSource):
+        train, test = _CIFAR
+        return {"channels": (3,), "classes": (10, 100), "train_images": (train,), "test_images": (test,)}
+    # What only the images tell is compared by the stage `fetch`.
+    return {"channels": (1, 3)} if isinstance(source, FolderSource) else {}
 
 
 class Dataset(Strict):
@@ -93,22 +145,13 @@ class Dataset(Strict):
     classes: int = Field(ge=2, le=1_000_000, description="number of labels")
     train_images: int = Field(ge=1, description="of the training split; what the plan reckons with before the fetch")
     test_images: int = Field(ge=1, description="of the test split; likewise")
-    source: DigitsSource | CifarSource = Field(discriminator="kind")
+    source: Source = Field(discriminator="kind")
     extractor: ClassifierExtractor | InceptionExtractor = Field(discriminator="kind")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what the source is not: stages after it, such as trainings, would fail."""
-        classes: tuple[int, ...]
-        if isinstance(self.source, DigitsSource):
-            test = math.ceil(_DIGITS * self.source.test_fraction)
-            channels, classes, images = 1, (10,), (_DIGITS - test, test)
-            if min(images) < 10:
-                raise ValueError(f"source.test_fraction = {self.source.test_fraction}: a split without every class")
-        else:
-            channels, classes, images = 3, (10, 100), _CIFAR
-        facts = {"channels": (channels,), "classes": classes, "train_images": images[:1], "test_images": images[1:]}
-        for key, allowed in facts.items():
+        for key, allowed in _list_facts(self.source).items():
             if (value := getattr(self, key)) not in allowed:
                 text = " or ".join(map(str, allowed))
                 raise ValueError(f"{key} = {value}: images of source.kind = {self.source.kind!r} have {text}")
@@ -120,8 +163,8 @@ class Dataset(Strict):
 class DataSpec(Strict):
     """specs/data.yaml.
 
-    Mirrors stand beside the datasets, not in them: no stage names them among its `params`, so an edit of them
-    makes no data stale.
+    Mirrors stand beside the datasets, not in them: they are in no resolved file, so an edit of them makes no data
+    stale.
     """
 
     mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
@@ -131,9 +174,6 @@ class DataSpec(Strict):
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
-        for name in _TAKEN:
-            if name in self.datasets:
-                raise ValueError(f"datasets: {name!r} is no name for a dataset: params.yaml has a section of that name")
         parts = [part for dataset in self.datasets.values() for part in (dataset.source, dataset.extractor)]
         files = {part.file for part in parts if isinstance(part, RemoteFile)}
         for file in sorted(files - self.mirrors.keys()):

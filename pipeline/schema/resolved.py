@@ -58,7 +58,7 @@ def _describe_data(dataset: Dataset, image_size: int) -> dict[str, Any]:
 
 
 def describe_case(project: Project, study: str, case: str) -> dict[str, str]:
-    """The contents of a case's other files, by name: what its data, its extractor and its later stages are made from."""
+    """The contents of a case's other files, by name: what its data, extractor and later stages are made from."""
     found: dict[str, Any] = {}
     compute, dataset = _dump(project.panel.compute), project.case(study, case).dataset
     if dataset is not None:

@@ -43,9 +43,7 @@ class MeasuredRecord(Strict):
     """
 
     status: Literal["completed"] = "completed"
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="what the run was made from; filled in by the stage"
-    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="what decided the run; from the stage")
 
 
 @dataclass(frozen=True)
@@ -116,6 +114,10 @@ class Study:
     """(run, arm, spec): refuses an override that changes nothing."""
     check_case: Callable[..., None] = _no_check
     """(baseline, later, dataset): refuses settings of a case that do not go together."""
+    kept: tuple[str, ...] = ()
+    """Beginnings of the names of the stages whose outputs `keep` keeps: they are costly to make."""
+    traces: str | None = None
+    """The module that compares the golden traces of these outputs."""
     views: str | None = None
     """The module with its own parts of the report."""
     costs: str | None = None

@@ -18,7 +18,7 @@ from pipeline.schema.study import Curve, Run, Study, StudySpec
 class DdpmNetwork(Strict):
     """The U-Net. The order is that of an arm's fields. Sites: where a residual block adds what it is told of the level.
 
-    (A17) to (A21) are the choices that the paper leaves open.
+    What the paper leaves open, a field says.
     """
 
     position: Literal["none", "mlp"] = Field(
@@ -29,19 +29,19 @@ class DdpmNetwork(Strict):
     position_input: Literal["embedding", "sinusoid", "mlp", "level"] = Field(
         "embedding",
         description="what a linear layer makes the map from: the level's embedding; the sinusoid before it; a hidden "
-        "layer of its own on that sinusoid; or level / levels, without a bias (A17)",
+        "layer of its own on that sinusoid; or level / levels, without a bias",
     )
     position_maps: Literal["block", "resolution", "network"] = Field(
         "block",
         description="a map of its own in every block; one for the blocks of a resolution; or one of the image's size, "
-        "averaged down to each block's (A17, A20)",
+        "averaged down to each block's",
     )
     position_init: Literal["default", "zero"] = Field(
         "default",
-        description="of the map's weights: like every other linear layer's, or zero: the baseline at first (A18)",
+        description="of the map's weights: like every other linear layer's, or zero: the baseline at first",
     )
     position_bias: Literal["branch", "zero", "default"] = Field(
-        "branch", description="of the map: as zero_bias says for the timestep branch, zero, or PyTorch's default (A19)"
+        "branch", description="of the map: as zero_bias says for the timestep branch, zero, or PyTorch's default"
     )
     position_mean: bool = Field(
         False,
@@ -61,7 +61,7 @@ class DdpmNetwork(Strict):
     groups_scope: Literal["all", "sites"] = Field(
         "all",
         description="where `groups` applies: everywhere, or in the norms that follow a site, with outer_groups "
-        "elsewhere (A21)",
+        "elsewhere",
     )
     outer_groups: int = Field(
         32, ge=1, le=MAX_WIDTH, description="groups of the other norms where groups_scope is sites"
@@ -264,7 +264,7 @@ class DdpmRecord(Strict):
     status: Literal["completed"] = "completed"
     fid: float = Field(description="Frechet distance")
     fid_spread: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
-    fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each (A22)")
+    fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each")
     best_snapshot: int = Field(ge=0, description="steps of that lowest one")
     kid: float = Field(description="kernel distance, mean over subsets")
     inception_score: float = Field(description="all images of a set at once, logits without their bias")
@@ -370,6 +370,8 @@ STUDY = Study(
     sets=_list_sets,
     check_arm=_check_arm,
     check_case=_check_case,
+    kept=("train_ddpm", "sample"),
+    traces="pipeline.studies.ddpm.traces",
     views="pipeline.studies.ddpm.views",
     costs="pipeline.studies.ddpm.cost",
 )

@@ -17,7 +17,7 @@ from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups,
 class NodeNetwork(Strict):
     """The classifier: stem, two residual blocks of stride 2, ODE block, head. The order is that of an arm's fields.
 
-    (A1) to (A15) are the choices that the paper leaves open. Sites: the two convolutions of the ODE function.
+    What the paper leaves open, a field says. Sites: the two convolutions of the ODE function.
     """
 
     block: Literal["ode", "none"] = Field("ode", description="none: stem and head alone, the control without an ODE")
@@ -25,53 +25,51 @@ class NodeNetwork(Strict):
         "group", description="normalisation; layer: over channels and pixels of an image, with weights for each element"
     )
     norm_scope: Literal["all", "ode"] = Field(
-        "all", description="where `norm` applies: everywhere, or in the ODE function, with group elsewhere (A1)"
+        "all", description="where `norm` applies: everywhere, or in the ODE function, with group elsewhere"
     )
     batch_statistics: Literal["batch", "running"] = Field(
         "batch",
-        description="of norm = 'batch' in evaluation: those of the test batch, or averages kept in training (A2)",
+        description="of norm = 'batch' in evaluation: those of the test batch, or averages kept in training",
     )
     time: Literal["none", "concat", "linear", "mlp", "concat+mlp"] = Field(
         "concat",
         description="how t enters a site: not at all; as a channel before the others; plus t v, one v a channel; "
-        "plus MLP(t), one value a channel (A8, A9)",
+        "plus MLP(t), one value a channel",
     )
     embedding_input: Literal["scalar", "sinusoid"] = Field(
-        "scalar", description="of the MLP: t, or a sinusoid of t with as many entries as channels (A8)"
+        "scalar", description="of the MLP: t, or a sinusoid of t with as many entries as channels"
     )
     embedding_sites: Literal["separate", "shared"] = Field(
-        "separate", description="an MLP at each site, or one for both with a linear layer at each (A8)"
+        "separate", description="an MLP at each site, or one for both with a linear layer at each"
     )
     embedding_activation: Literal["same", "silu"] = Field(
-        "same", description="in the MLPs: that of the network, or SiLU (A10)"
+        "same", description="in the MLPs: that of the network, or SiLU"
     )
     position: Literal["none", "linear", "mlp"] = Field(
         "none", description="positional timestep embedding, a map [1, H, W]: t p, or MLP(t) with one value a pixel"
     )
     position_sites: Literal["separate", "shared", "first"] = Field(
-        "separate", description="a map at each site, one map for both, or at the first site alone (A5)"
+        "separate", description="a map at each site, one map for both, or at the first site alone"
     )
     position_init: Literal["normal", "zeros", "uniform", "ones"] = Field(
         "normal",
-        description="of p: normal as wide as the initial v; zeros; uniform within 1 / sqrt(fan-in) of a site; ones (A4)",
+        description="of p: normal as wide as the initial v; zeros; uniform within 1 / sqrt(fan-in) of a site; ones",
     )
     zero_bias: Literal["none", "conv", "time", "all"] = Field(
         "none",
         description="branches whose biases start at zero: the convolutions, the timestep's MLPs, or both; "
-        "the others keep PyTorch's default (A7)",
+        "the others keep PyTorch's default",
     )
     zero_bias_scope: Literal["ode", "all"] = Field(
-        "ode", description="convolutions of the ODE function alone, or those of stem and head too (A11)"
+        "ode", description="convolutions of the ODE function alone, or those of stem and head too"
     )
     weight_std: float | None = Field(
-        None, gt=0, le=1e6, description="of the sites' initial convolution weights (A15); null: PyTorch's default"
+        None, gt=0, le=1e6, description="of the sites' initial convolution weights; null: PyTorch's default"
     )
     weight_distribution: Literal["normal", "uniform"] = Field(
-        "normal", description="of the weights that weight_std widens (A15)"
+        "normal", description="of the weights that weight_std widens"
     )
-    weight_std_time: bool = Field(
-        False, description="whether weight_std also applies to the weights of the t channel (A15)"
-    )
+    weight_std_time: bool = Field(False, description="whether weight_std also applies to the weights of the t channel")
     padding: Literal["zeros", "circular"] = Field(
         "zeros",
         description="of the sites; circular: no border, where the t channel's embedding differs from the interior's",
@@ -81,7 +79,7 @@ class NodeNetwork(Strict):
     )
     groups_scope: Literal["all", "ode"] = Field(
         "all",
-        description="where `groups` applies: everywhere, or in the ODE function, with outer_groups elsewhere (A3)",
+        description="where `groups` applies: everywhere, or in the ODE function, with outer_groups elsewhere",
     )
     outer_groups: int = Field(
         32, ge=1, le=MAX_WIDTH, description="groups outside the ODE function where groups_scope is ode"
@@ -90,7 +88,7 @@ class NodeNetwork(Strict):
         "relu", description="within activation_scope"
     )
     activation_scope: Literal["all", "ode"] = Field(
-        "all", description="where `activation` applies: everywhere, or in the ODE function, with ReLU elsewhere (A12)"
+        "all", description="where `activation` applies: everywhere, or in the ODE function, with ReLU elsewhere"
     )
     channels: int = Field(256, ge=1, le=MAX_WIDTH, description="channels C of the ODE block")
     stem_channels: int = Field(
@@ -228,9 +226,9 @@ class TimeAwareness(Strict):
 
 
 class NodeRecord(Strict):
-    """One trained classifier on the test split. `best` is the epoch of the highest test accuracy (A13).
+    """One trained classifier on the test split. `best` is the epoch of the highest test accuracy.
 
-    NFE: function evaluations of a solve, mean over batches (A14); null without an ODE block.
+    NFE: function evaluations of a solve, mean over batches; null without an ODE block.
     """
 
     status: Literal["completed"] = "completed"
@@ -305,6 +303,8 @@ STUDY = Study(
     },
     check_arm=_check_arm,
     check_case=_check_case,
+    kept=("train_node",),
+    traces="pipeline.studies.node.traces",
     views="pipeline.studies.node.views",
     costs="pipeline.studies.node.cost",
 )

@@ -1,0 +1,101 @@
+"""`python -m pipeline keep STUDY`: after an edit of numerics that changes no arm, its models stay, without training.
+
+Each training and sampling wrote a golden trace beside its outputs: a digest of a few steps. The traces are computed
+anew with the edited code. Where all are equal, DVC records the outputs under the new closure (`dvc commit`).
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.compute.threads import tune_process
+from pipeline.run.progress import show_progress
+from pipeline.schema.base import SpecError
+from pipeline.schema.project import Project, load_project
+from pipeline.schema.resolved import read_run
+from pipeline.schema.study import Run, find_study
+
+Change = dict[str, Any]
+
+
+def _ask_dvc(*arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise SpecError(f"dvc {arguments[0]}: {(result.stderr.strip() or result.stdout.strip()).splitlines()[-1]}")
+    return result.stdout
+
+
+def _find_stale(study: str) -> dict[str, list[str]]:
+    """Stages of the study's kept steps that DVC would run, each with the dependencies and outputs that changed."""
+    changed: dict[str, Any] = json.loads(_ask_dvc("status", "--json"))
+    stale = {}
+    for stage, parts in changed.items():
+        if stage.split("@")[0].startswith(find_study(study).kept):
+            kinds = [part for part in parts if isinstance(part, dict)]
+            stale[stage] = [path for part in kinds for paths in part.values() for path in paths]
+    return stale
+
+
+def _choose_runs(project: Project, study: str) -> Iterator[Run]:
+    """A run of each arm: that of its first seed."""
+    for case in project.panel.cases[study]:
+        for arm, seeds in project.panel.grid(study, case).seeds_by_arm().items():
+            yield project.resolve(study, case, arm, seeds[0])
+
+
+def find_differing(root: Path, study: str, runs: list[Run]) -> list[str]:
+    """Arms whose golden traces the code no longer gives, a line each.
+
+    Raises:
+        SpecError: outputs are not here, so that there is nothing to compare with.
+    """
+    found = find_study(study)
+    assert found.traces is not None
+    traces: Any = import_module(found.traces)
+    differing = []
+    with show_progress(len(runs), f"golden traces of {study}", "arm") as bar:
+        for run in runs:
+            folder = root / "runs" / run.name
+            if not (folder / "run.json").is_file():
+                raise SpecError(
+                    f"{folder.relative_to(root)}: not there: nothing to compare with; `dvc pull`, or train it"
+                )
+            made, _ = read_run(folder / "run.json", found.run)
+            for step, before, now in traces.compare(root, made):
+                if before != now:
+                    differing.append(f"{run.case} {run.arm}: {step}")
+            bar.update()
+    return differing
+
+
+def print_keep(root: Path, study: str) -> None:
+    """Keep a study's models after an edit that changes no arm, or say which arms it changes.
+
+    Raises:
+        SpecError: an arm changed, or outputs are not here; nothing was recorded.
+    """
+    project = load_project(root)
+    if project.study(study).traces is None:
+        raise SpecError(f"{study}: nothing to keep: `dvc repro` measures it anew")
+    _ask_dvc("repro", "--single-item", "check")
+    stale = _find_stale(study)
+    only_code = {stage: all(path.startswith("closures/") for path in paths) for stage, paths in stale.items()}
+    if not any(only_code.values()):
+        print(f"{study}: no model is stale by its code alone")
+        return
+    compute = project.panel.compute
+    tune_process(compute.threads, compute.portable)
+    runs = list(_choose_runs(project, study))
+    if differing := find_differing(root, study, runs):
+        told = "; ".join(differing[:10]) + (f"; and {len(differing) - 10} more" if len(differing) > 10 else "")
+        raise SpecError(f"the edit changes what is computed, nothing was kept: {told}; `dvc repro` trains anew")
+    kept = [stage for stage, only in only_code.items() if only]
+    _ask_dvc("commit", "--force", *kept)
+    print(f"{study}: the traces of {len(runs)} arms are unchanged: {len(kept)} outputs kept, nothing trained")
+    for stage in (stage for stage, only in only_code.items() if not only):
+        print(f"not kept, as more than the code changed: {stage}: {', '.join(stale[stage])}")
