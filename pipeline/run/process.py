@@ -25,6 +25,7 @@ from pipeline.run.machine import check_links
 from pipeline.schema.base import MachineError
 from pipeline.schema.compute import Compute
 from pipeline.schema.files import write_json
+from pipeline.schema.study import find_study
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
 _STARTED = time.monotonic()
@@ -32,6 +33,16 @@ _SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
 _SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 _DVC = "PIPELINE_DVC_PID"
 _WATCH_SECONDS = 0.5
+_MAKERS = {
+    "data": "fetch_{study}",
+    "runs": "train_{study}_{case}",
+    "samples": "sample_{case}",
+    "extractors": "extractor",
+    "references": "reference",
+    "evaluations": "{step}_{study}_{case}",
+    "records": "record_{study}",
+}
+"""By the folder of an output: the stage of dvc.yaml that makes it."""
 
 
 def _fail(message: str) -> NoReturn:
@@ -76,6 +87,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def find_maker(path: Path) -> str | None:
+    """The stage of dvc.yaml that makes an output, FOLDER/STUDY/CASE/... or FOLDER/CASE/...; None: it is no run's."""
+    folder, *parts = path.parts or ("",)
+    name = _MAKERS.get(folder)
+    if name is None or "{" not in name:
+        return name
+    if len(parts) < 2:
+        return None
+    study, case = parts[:2]
+    step = find_study(study).steps[-1] if "{step}" in name else ""
+    return name.format(study=study, case=case, step=step)
+
+
+def _explain(error: BaseException) -> str:
+    """The line about an error; of an output that is not there, which stage makes it."""
+    named = error.filename if isinstance(error, OSError) else str(error).partition(": ")[0]
+    path = Path(str(named))
+    if (maker := find_maker(path)) is None or path.exists():
+        return str(error)
+    return f"{path}: not there; `dvc repro {maker}` makes it"
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage or command; what a user can mend ends in one line on stderr and status 1.
 
@@ -105,7 +138,7 @@ def run_stage(main: Callable[[], None]) -> None:
         memory = is_out_of_memory(error)
         if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):
             raise
-        _fail(f"out of memory: {error}".partition("\n")[0] if memory else str(error))
+        _fail(f"out of memory: {error}".partition("\n")[0] if memory else _explain(error))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -120,6 +120,8 @@ class Study:
     """The module that compares the golden traces of these outputs."""
     views: str | None = None
     """The module with its own parts of the report."""
+    costs: str | None = None
+    """The module that prices its steps for the plan: `STEPS`, `price`; and, of a network, `count_params`."""
 
 
 def list_studies(root: Path) -> list[str]:

@@ -373,4 +373,5 @@ STUDY = Study(
     kept=("train_ddpm", "sample"),
     traces="pipeline.studies.ddpm.traces",
     views="pipeline.studies.ddpm.views",
+    costs="pipeline.studies.ddpm.cost",
 )

@@ -306,4 +306,5 @@ STUDY = Study(
     kept=("train_node",),
     traces="pipeline.studies.node.traces",
     views="pipeline.studies.node.views",
+    costs="pipeline.studies.node.cost",
 )
