@@ -152,11 +152,15 @@ def spec_file(study: str) -> str:
 def load_study_spec(root: Path, name: str) -> StudySpec:
     """Read specs/NAME/study.yaml and resolve each case's baseline once, so that a mistake in it shows here."""
     study, file = find_study(name), spec_file(name)
-    spec = validate(study.spec, read_yaml(root / file), file)
+    spec = validate(study.spec, read_yaml(root / file, file), file)
     parts = list_parts(study.run)
-    for part in spec.base:
+    for part, given in spec.base.items():
         if part not in parts:
             raise SpecError(f"{file}: base.{part}: unknown key {part}; allowed: {', '.join(parts)}")
+        for key in given:  # which would else show where a case changes the part
+            if key not in parts[part].model_fields:
+                allowed = ", ".join(parts[part].model_fields)
+                raise SpecError(f"{file}: base.{part}: unknown key {key}; allowed: {allowed}")
     keys = numeric_keys(study.record)
     for key in spec.headline:
         if key not in keys:
