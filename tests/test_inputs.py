@@ -131,7 +131,9 @@ def test_dvc_runs_the_code_and_settings_that_it_will_record(under_dvc: Path):
 
 def test_code_that_the_closure_does_not_speak_of_is_not_run_under_dvc(under_dvc: Path):
     (under_dvc / "pipeline/used.py").write_text("x = 2")
-    with pytest.raises(SpecError, match=r"^pipeline/used\.py: changed since closures/one\.txt was written: nothing was"):
+    with pytest.raises(
+        SpecError, match=r"^pipeline/used\.py: changed since closures/one\.txt was written: nothing was"
+    ):
         inputs.require_closure("one")
     with pytest.raises(SpecError, match=r"^closures/three\.txt: not there; `dvc repro check` writes it"):
         inputs.require_closure("three")

@@ -46,8 +46,8 @@ from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, evaluation_path
-from pipeline.schema.resolved import describe_run
 from pipeline.schema.reference import ReferenceFile
+from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set

@@ -11,9 +11,8 @@ from workspace import Workspace, copy_project, find_settings
 
 from pipeline.schema.base import SpecError, read_yaml
 from pipeline.schema.project import load_project
-from pipeline.schema.study import find_study, list_studies, load_study_spec, resolve_run
+from pipeline.schema.study import find_study, load_study_spec, resolve_run
 from pipeline.studies.ddpm.study import DdpmNetwork, Import
-from pipeline.studies.node.study import NodeNetwork
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +219,12 @@ MISTAKES = [
     ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", "node.digits.seeds.1; -1; greater than or equal to 0"),
     ("params.yaml", "node: [digits]", "node: [digit]", "cases.node; 'digit'; digits, cifar10, cifar100"),
     ("params.yaml", "node: [digits]", "node: []", "node.digits.arms is not empty; cases.node lacks 'digits'"),
-    ("params.yaml", "node: [digits]", "node: [digits, cifar10]", "node.cifar10.arms is empty; cases.node lists 'cifar10'"),
+    (
+        "params.yaml",
+        "node: [digits]",
+        "node: [digits, cifar10]",
+        "node.cifar10.arms is empty; cases.node lists 'cifar10'",
+    ),
     (
         "params.yaml",
         "cifar100:",
@@ -231,7 +235,12 @@ MISTAKES = [
     ("params.yaml", "theory: #", "theries: #", "theries; allowed: cases, compute, resources, node, ddpm, theory"),
     ("params.yaml", "  theory: [features]", "", "cases.theory; required"),
     ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
-    ("params.yaml", "more: { seeds: [], arms: [] }", "more: { seeds: [], arms: [baseline] }", "node.digits.more.seeds is empty"),
+    (
+        "params.yaml",
+        "more: { seeds: [], arms: [] }",
+        "more: { seeds: [], arms: [baseline] }",
+        "node.digits.more.seeds is empty",
+    ),
     (
         "params.yaml",
         "more: { seeds: [], arms: [] }",
@@ -262,9 +271,19 @@ MISTAKES = [
     ("specs/report.yaml", "  table3: ddpm", "  table3: node", "tables.table3; 'node'; one of the study 'ddpm'"),
     ("specs/report.yaml", "  level_awareness: ddpm", "  level_awareness: dpm", "texts.level_awareness; 'dpm'; ddpm"),
     ("specs/node/study.yaml", "base:\n  network:", "base:\n  netwrok:", "base.netwrok; allowed: network, training"),
-    ("specs/node/study.yaml", "    training:\n", "    trianing:\n", "cases.digits.trianing; allowed: network, training"),
+    (
+        "specs/node/study.yaml",
+        "    training:\n",
+        "    trianing:\n",
+        "cases.digits.trianing; allowed: network, training",
+    ),
     ("specs/ddpm/study.yaml", "    sampling:\n", "    smapling:\n", "cases.digits.smapling; sampling, evaluation"),
-    ("specs/node/study.yaml", "    norm_scope: all\n", "    norm_scop: all\n", "base.network; unknown key norm_scop; allowed: block"),
+    (
+        "specs/node/study.yaml",
+        "    norm_scope: all\n",
+        "    norm_scop: all\n",
+        "base.network; unknown key norm_scop; allowed: block",
+    ),
     ("specs/node/study.yaml", "headline: [accuracy", "headline: [acuracy", "headline; 'acuracy'; allowed: accuracy"),
     ("specs/node/study.yaml", "title:", "titel:", "titel; allowed: title, source"),
     ("specs/node/study.yaml", "  cifar100:\n", "  cifar1000:\n", "cases; unknown dataset 'cifar1000'; digits, cifar10"),
@@ -335,7 +354,12 @@ MISTAKES = [
     ("specs/ddpm/study.yaml", "base:\n", "base: [\n", "line; not valid YAML"),
     ("specs/node/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: rows; 'nine'; 'none'"),
     ("specs/node/claims.yaml", "arm: norm=batch", "arm: norm=bach", "claims.0.comparisons; 'norm=bach'; 'batch'"),
-    ("specs/node/claims.yaml", "arm: norm=batch", "arm: nrom=batch", "claims.0.comparisons; unknown field 'nrom'; allowed"),
+    (
+        "specs/node/claims.yaml",
+        "arm: norm=batch",
+        "arm: nrom=batch",
+        "claims.0.comparisons; unknown field 'nrom'; allowed",
+    ),
     (
         "specs/node/claims.yaml",
         '"time=mlp,zero_bias=conv"',
@@ -348,9 +372,24 @@ MISTAKES = [
         "key: acuracy,",
         "claims.0.comparisons.0.key; 'acuracy'; allowed: accuracy",
     ),
-    ("specs/node/claims.yaml", 'direction: "<"', 'direction: "="', "claims.0.comparisons.0; direction; '='; '<' or '>'"),
-    ("specs/node/claims.yaml", "kind: effect", "kind: efect", "claims.0.comparisons.0; efect; 'effect', 'equal', 'trend'"),
-    ("specs/node/claims.yaml", "reference: baseline", "reference: norm=batch", "arm and reference are both 'norm=batch'"),
+    (
+        "specs/node/claims.yaml",
+        'direction: "<"',
+        'direction: "="',
+        "claims.0.comparisons.0; direction; '='; '<' or '>'",
+    ),
+    (
+        "specs/node/claims.yaml",
+        "kind: effect",
+        "kind: efect",
+        "claims.0.comparisons.0; efect; 'effect', 'equal', 'trend'",
+    ),
+    (
+        "specs/node/claims.yaml",
+        "reference: baseline",
+        "reference: norm=batch",
+        "arm and reference are both 'norm=batch'",
+    ),
     ("specs/node/claims.yaml", ", value: 14.0", "", "claims.4.comparisons.0; equal needs either value or reference"),
     ("specs/node/claims.yaml", "up_to: 1.0", "up_to: 1000.0", "claims.8.comparisons.0; 1000; above = 100"),
     (
@@ -367,7 +406,12 @@ MISTAKES = [
         "key: acuracy",
         "figure6.yaml; y.key; 'acuracy'; allowed: accuracy",
     ),
-    ("specs/node/figures/figure7.yaml", "field: groups", "field: group", "x.field; unknown field 'group'; allowed: weight_std, groups"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "field: groups",
+        "field: group",
+        "x.field; unknown field 'group'; allowed: weight_std, groups",
+    ),
     ("specs/node/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
     ("specs/node/figures/figure7.yaml", "series: channels", "serie: channels", "serie; allowed: title"),
 ]
