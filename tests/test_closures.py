@@ -85,7 +85,7 @@ def test_a_runner_that_may_change_numbers_changes_every_closure(root: Path, monk
 
 
 def test_a_study_that_is_measured_in_one_step_has_a_closure_of_its_own(root: Path):
-    """The project's `theory`: what measures is in it, also where a function imports it, and the other studies' are not."""
+    """The project's `theory`: also what a function imports, and nothing of a study that it does not use."""
     found = {line.split("  ")[1] for line in describe_closures(ROOT)["theory"].splitlines()[1:]}
     assert "pipeline/studies/theory/measure.py" in found
     assert "pipeline/studies/node/network.py" in found

@@ -1,12 +1,11 @@
 """Frozen defaults: a field that a run's file leaves out means today's default for ever."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from problems import ROOT, resolve
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from trainings import COMPUTE
 
 from pipeline.schema.arm import list_fields, list_parts
@@ -113,8 +112,6 @@ class Right(Strict):
 
 
 def make_run(**parts: type[BaseModel]) -> type[BaseModel]:
-    from pydantic import create_model
-
     fields: dict[str, Any] = {name: (model, ...) for name, model in parts.items()}
     return create_model("Run", **fields)
 
@@ -183,21 +180,16 @@ def test_the_size_of_images_is_the_cases(project: Project):
         assert "image_size" in find_parts(study)["training"].model_fields
 
 
-def _order(text: str) -> list[str]:
-    return [part.split("=")[0] for part in text.split(",")]
-
-
-@pytest.mark.parametrize("canonicalise", [lambda project: project.canonicalise], ids=["project"])
-def test_an_arm_knows_its_overrides_and_its_one_name(project: Project, canonicalise: Callable[[Project], Any]):
-    write = canonicalise(project)
+def test_an_arm_knows_its_overrides_and_its_one_name(project: Project):
+    write = project.canonicalise
     arm = write("node", "digits", "epochs=2,weight_std=1,groups=1,norm=group")
     assert arm == str(arm) == "weight_std=1.0,groups=1,epochs=2"  # the schema's order, shortest spelling, no baseline's
     assert arm.overrides == {"weight_std": 1.0, "groups": 1, "epochs": 2}
-    assert list(arm.overrides) == _order(arm)
+    assert list(arm.overrides) == ["weight_std", "groups", "epochs"]
     assert write("node", "digits", "norm=group") == "baseline"
     assert write("node", "digits", "norm=group").overrides == {}
     assert write("node", "digits", "groups=16") == "baseline" != write("node", "cifar10", "groups=16")
     assert project.arm("node", "digits", "groups=1").overrides == {"groups": 1}
     assert resolve("node", arm="groups=1").arm == "groups=1"
-    with pytest.raises(ValueError, match="not canonical; write 'weight_std=1.0'"):
+    with pytest.raises(ValueError, match=r"not canonical; write 'weight_std=1\.0'"):
         project.arm("node", "digits", "weight_std=1")

@@ -9,6 +9,7 @@ import pytest
 from problems import ROOT, resolve
 from workspace import Workspace, copy_project, find_settings
 
+from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, read_yaml
 from pipeline.schema.project import load_project
 from pipeline.schema.study import find_study, load_study_spec, resolve_run
@@ -123,7 +124,7 @@ def test_an_import_knows_no_training():
     for field in ("zero_bias=conv", "dropout=0.5", "replicate=1"):
         with pytest.raises(SpecError, match=f"{field.split('=')[0]} changes nothing: weights={name} is not trained"):
             resolve_run(study, spec, "cifar10", f"{field},weights={name}", 0)
-    with pytest.raises(SpecError, match="steps changes nothing: weights=.* is not trained"):
+    with pytest.raises(SpecError, match=r"steps changes nothing: weights=.* is not trained"):
         resolve_run(study, spec, "cifar10", f"weights={name},steps=5", 0)
 
 
