@@ -12,9 +12,7 @@ import argparse
 import hashlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pipeline.schema.theory import write_theory
+from typing import TYPE_CHECKING, Any
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
@@ -23,15 +21,23 @@ from pipeline.schema.data import ClassifierExtractor
 from pipeline.schema.document import write_document
 from pipeline.schema.record import write_record
 from pipeline.schema.reference import ExtractorFile
+from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation
-from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import load_node_spec
+from pipeline.schema.study import find_study, load_study_spec, resolve_later, resolve_run
 
 if TYPE_CHECKING:
     from pipeline.data.arrays import Split
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = 10  # an emulator takes a hundred times as long
+
+
+def resolve(study: str, case: str, arm: str, **training: object) -> Any:
+    """A run of the committed specs with seed 0, and a budget of its own."""
+    run: Any = resolve_run(find_study(study), load_study_spec(ROOT, study), case, arm, 0)[0]
+    if not training:
+        return run
+    return run.model_copy(update={"training": run.training.model_copy(update=training)})
 
 
 def make_splits(images: int, size: int) -> list["Split"]:
@@ -50,49 +56,52 @@ def make_splits(images: int, size: int) -> list["Split"]:
 def study_node(out: Path, compute: Compute) -> None:
     """Train the digits' baseline for two steps, and evaluate it."""
     from pipeline.run.checkpoint import Checkpoint
+    from pipeline.studies.node.evaluate import evaluate_node
     from pipeline.studies.node.train import train_node
-    from stages.evaluate_node import evaluate
 
-    run = resolve("node", "digits", "baseline", 0)
-    run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 2})})
+    run = resolve("node", "digits", "baseline", epochs=1, batch_size=2)
     train, test = make_splits(4, 12)
-    failure = train_node(run, train, test, compute, "cpu", out / "node", Checkpoint(out / "state", "node", 5))
-    assert failure is None
-    write_record(out / "node.json", evaluate(out / "node"))
+    checkpoint, settings = Checkpoint(out / "state", "node", 5), describe_run(run, compute)
+    assert train_node(run, train, test, compute, "cpu", out / "node", checkpoint, settings) is None
+    write_record(out / "node.json", evaluate_node(run, out / "node", test, compute, "cpu"))
 
 
 def study_ddpm(out: Path, compute: Compute) -> None:
     """Train an arm with a position for two steps, sample from it, and evaluate the samples."""
-    from pipeline.data.arrays import read_arrays
     from pipeline.metrics.extractor import train_extractor
-    from pipeline.metrics.features import load_extractor, read_reference, write_reference
-    from pipeline.metrics.generative import measure_scores
+    from pipeline.metrics.features import load_extractor, write_reference
     from pipeline.run.checkpoint import Checkpoint
     from pipeline.run.inputs import digest_file
     from pipeline.run.workers import Worker
+    from pipeline.schema.document import read_document
+    from pipeline.studies.ddpm.evaluate import Folders, evaluate_ddpm
     from pipeline.studies.ddpm.sampler import sample_ddpm
+    from pipeline.studies.ddpm.sampling_trace import trace_sampling
+    from pipeline.studies.ddpm.study import SampleSets
     from pipeline.studies.ddpm.train import train_ddpm
 
     train, test = make_splits(IMAGES, 8)
-    spec = load_ddpm_spec(ROOT)
-    run = resolve_ddpm_run(spec, "digits", "position=mlp", 0)
-    budget = {"steps": 2, "batch_size": 2, "warmup": 1, "snapshot_every": 2}
-    run = run.model_copy(update={"training": run.training.model_copy(update=budget)})
-    assert train_ddpm(run, train, compute, "cpu", out / "ddpm", Checkpoint(out / "state", "ddpm", 5)) is None
-    plan = spec.datasets["digits"].sampling.model_copy(update={"images": IMAGES, "sets": 1, "steps": 2})
-    sample_ddpm(run, out / "ddpm", plan, compute, "cpu", out / "samples", [Checkpoint(out / "state", "s", 5)], Worker())
+    run = resolve("ddpm", "digits", "position=mlp", steps=2, batch_size=2, warmup=1, snapshot_every=2)
+    checkpoint, settings = Checkpoint(out / "state", "ddpm", 5), describe_run(run, compute)
+    assert train_ddpm(run, train, compute, "cpu", out / "ddpm", checkpoint, settings) is None
+    plan: Any = resolve_later(find_study("ddpm"), load_study_spec(ROOT, "ddpm"), "digits")["sampling"]
+    plan = plan.model_copy(update={"images": IMAGES, "sets": 1, "steps": 2})
+    checkpoints, trace = [Checkpoint(out / "state", "s", 5)], trace_sampling(run, plan)
+    sample_ddpm(run, out / "ddpm", plan, compute, "cpu", out / "samples", checkpoints, Worker(), trace)
 
     classifier = ClassifierExtractor(kind="classifier", features=8, epochs=1, batch_size=5, learning_rate=1e-3, seed=0)
     accuracy = train_extractor(classifier, train, test, "cpu", out / "extractor")
     digest = digest_file(out / "extractor" / "weights.safetensors")
     about = ExtractorFile(kind="classifier", sha256=digest, features=8, channels=1, classes=10, test_accuracy=accuracy)
     write_document(out / "extractor" / "extractor.json", about)
-    extractor = load_extractor(out / "extractor", "cpu", batch_size=5)
-    write_reference(out / "reference", train, IMAGES, extractor)
-    _, statistics = read_reference(out / "reference", extractor)
-    features = extractor.extract(read_arrays(out / "samples" / "set-0.safetensors")["images"])
+    write_reference(out / "reference", train, IMAGES, load_extractor(out / "extractor", "cpu", batch_size=5))
     evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=IMAGES, batch_size=5)
-    write_document(out / "scores.json", measure_scores(features, statistics, evaluation))
+    folders = Folders(out / "ddpm", out / "samples", out / "extractor", out / "reference")
+    samples = read_document(out / "samples" / "samples.json", SampleSets)
+    record = evaluate_ddpm(run, compute, samples, folders, train, evaluation, classifier, "cpu")
+    write_document(out / "scores.json", record.sets[0])
+    protocol = record.protocol.model_copy(update={"versions": {}})  # of packages: a new lock is no new result
+    write_record(out / "ddpm.json", record.model_copy(update={"protocol": protocol}))
 
 
 def score_noise(out: Path) -> None:
@@ -116,11 +125,12 @@ def score_noise(out: Path) -> None:
 
 
 def study_theory(out: Path) -> None:
-    """The table of theory, of narrow networks and one seed."""
-    from pipeline.studies import theory
+    """All designs of theory, of narrow functions and one seed."""
+    from pipeline.studies.theory.measure import measure_theory
 
-    theory.SEEDS = (0,)  # type: ignore[assignment]
-    write_theory(out, theory.measure_theory(load_node_spec(ROOT).base.model_copy(update={"channels": 4})))
+    run = resolve("theory", "features", "baseline")
+    run = run.model_copy(update={"design": run.design.model_copy(update={"channels": 4})})
+    write_record(out / "theory.json", measure_theory(run))
 
 
 def main() -> None:
@@ -128,15 +138,7 @@ def main() -> None:
     parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
     portable = not parser.parse_args().native
     tune_process(1, portable)
-    compute = Compute(
-        device="cpu",
-        precision="float32",
-        tf32=False,
-        compile=False,
-        deterministic=True,
-        portable=portable,
-        threads=1,
-    )
+    compute = Compute(device="cpu", portable=portable)
     choose_device(compute)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -144,7 +146,7 @@ def main() -> None:
         study_ddpm(out, compute)
         score_noise(out)
         study_theory(out)
-        for path in sorted(path for path in out.rglob("*") if path.is_file() and path.parent.name != "state"):
+        for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"):
             print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
 
 

@@ -4,11 +4,12 @@ import errno
 import os
 import resource
 import stat
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partialmethod
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread
 
 import psutil
 import pytest
@@ -136,6 +137,7 @@ def test_a_file_system_that_cannot_flush_a_folder_is_none_that_loses_data(
             checkpoint.save(STATE, {})
 
 
+@pytest.mark.slow
 def test_saving_does_not_make_the_process_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As days of training would: some 10 bytes a tensor and save are safetensors' own, 64 were too many."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
@@ -160,11 +162,18 @@ def test_one_process_at_a_time(tmp_path: Path):
 
 @pytest.mark.parametrize("finishes", [False, True])
 def test_a_process_that_is_about_to_end_is_waited_for(finishes: bool, tmp_path: Path):
-    first = make_checkpoint(tmp_path / "work")
-    first.__enter__()
-    if finishes:  # the folder vanishes, and the lock with it
-        Timer(0.3, first.remove).start()
-    Timer(0.4, first.__exit__).start()
+    taken = Event()
+
+    def work() -> None:  # a lock belongs to the thread that took it
+        with make_checkpoint(tmp_path / "work") as first:
+            taken.set()
+            time.sleep(0.3)
+            if finishes:
+                first.remove()  # the folder vanishes
+            time.sleep(0.1)
+
+    Thread(target=work).start()
+    assert taken.wait(20)
     with make_checkpoint(tmp_path / "work", patience=20) as second:
         assert second.load() is None
         second.save(STATE, {})
@@ -254,6 +263,6 @@ def test_states_of_an_experiment_in_a_copy_belong_to_the_checkout(tmp_path: Path
     copy = tmp_path / ".dvc" / "tmp" / "exps" / "standalone" / "tmpabc"
     copy.mkdir(parents=True)
     one, two = (open_checkpoint(copy, "node/digits/baseline/0", letter * 20, 5) for letter in "ab")
-    assert one.folder == tmp_path / "checkpoints" / "node" / "digits" / f"baseline" / f"0@{'a' * 12}"
+    assert one.folder == tmp_path / "checkpoints" / "node" / "digits" / "baseline" / f"0@{'a' * 12}"
     assert two.folder != one.folder  # another experiment, with other settings
     assert open_checkpoint(tmp_path, "x", "a", 5).folder == tmp_path / "checkpoints" / "x"

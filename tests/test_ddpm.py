@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from problems import ROOT
+from problems import ROOT, later, resolve
 from safetensors.torch import load_file
 from torch import nn
-from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, stripes
+from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, stripes, train_ddpm_run
 from workspace import make_reduced
 
 from pipeline.compute.seeding import derive_seed, seed_global
@@ -24,24 +24,18 @@ from pipeline.data.arrays import Split, read_arrays, write_arrays
 from pipeline.data.fetch import fetch_dataset
 from pipeline.diffusion.noise import draw_noise
 from pipeline.diffusion.sample import quantise_images
-from pipeline.run.outputs import read_run
+from pipeline.run.outputs import load_weights
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import find_dataset, load_data_spec
 from pipeline.schema.diffusion import Sampling
+from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.sampler import DdpmSampler, sample_ddpm
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.train import train_ddpm
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.ddpm.unet import make_unet
-
-
-def train(run: DdpmRun, out: Path, count: int = 20, compute: Compute = COMPUTE, minutes: float = 5.0) -> str | None:
-    """Train on stripes; an unfinished training of the same run goes on."""
-    checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes)
-    return train_ddpm(run, stripes(count, run.training.image_size), compute, "cpu", out, checkpoint)
 
 
 def sampling(**fields: object) -> Sampling:
@@ -52,7 +46,7 @@ def sampling(**fields: object) -> Sampling:
 def sample(folder: Path, out: Path, plan: Sampling) -> None:
     run, _ = read_run(folder / "run.json", DdpmRun)
     checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes=0)
-    sample_ddpm(run, folder, plan, COMPUTE, "cpu", out, [checkpoint], Worker())
+    sample_ddpm(run, folder, plan, COMPUTE, "cpu", out, [checkpoint], Worker(), "golden")
 
 
 def losses(run: DdpmRun, split: Split, steps: int, compute: Compute = COMPUTE) -> list[float]:
@@ -82,7 +76,7 @@ def test_the_first_step_has_rate_zero(tmp_path: Path):
     """The base code's warm-up: after one step the weights are those of the initialisation, after two they are not."""
     weights = []
     for steps in (1, 2):
-        train(ddpm_run(steps=steps), tmp_path / str(steps))
+        train_ddpm_run(ddpm_run(steps=steps), tmp_path / str(steps))
         weights.append(load_file(tmp_path / str(steps) / "last.safetensors"))
     seed_global(0, "initialisation")
     initial = dict(make_unet(ddpm_run(), 1).named_parameters())
@@ -132,7 +126,7 @@ def test_golden_loss_trace(arm: str):
 
 def test_a_batch_larger_than_the_split_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="batch_size = 8: the training split has 5 images"):
-        train(ddpm_run(), tmp_path / "run", count=5)
+        train_ddpm_run(ddpm_run(), tmp_path / "run", count=5)
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused():
@@ -143,13 +137,14 @@ def test_a_batch_that_the_gpus_cannot_share_is_refused():
 def test_one_step_of_the_papers_model_at_full_width(tmp_path: Path):
     run = resolve("ddpm", "cifar10", "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"steps": 1, "batch_size": 2})})
-    train_ddpm(run, stripes(2, 32, 3), COMPUTE, "cpu", tmp_path / "run", make_checkpoint(tmp_path / "checkpoint"))
-    assert read_run(tmp_path / "run" / "run.json", DdpmRun)[1] == 35_218_947
+    assert train_ddpm_run(run, tmp_path / "run", 2, channels=3) is None
+    weights = load_file(tmp_path / "run" / "ema-0000001.safetensors")
+    assert sum(value.numel() for value in weights.values()) == 35_218_947
 
 
 def test_bfloat16_trains(tmp_path: Path):
     compute = COMPUTE.model_copy(update={"precision": "bfloat16"})
-    assert train(ddpm_run(), tmp_path / "run", compute=compute) is None
+    assert train_ddpm_run(ddpm_run(), tmp_path / "run", compute=compute) is None
     exact, rounded = losses(ddpm_run(), stripes(40, 8), 3), losses(ddpm_run(), stripes(40, 8), 3, compute)
     assert exact != rounded
     assert rounded == pytest.approx(exact, rel=0.02)
@@ -180,7 +175,7 @@ def test_a_training_and_its_samples_give_the_same_bytes_twice(tmp_path: Path):
         ("seed", ddpm_run(1)),
         ("replicate", ddpm_run(fields={"replicate": 1})),
     ):
-        assert train(run, tmp_path / name) is None
+        assert train_ddpm_run(run, tmp_path / name) is None
         sample(tmp_path / name, tmp_path / f"{name}.samples", sampling())
     files = {name: digest(tmp_path / name) for name in ("first", "again", "seed", "replicate")}
     assert files["first"] == files["again"]
@@ -188,14 +183,14 @@ def test_a_training_and_its_samples_give_the_same_bytes_twice(tmp_path: Path):
     for other in ("seed", "replicate"):
         assert files[other]["last.safetensors"] != files["first"]["last.safetensors"]
     assert set(files["first"]) == {
-        "run.json", "history.tsv", "level_awareness.json", "last.safetensors",
+        "run.json", "trace.json", "history.tsv", "last.safetensors",
         "ema-0000002.safetensors", "ema-0000003.safetensors",
     }  # fmt: skip
     assert not (tmp_path / "first.checkpoint").exists()
 
 
 def test_sample_sets_are_disjoint_and_a_snapshot_has_the_first_sets_noise(tmp_path: Path):
-    train(ddpm_run(), tmp_path / "run")
+    train_ddpm_run(ddpm_run(), tmp_path / "run")
     sample(tmp_path / "run", tmp_path / "out", sampling())
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
@@ -209,17 +204,15 @@ def test_sample_sets_are_disjoint_and_a_snapshot_has_the_first_sets_noise(tmp_pa
     snapshot = read_arrays(tmp_path / "out" / "snapshot-0000002.safetensors")["images"]
     assert np.abs(snapshot.astype(int) - sets[0]).max() < np.abs(snapshot.astype(int) - sets[1]).max()
     written = json.loads((tmp_path / "out" / "samples.json").read_text())
-    assert (written["steps"], written["snapshots"]) == (3, [2])
+    assert (written["steps"], written["snapshots"], written["trace"]) == (3, [2], "golden")
     sample(tmp_path / "run", tmp_path / "last", sampling(first_snapshot=None))
     assert not (tmp_path / "last" / "snapshot-0000002.safetensors").exists()
 
 
 def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
-    train(ddpm_run(), tmp_path / "run")
+    train_ddpm_run(ddpm_run(), tmp_path / "run")
     run, _ = read_run(tmp_path / "run" / "run.json", DdpmRun)
     sampler = DdpmSampler(run, sampling(steps=20), 1, COMPUTE, "cpu")
-    from pipeline.run.outputs import load_weights
-
     load_weights(tmp_path / "run" / "ema-0000003.safetensors", sampler.network)
     together = sampler.sample(torch.arange(12)).int()
     apart = torch.cat([sampler.sample(torch.tensor([number])) for number in range(12)]).int()
@@ -234,7 +227,7 @@ def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_trajectory_is_that_of_the_first_images_of_the_first_set(channels_last: bool, tmp_path: Path):
-    train(ddpm_run(channels_last=channels_last), tmp_path / "run")
+    train_ddpm_run(ddpm_run(channels_last=channels_last), tmp_path / "run")
     for batch_size, images in ((3, 3), (5, 4)):  # a batch of three has no fourth image
         sample(tmp_path / "run", tmp_path / "out", sampling(steps=20, batch_size=batch_size))
         found = read_arrays(tmp_path / "out" / "trajectory.safetensors")
@@ -252,7 +245,7 @@ def test_a_trajectory_is_that_of_the_first_images_of_the_first_set(channels_last
 def test_models_have_trajectories_from_the_same_noise(tmp_path: Path):
     starts = []
     for name, run in (("a", ddpm_run()), ("b", ddpm_run(fields={"position": "none"})), ("c", ddpm_run(1))):
-        train(run, tmp_path / name)
+        train_ddpm_run(run, tmp_path / name)
         sample(tmp_path / name, tmp_path / f"{name}.samples", sampling())
         starts.append(read_arrays(tmp_path / f"{name}.samples" / "trajectory.safetensors")["x"][0])
     assert np.array_equal(starts[0], starts[1])
@@ -260,10 +253,10 @@ def test_models_have_trajectories_from_the_same_noise(tmp_path: Path):
 
 
 def test_more_gpus_than_images_are_refused(tmp_path: Path):
-    train(ddpm_run(), tmp_path / "run")
+    train_ddpm_run(ddpm_run(), tmp_path / "run")
     run, _ = read_run(tmp_path / "run" / "run.json", DdpmRun)
     with pytest.raises(ValueError, match=r"sampling\.images = 5: 6 GPUs cannot share them"):
-        sample_ddpm(run, tmp_path / "run", sampling(), COMPUTE, "cpu", tmp_path / "out", [], Worker(0, 6))
+        sample_ddpm(run, tmp_path / "run", sampling(), COMPUTE, "cpu", tmp_path / "out", [], Worker(0, 6), "")
 
 
 def test_a_failed_training_has_empty_pictures(tmp_path: Path):
@@ -279,14 +272,16 @@ def test_a_failed_training_has_empty_pictures(tmp_path: Path):
 
 
 def test_a_diverged_training_is_recorded(tmp_path: Path):
-    reason = train(ddpm_run(steps=40, learning_rate=1e30, warmup=0), tmp_path / "run")
+    reason = train_ddpm_run(ddpm_run(steps=40, learning_rate=1e30, warmup=0), tmp_path / "run")
     assert reason is not None
     assert "the training diverged" in reason
     failure = json.loads((tmp_path / "run" / "failure.json").read_text())
     assert failure["reason"] == reason
     assert 1 <= failure["step"] <= 40
     assert failure["epoch"] == (failure["step"] - 1) // 2 + 1
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", "history.tsv", "failure.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json", "trace.json", "history.tsv", "failure.json",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("groups", "position", "position_mean", "expected"), [
@@ -322,7 +317,7 @@ class KilledError(Exception):
 def test_a_killed_training_ends_with_the_same_bytes(kills: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed in the middle of a step, with the state of the step before on the disk; snapshots at 2, 4, 6."""
     run = ddpm_run(steps=7)
-    assert train(run, tmp_path / "unbroken") is None
+    assert train_ddpm_run(run, tmp_path / "unbroken") is None
     step = DdpmTrainer.step
     for kill in kills:
         taken = []
@@ -335,14 +330,14 @@ def test_a_killed_training_ends_with_the_same_bytes(kills: list[int], tmp_path: 
 
         monkeypatch.setattr(DdpmTrainer, "step", killed)
         with pytest.raises(KilledError):
-            train(run, tmp_path / "broken", minutes=0)
+            train_ddpm_run(run, tmp_path / "broken", minutes=0)
         assert taken == list(range(taken[0], kill)) if taken else True
     monkeypatch.setattr(DdpmTrainer, "step", step)
     again = []
     monkeypatch.setattr(
         DdpmTrainer, "step", lambda self, number, batch: again.append(number) or step(self, number, batch)
     )
-    assert train(run, tmp_path / "broken", minutes=0) is None
+    assert train_ddpm_run(run, tmp_path / "broken", minutes=0) is None
     assert again == list(range(kills[-1], 7))  # nothing is trained twice
     assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
     assert not (tmp_path / "broken.checkpoint").exists()
@@ -350,7 +345,7 @@ def test_a_killed_training_ends_with_the_same_bytes(kills: list[int], tmp_path: 
 
 def test_a_kill_between_saves_costs_the_steps_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run, step = ddpm_run(steps=5), DdpmTrainer.step
-    train(run, tmp_path / "unbroken")
+    train_ddpm_run(run, tmp_path / "unbroken")
 
     def killed(self: DdpmTrainer, number: int, batch: torch.Tensor):
         if number == 3:
@@ -359,14 +354,14 @@ def test_a_kill_between_saves_costs_the_steps_since(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(DdpmTrainer, "step", killed)
     with pytest.raises(KilledError):
-        train(run, tmp_path / "broken")  # five minutes have not passed: nothing was saved
+        train_ddpm_run(run, tmp_path / "broken")  # five minutes have not passed: nothing was saved
     monkeypatch.setattr(DdpmTrainer, "step", step)
-    train(run, tmp_path / "broken")
+    train_ddpm_run(run, tmp_path / "broken")
     assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
 
 
 def test_a_killed_sampling_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    train(ddpm_run(), tmp_path / "run")
+    train_ddpm_run(ddpm_run(), tmp_path / "run")
     sample(tmp_path / "run", tmp_path / "unbroken", sampling())
     draw = DdpmSampler.sample
     for kill in (1, 1, 3):  # batches until the end, in three attempts
@@ -389,7 +384,7 @@ def test_a_killed_sampling_ends_with_the_same_bytes(tmp_path: Path, monkeypatch:
 
 def test_a_sampling_killed_at_its_trajectory_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Half of the file is written, and the state is that of the batch before."""
-    train(ddpm_run(), tmp_path / "run")
+    train_ddpm_run(ddpm_run(), tmp_path / "run")
     sample(tmp_path / "run", tmp_path / "unbroken", sampling())
 
     def killed(path: Path, arrays: dict) -> None:

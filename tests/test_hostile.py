@@ -9,17 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import node_record
-from pipeline.training.outputs import read_run
 from ruamel.yaml import YAML
 from workspace import copy_project, copy_settings, find_settings
 
 from pipeline.schema.base import SpecError
-from pipeline.schema.curve import CURVES, read_curve, read_history
+from pipeline.schema.curve import read_curve, read_history
 from pipeline.schema.document import read_document
-from pipeline.schema.ledger import enter, read_ledger
+from pipeline.schema.ledger import make_entry, read_ledger
 from pipeline.schema.panel import load_panel
 from pipeline.schema.project import load_project
 from pipeline.schema.record import Failure, read_record, record_path
+from pipeline.schema.resolved import read_run
+from pipeline.schema.study import find_study
+from pipeline.studies.theory.study import TheoryRun
 
 PIECES = ["\t", ":", "- ", "[", "}", '"', "#", "\x00", "\x1b[31m", "é", "null", ".nan", "-1", "groups=0", "*a", "&a "]
 
@@ -46,14 +48,14 @@ def damage(text: str, random: Random) -> str:
 
 def test_damaged_settings_are_read_or_refused_in_one_line(root: Path):
     path, whole = root / "params.yaml", (find_settings() / "params.yaml").read_text()
-    datasets = ["digits", "cifar10", "cifar100"]
+    cases = {study: list(spec.cases) for study, spec in load_project(root).specs.items()}
 
     @settings(derandomize=True, max_examples=150, deadline=None, database=None)
     @given(st.randoms(use_true_random=False))
     def check(random: Random) -> None:
         path.write_text(damage(whole, random))
         try:
-            load_panel(root, datasets)
+            load_panel(root, cases)
         except SpecError as error:
             line = str(error)
             assert line.isprintable()
@@ -119,25 +121,25 @@ def test_what_windows_writes_is_read(root: Path, start: bytes, end: bytes):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("seeds: [0, 1]", "seeds: [-1]", "digits.node.seeds.0 = -1"),
-        ("seeds: [0, 1]", f"seeds: [{2**31}]", f"digits.node.seeds.0 = {2**31}"),
-        ("seeds: [0, 1]", "seeds: [.nan]", "digits.node.seeds.0 = nan"),
-        ("seeds: [0, 1]", "seeds: [0, 0]", "digits.node.seeds: 0 is listed twice"),
+        ("seeds: [0, 1]", "seeds: [-1]", "node.digits.seeds.0 = -1"),
+        ("seeds: [0, 1]", f"seeds: [{2**31}]", f"node.digits.seeds.0 = {2**31}"),
+        ("seeds: [0, 1]", "seeds: [.nan]", "node.digits.seeds.0 = nan"),
+        ("seeds: [0, 1]", "seeds: [0, 0]", "node.digits.seeds: 0 is listed twice"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: 1e400", "resources.checkpoint_minutes = inf"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: .nan", "resources.checkpoint_minutes = nan"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: -.inf", "resources.checkpoint_minutes = -inf"),
         ("threads: 1 ", "threads: 1\n  threads: 2 ", "threads"),
-        ("norm=batch", "norm=batch; touch x", "digits.node.arms.1: arm 'norm=batch; touch x'"),
-        ("norm=batch", "$(touch x)", "digits.node.arms.1: arm '$(touch x)'"),
-        ("norm=batch", "../../x", "digits.node.arms.1: arm '../../x'"),
+        ("norm=batch", "norm=batch; touch x", "node.digits.arms.1: arm 'norm=batch; touch x'"),
+        ("norm=batch", "$(touch x)", "node.digits.arms.1: arm '$(touch x)'"),
+        ("norm=batch", "../../x", "node.digits.arms.1: arm '../../x'"),
         (
             "norm=batch",
             '"norm=batch\\n"',
-            "node.arms.1: arm 'norm=batch\\n': 'norm=batch\\n' is not field=",
+            "node.digits.arms.1: arm 'norm=batch\\n': 'norm=batch\\n' is not field=",
         ),
         ("norm=batch", "channels=1000000", "less than or equal to 65536"),
-        ("position=mlp\n", "blocks=1000000000\n", "digits.ddpm.arms.1"),
-        ("position=mlp\n", "weights=..\n", "digits.ddpm.arms.1"),
+        ("position=mlp\n", "blocks=1000000000\n", "ddpm.digits.arms.1"),
+        ("position=mlp\n", "weights=..\n", "ddpm.digits.arms.1"),
     ],
 )
 def test_a_hostile_value_is_refused_where_it_stands(root: Path, old: str, new: str, says: str):
@@ -205,11 +207,14 @@ def test_documents_of_another_version_are_named(tmp_path: Path):
     path.write_text('{"epoch": 1, "step": 2}')
     with pytest.raises(SpecError, match=r"run\.json: reason: .* missing; `dvc repro`"):
         read_document(path, Failure)
-    with pytest.raises(SpecError, match=r"run\.json: not a run and its num_params; `dvc repro`"):
-        read_run(path, Failure)
-    path.write_text('{"run": {"epoch": 1}, "num_params": 3}')
-    with pytest.raises(SpecError, match=r"run\.json: run\.step: .* missing .*; `dvc repro`"):
-        read_run(path, Failure)
+    with pytest.raises(SpecError, match=r"run\.json: not a resolved run; `dvc repro`"):
+        read_run(path, TheoryRun)
+    path.write_text('{"run": {"case": "features"}, "compute": {}}')
+    with pytest.raises(SpecError, match=r"run\.json: run\.arm: .* missing .*; `dvc repro`"):
+        read_run(path, TheoryRun)
+    path.write_text('{"run": {}, "compute": {"thread": 1}}')
+    with pytest.raises(SpecError, match=r"run\.json: compute: unknown key thread; .*; `dvc repro`"):
+        read_run(path, TheoryRun)
 
 
 @pytest.mark.parametrize("row", ["1\tnan\tbaseline\t0", "1\t1e400\tbaseline\t0", "1\t2.0\tbaseline", "1\t\tx\t0\t9\t9"])
@@ -217,7 +222,7 @@ def test_a_wrong_row_of_a_curve_is_named(tmp_path: Path, row: str):
     path = tmp_path / "curve.tsv"
     path.write_text(f"epoch\taccuracy\tarm\tseed\n1\t90.0\tbaseline\t0\n{row}\n")
     with pytest.raises(SpecError, match=r"^\S+curve\.tsv: row 2: (?!.*SpecError)"):
-        read_curve(path, CURVES["node"][0])
+        read_curve(path, find_study("node").curves[0])
     with pytest.raises(SpecError, match=r"curve\.tsv: row [12]: "):
         read_history(path)
     with pytest.raises(SpecError, match=r"curve\.tsv: row [12]: "):
@@ -228,7 +233,7 @@ def test_a_wrong_row_of_a_curve_is_named(tmp_path: Path, row: str):
 def test_damaged_provenance_is_as_good_as_none(tmp_path: Path, content: str):
     path = tmp_path / "provenance.json"
     path.write_text(content)
-    entry = enter("baseline", 0, "train", "abc", path, [])
+    entry = make_entry("baseline", 0, "train", "abc", path, [])
     assert (entry.output, entry.seconds, entry.torch) == ("abc", None, None)
 
 

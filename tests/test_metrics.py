@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from pipeline.studies.ddpm.documents import LevelAwarenessPair, TrainedModel
+from problems import later, resolve
+from safetensors.torch import load_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 from torch_fidelity.utils import create_feature_extractor
+from trainings import COMPUTE, ddpm_run, train_ddpm_run
 from workspace import ROOT, Workspace, copy_settings, find_settings
 
 from benchmarks.fid import write_random_weights
 from pipeline.compute.device import choose_device
-from pipeline.data.arrays import Split, write_arrays
+from pipeline.data.arrays import Split, write_arrays, write_split
 from pipeline.data.fetch import read_cifar
 from pipeline.data.weights import find_weights
 from pipeline.metrics.classification import measure_accuracy, measure_nll
@@ -37,18 +40,22 @@ from pipeline.metrics.generative import (
     register_inception,
 )
 from pipeline.report.statistics import summarise, summarise_difference
-from pipeline.run.outputs import write_run, write_weights
+from pipeline.run.outputs import write_weights
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.data import INCEPTION_FEATURES, InceptionExtractor, find_dataset, load_data_spec
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, evaluation_path
 from pipeline.schema.reference import ReferenceFile
+from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation, Scores
-from pipeline.studies.ddpm.record import check_steps, make_ddpm_record, make_protocol
+from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
-from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, SampleSets
-from stages.evaluate_node import evaluate as evaluate_node
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, SampleSets
+from pipeline.studies.node.predict import Predictions
+from pipeline.studies.node.record import Evaluated as EvaluatedNode
+from pipeline.studies.node.record import make_node_record
+from pipeline.studies.node.study import TimeAwareness
 from stages.extractor import copy_inception
 
 EVALUATION = Evaluation(isc_splits=5, kid_subsets=7, kid_subset_size=50, batch_size=64)
@@ -428,27 +435,26 @@ def make_awareness(share=0.25) -> LevelAwareness:
     return LevelAwareness(levels=[0, 999], block_change=[[0.0, 1.0], [0.0, 3.0]], block_share=[0.25, share])
 
 
-def make_model(**network) -> TrainedModel:
-    run = resolve("ddpm", "digits", "baseline", 0)
+def make_run(**network) -> DdpmRun:
+    run = resolve("ddpm")
     training = run.training.model_copy(update={"steps": 500})
-    run = run.model_copy(update={"network": run.network.model_copy(update=network), "training": training})
-    return TrainedModel(run=run, num_params=7)
+    return run.model_copy(update={"network": run.network.model_copy(update=network), "training": training})
 
 
 def make_samples(sets=3, snapshots=(100, 250), steps=500, images=60) -> SampleSets:
     sampling = later("digits", "sampling")
     sampling = sampling.model_copy(update={"sets": sets, "images": images, "steps": 50})
-    return SampleSets(steps=steps, snapshots=list(snapshots), sampling=sampling)
+    return SampleSets(steps=steps, snapshots=list(snapshots), sampling=sampling, trace="golden")
 
 
-def make_record(sets, earlier, samples, awareness=None):
+def make_record(sets, earlier, samples, initial=None, trained=None):
     reference = ReferenceFile(
         images=1437, split="train", shape=[1, 8, 8], images_sha256="c" * 64, extractor="classifier-aaaa",
         extractor_sha256="a" * 64, features=64,
     )  # fmt: skip
-    protocol = make_protocol(make_model(), samples, reference, EVALUATION, {"torch": "2"})
-    awareness = awareness or LevelAwarenessPair(initial=None, trained=make_awareness())
-    return make_ddpm_record(make_model(), awareness, samples, sets, earlier, protocol, settings={})
+    extractor = load_data_spec(ROOT).datasets["digits"].extractor
+    found = Evaluated(samples, sets, earlier, initial, trained or make_awareness(), 7)
+    return make_ddpm_record(make_run(), COMPUTE, found, reference, EVALUATION, extractor, {"torch": "2"})
 
 
 def test_a_record_has_means_spread_and_the_best_snapshot():
@@ -477,8 +483,8 @@ def test_one_set_has_no_spread_and_may_be_the_best():
 
 
 def test_awareness_is_the_mean_over_blocks_and_none_where_one_is():
-    pair = LevelAwarenessPair(initial=make_awareness(0.75), trained=make_awareness(None))
-    record = make_record([make_scores(3.0)], [], make_samples(sets=1, snapshots=[]), pair)
+    awareness = make_awareness(0.75), make_awareness(None)
+    record = make_record([make_scores(3.0)], [], make_samples(sets=1, snapshots=[]), *awareness)
     assert (record.change_initial, record.change) == (2.0, 2.0)  # at the last level
     assert (record.share_initial, record.share) == (0.5, None)
     record = make_record([make_scores(3.0)], [], make_samples(sets=1, snapshots=[]))
@@ -486,25 +492,18 @@ def test_awareness_is_the_mean_over_blocks_and_none_where_one_is():
 
 
 def test_samples_of_other_steps_than_the_runs_are_refused():
-    check_steps(make_model(), make_samples())
-    check_steps(make_model(weights="theirs"), make_samples(steps=0, snapshots=[]))
+    check_steps(make_run(), make_samples())
+    check_steps(make_run(weights="theirs"), make_samples(steps=0, snapshots=[]))
     with pytest.raises(ValueError, match=r"steps = 400: the run's weights have 500"):
-        check_steps(make_model(), make_samples(steps=400))
+        check_steps(make_run(), make_samples(steps=400))
     with pytest.raises(ValueError, match=r"steps = 500: the run's weights have 0"):
-        check_steps(make_model(weights="theirs"), make_samples())
+        check_steps(make_run(weights="theirs"), make_samples())
 
 
 @pytest.mark.parametrize("snapshots", [[250, 100], [100, 100], [500], [0, 100]])
 def test_snapshots_that_do_not_ascend_to_the_last_step_are_refused(snapshots: list[int]):
     with pytest.raises(ValueError, match="not ascending between 0 and steps = 500"):
         make_samples(snapshots=snapshots)
-
-
-def test_blocks_of_awareness_are_as_long_as_its_levels():
-    for change, share in (([[0.0], [0.0]], [0.1, 0.1]), ([[0.0, 1.0]], [0.1, 0.1]), ([], [])):
-        broken = LevelAwareness(levels=[0, 999], block_change=change, block_share=share)
-        with pytest.raises(ValueError, match="trained"):
-            LevelAwarenessPair(trained=broken)
 
 
 def test_a_sample_set_is_whole_or_refused(tmp_path: Path):
@@ -537,6 +536,7 @@ def test_a_failure_in_place_of_samples_is_read(tmp_path: Path):
 
 def make_project(root: Path) -> str:
     """What training, sampling, extractor and reference leave for the evaluation; returns the name of the run."""
+    run = ddpm_run(steps=4, snapshot_every=2)
     copy_settings(root)
     torch.manual_seed(0)
     extractor = root / "extractors" / "digits"
@@ -549,16 +549,17 @@ def make_project(root: Path) -> str:
     train = draw_images(0, 250, (1, 8, 8))
     write_reference(root / "references" / "digits", make_split(train), 250, load_extractor(extractor, "cpu", 64))
     name = "ddpm/digits/baseline/0"
+    (root / "data" / "ddpm" / "digits").mkdir(parents=True)
+    write_split(root / "data" / "ddpm" / "digits" / "train.safetensors", make_split(train))
     runs, samples = root / "runs" / name, root / "samples" / name
-    runs.mkdir(parents=True)
     samples.mkdir(parents=True)
-    (runs / "run.json").write_text(make_model().model_dump_json())
-    (runs / "level_awareness.json").write_text(json.dumps({"trained": make_awareness().model_dump()}))
-    (samples / "samples.json").write_text(make_samples(sets=2, snapshots=[250], images=210).model_dump_json())
+    assert train_ddpm_run(run, runs) is None
+    written = make_samples(sets=2, snapshots=[2], steps=4, images=210)
+    (samples / "samples.json").write_text(written.model_dump_json())
     for index in range(2):
         write_arrays(locate_set(samples, index), {"images": draw_images(index + 1, 210, (1, 8, 8))})
-    write_arrays(locate_snapshot(samples, 250), {"images": draw_images(3, 210, (1, 8, 8), high=128)})
-    assert (samples / "snapshot-0000250.safetensors").is_file()
+    write_arrays(locate_snapshot(samples, 2), {"images": draw_images(3, 210, (1, 8, 8), high=128)})
+    assert (samples / "snapshot-0000002.safetensors").is_file()
     return name
 
 
@@ -568,16 +569,24 @@ def test_the_stage_writes_the_record(tmp_path: Path):
     command = [sys.executable, "-m", "stages.evaluate_ddpm", "digits", "baseline", "0"]
     work.run(*command, PYTHONPATH=str(ROOT))
     record = read_document(evaluation_path(tmp_path, "ddpm", "digits", "baseline", 0), DdpmRecord)
-    assert (len(record.sets), [one.step for one in record.snapshots]) == (2, [250, 500])
+    assert (len(record.sets), [one.step for one in record.snapshots]) == (2, [2, 4])
     assert record.fid_best < record.snapshots[0].scores.fid
     assert record.sets[0].fid != record.sets[1].fid
     assert set(record.protocol.versions) == {"torch", "torch-fidelity", "numpy"}
+    weights = load_file(tmp_path / "runs" / name / "ema-0000004.safetensors")
+    assert record.num_params == sum(value.numel() for value in weights.values())
+    blocks = sum(key.endswith("norm2.weight") for key in weights)
+    for awareness in (record.initial, record.trained):
+        assert awareness is not None
+        assert len(awareness.block_change) == len(awareness.block_share) == blocks
+        assert {len(change) for change in awareness.block_change} == {len(awareness.levels)}
+    assert record.initial != record.trained
     # A failed run is a result, too.
     (tmp_path / "samples" / name / "failure.json").write_text('{"epoch": 1, "step": 4, "reason": "diverged"}')
     work.run(*command, PYTHONPATH=str(ROOT))
     failed = read_document(evaluation_path(tmp_path, "ddpm", "digits", "baseline", 0), Failure)
     assert (failed.epoch, failed.step, failed.reason) == (1, 4, "diverged")
-    assert failed.settings["training.steps"] == record.settings["training.steps"] == 500
+    assert failed.settings["training.steps"] == record.settings["training.steps"] == 4
     assert record.settings["sampling.images"] == 210
     assert record.settings["extractor.kind"] == "classifier"
     assert "sampling.images" not in failed.settings
@@ -586,33 +595,45 @@ def test_the_stage_writes_the_record(tmp_path: Path):
 # ---- The record of a NODE --------------------------------------------------------------------------------------------
 
 
-def test_a_node_run_edited_by_hand_is_named_in_one_line(tmp_path: Path):
-    labels = np.array([0, 1], np.uint8)
-    logits = np.array([[1, 0], [1, 0]], np.float32)
-    arrays = {"labels": labels, "best_logits": logits, "last_logits": 1 - logits, "epochs": np.array([1, 2, 30])}
-    arrays |= {"best_nfe": np.array([20, 26]), "last_nfe": np.array([-1, -1])}
-    write_arrays(tmp_path / "predictions.safetensors", arrays)
-    (tmp_path / "history.tsv").write_text("epoch\tnfe_train\tnfe_backward\n1\t20\t\n2\t26\t32\n")
-    awareness = {"times": [0.5, 1.0], "change": [0.1, 0.2], "site_change": [[0.0, 0.1]], "site_share": [0.3, 0.5]}
-    path = tmp_path / "time_awareness.json"
-    path.write_text(json.dumps({"trained": awareness}))
-    run = resolve("node", "digits", "groups=1", 0)
-    write_run(tmp_path / "run.json", run, 30, load_compute(ROOT))
-    record = evaluate_node(tmp_path)
+def make_time_awareness(**fields) -> TimeAwareness:
+    found = {"times": [0.5, 1.0], "change": [0.1, 0.2], "site_change": [[0.0, 0.1]], "site_share": [0.3, 0.5]}
+    return TimeAwareness.model_validate(found | fields)
+
+
+def test_the_record_of_a_node_by_hand():
+    labels, logits = np.array([0, 1]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    history = [
+        {"test_accuracy": 50.0, "nfe_train": 20.0, "nfe_backward": None},
+        {"test_accuracy": 50.0, "nfe_train": 26.0, "nfe_backward": 32.0},
+    ]
+    best, last = Predictions(logits, torch.tensor([20, 26])), Predictions(1 - logits, torch.tensor([-1, -1]))
+    found = EvaluatedNode(best, last, None, make_time_awareness(), 30)
+    run = resolve("node", arm="groups=1")
+    record = make_node_record(run, COMPUTE, found, labels, history)
     assert (record.settings["network.groups"], record.settings["training.epochs"]) == (1, run.training.epochs)
-    assert record.settings["compute.threads"] == load_compute(ROOT).threads
+    assert record.settings["compute.threads"] == COMPUTE.threads
     assert (record.accuracy, record.accuracy_last, record.nfe, record.nfe_last) == (50, 50, 23, None)
+    assert (record.best_epoch, record.epochs, record.images, record.num_params) == (1, 2, 2, 30)
     assert (record.nfe_train, record.nfe_train_last, record.nfe_backward) == (20, 26, None)
+    assert (record.nfe_backward_last, record.nll) == (32, pytest.approx(math.log(1 + math.e) - 0.5))
     assert (record.change, record.share, record.change_initial) == (0.2, 0.4, None)
-    path.write_text(json.dumps({"trained": awareness | {"change": "much"}}))
-    with pytest.raises(SpecError, match=r"time_awareness\.json: trained\.change = 'much'"):
-        evaluate_node(tmp_path)
-    path.write_text(json.dumps({"trained": awareness | {"change": []}}))
-    with pytest.raises(SpecError, match=r"time_awareness\.json: change: empty"):
-        evaluate_node(tmp_path)
-    (tmp_path / "failure.json").write_text('{"epoch": 1, "step": 4}')
-    with pytest.raises(SpecError, match=r"failure\.json: reason: this key is required"):
-        evaluate_node(tmp_path)
+
+
+def test_a_node_run_edited_by_hand_is_named_in_one_line(tmp_path: Path):
+    folder = tmp_path / "runs" / "node" / "digits" / "baseline" / "0"
+    folder.mkdir(parents=True)
+    (folder / "failure.json").write_text('{"epoch": 1, "step": 4}')
+    whole = describe_run(resolve("node"), COMPUTE)
+    for text, says in (
+        (whole, r"failure\.json: reason: this key is required"),
+        (whole.replace('"epochs"', '"epoch"'), r"run\.json: run\.training: unknown key epoch"),
+        ("{}", r"run\.json: not a resolved run; `dvc repro` makes"),
+    ):
+        (folder / "run.json").write_text(text)
+        command = [sys.executable, "-m", "stages.evaluate_node", "digits", "baseline", "0"]
+        result = Workspace(tmp_path).run(*command, ok=False, PYTHONPATH=str(ROOT))
+        assert result.returncode == 1
+        assert re.fullmatch(rf"error: runs/node/digits/baseline/0/{says}.*\n", result.stderr), result.stderr
 
 
 # ---- Anchors: published values, where weights and data are at hand ---------------------------------------------------

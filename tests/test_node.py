@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from pipeline.layers.norms import make_norm
 from pipeline.ode.solve import backpropagate, solve
+from pipeline.studies.node.derived import ode_width
 from pipeline.studies.node.network import NodeClassifier, OdeFunction, make_method, ode_size
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import TIMES, measure_time_awareness
 from pipeline.studies.node.timed_conv import Position, TimedConv2d
-from pipeline.studies.theory import list_cells
+from pipeline.studies.theory.measure import list_designs, measure_theory
+from pipeline.studies.theory.study import Features, TheoryRun
 
 SIZE = 5
 
@@ -145,15 +147,15 @@ def test_layer_norm_has_weights_for_each_element_and_the_statistics_of_one_group
 
 
 def test_every_cell_that_equation_5_calls_zero_is_zero_and_no_other():
-    """The table `theory`, with fewer channels, as the stage measures it."""
-    cells = list_cells(8)
+    """The study `theory`, with fewer channels, as the stage measures it."""
+    features = Features(channels=8)
+    record = measure_theory(TheoryRun(case="features", arm="baseline", seed=1, design=features))
+    cells = record.cells
+    assert len(cells) == len(list_designs(8))
     assert sum(cell.vanishes for cell in cells) == 2 * (1 + 2 + 2)  # norms x (concat circular, linear both, mlp both)
     for cell in cells:
-        torch.manual_seed(1)
-        fields = cell.model_dump(include={"norm", "time", "position", "padding"})
-        field = OdeFunction(small(**fields, groups=cell.groups or 1), 8).double()
-        change = measure_time_awareness(field, torch.randn(4, 8, 8, 8, dtype=torch.float64)).change[-1]
-        assert (change < 1e-12) if cell.vanishes else (change > 1e-2), cell
+        assert (cell.change < 1e-12) if cell.vanishes else (cell.change > 1e-2), cell
+    assert (record.lost < 1e-12, record.lost_exact, record.kept > 1e-2) == (True, 0.0, True)
 
 
 def test_the_border_of_zeros_is_what_batch_norm_leaves_of_a_concatenated_channel():
@@ -346,7 +348,7 @@ def test_every_gradient_is_that_of_automatic_differentiation(fields: dict[str, o
     torch.manual_seed(1)
     network = small(**{"activation": "silu", "rtol": 1e-8, "atol": 1e-8, **fields})
     field = OdeFunction(network, SIZE).double()
-    x = features(network.width).requires_grad_()
+    x = features(ode_width(network)).requires_grad_()
     target = torch.randn_like(x)
     gradients = {}
     for implementation, gradient in (("torchdiffeq", "direct"), ("native", "direct"), ("native", "adjoint")):

@@ -1,7 +1,6 @@
 """Images of the user's own: read as they are, or refused in one line that says what to write."""
 
 import copy
-import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from problems import ROOT
 from ruamel.yaml import YAML
-from workspace import copy_settings
+from workspace import copy_project, copy_settings
 
 from pipeline.data.arrays import Split, read_split
 from pipeline.data.own import fetch_own
@@ -234,18 +232,19 @@ def test_a_wrong_source_is_refused_by_the_check(source: dict[str, Any], fields: 
 
 
 def test_the_stage_fetches_own_images_after_it_has_said_what_to_write(tmp_path: Path):
-    root, yaml = copy_settings(tmp_path), YAML()
+    root, yaml = copy_project(tmp_path / "project").root, YAML()
     draw_classes(root / "images")
-    spec, node = (yaml.load(root / "specs" / f"{name}.yaml") for name in ("data", "node"))
+    spec, node, panel = (yaml.load(root / name) for name in ("specs/data.yaml", "specs/node/study.yaml", "params.yaml"))
     spec["datasets"]["own"] = describe(dict(FOLDER), train_images=5)
-    node["datasets"]["own"] = copy.deepcopy(node["datasets"]["digits"])
+    node["cases"]["own"] = copy.deepcopy(node["cases"]["digits"])
+    panel["node"]["own"] = {"seeds": [], "arms": [], "more": {"seeds": [], "arms": []}}
     yaml.dump(spec, root / "specs" / "data.yaml")
-    yaml.dump(node, root / "specs" / "node.yaml")
+    yaml.dump(node, root / "specs" / "node" / "study.yaml")
+    yaml.dump(panel, root / "params.yaml")
 
     def run() -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "stages.fetch", "node", "own"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
     said = run().stderr
     assert said.startswith("error: the content of images has source.sha256: ")

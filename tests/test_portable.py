@@ -60,7 +60,9 @@ def test_emulated_cpus_of_two_makers_give_the_same_bytes():
     here = finish(
         start(OPENBLAS_CORETYPE="Prescott", OPENBLAS_L2_SIZE="64", MKL_CBWR="SSE4_2", NPY_ENABLE_CPU_FEATURES="X86_V3")
     )
-    assert {name.split("/")[0] for name in here} >= {"node", "node.json", "ddpm", "extractor", "scores.json", "records"}
+    assert {name.split("/")[0] for name in here} >= {
+        "node", "node.json", "ddpm", "ddpm.json", "extractor", "scores.json", "theory.json",
+    }  # fmt: skip
     assert here == read_digests(GOLDEN.read_text())
     for model, other in others.items():
         assert finish(other) == here, model
@@ -79,16 +81,16 @@ def test_numpy_has_no_kernels_that_the_settings_do_not_know():
         assert set(dispatched) == {"X86_V3", *PORTABLE["NPY_DISABLE_CPU_FEATURES"].split()}
 
 
-STAGES = ["architecture", "evaluate_ddpm", "evaluate_node", "extractor", "fetch", "reference", "sample", "theory"]
-STAGES += ["train_ddpm", "train_node"]
+STAGES = ["architecture", "evaluate_ddpm", "evaluate_node", "extractor", "fetch", "measure", "reference"]
+STAGES += ["sample", "train_ddpm", "train_node"]
 SPY = """
 import importlib, os, sys
-from pipeline.run import process
+from pipeline.compute import threads
 seen = []
 def spy(*given):
     assert not {"numpy", "torch"} & sys.modules.keys(), "already loaded"
     seen.append(given)
-    process.make_portable()
+    threads.make_portable()
     raise SystemExit
 name, *arguments = sys.argv[1:]
 sys.argv = [name, *arguments]
@@ -106,8 +108,8 @@ finally:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_sets_them_before_it_loads_what_reads_them(stage: str):
     arguments = {
-        "architecture": [], "theory": [], "fetch": ["node", "digits"],
-        "evaluate_node": ["digits"], "extractor": ["digits"], "reference": ["digits"],
+        "architecture": [], "measure": ["theory", "features", "baseline", "0"], "fetch": ["node", "digits"],
+        "extractor": ["ddpm", "digits"], "reference": ["ddpm", "digits"],
     }.get(stage, ["digits", "baseline", "0"])  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key not in PORTABLE}
     environment |= {"PYTHONPATH": str(ROOT), "OPENBLAS_CORETYPE": "Prescott"}
@@ -118,7 +120,7 @@ def test_a_stage_sets_them_before_it_loads_what_reads_them(stage: str):
 
 def tune(code: str, **variables: str) -> str:
     environment = {**{key: value for key, value in os.environ.items() if key not in PORTABLE}, **variables}
-    code = f"import os\nfrom pipeline.run.process import tune_process\n{code}"
+    code = f"import os\nfrom pipeline.compute.threads import tune_process\n{code}"
     command = [sys.executable, "-W", "error", "-c", code]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -155,7 +157,7 @@ def test_what_cannot_be_portable_is_refused(tmp_path: Path, monkeypatch: pytest.
         for allowed in (("device: auto", "device: cuda"), ("portable: true", "portable: false")):
             (tmp_path / "params.yaml").write_text(changed.replace(*allowed))
             load_compute(tmp_path)
-    monkeypatch.setattr("pipeline.run.machine.lacks_avx2", lambda: True)
+    monkeypatch.setattr("pipeline.compute.device.lacks_avx2", lambda: True)
     assert choose_device(COMPUTE.model_copy(update={"portable": False})) == "cpu"
     with pytest.raises(ValueError, match=r"compute\.portable = true: this CPU has no AVX2; set it to false"):
         choose_device(COMPUTE.model_copy(update={"portable": True}))

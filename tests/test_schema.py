@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workspace import ROOT, Workspace, copy_project, find_settings
+from problems import ROOT, resolve
+from workspace import Workspace, copy_project, find_settings
 
+from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, read_yaml
 from pipeline.schema.project import load_project
-from pipeline.studies.ddpm.study import Import, load_ddpm_spec, resolve_ddpm_run
-from pipeline.studies.node.study import load_node_spec, resolve_node_run
+from pipeline.schema.study import find_study, load_study_spec, resolve_run
+from pipeline.studies.ddpm.study import DdpmNetwork, Import
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +27,16 @@ def copy(tmp_path: Path) -> Workspace:
 
 
 def test_every_file_in_specs_is_loaded():
-    project = load_project(find_settings())
-    assert set(project.tables) == {path.stem for path in (ROOT / "specs" / "tables").glob("*.yaml")}
-    assert set(project.figures) == {path.stem for path in (ROOT / "specs" / "figures").glob("*.yaml")}
-    assert [claim.id for claim in project.claims] == [
-        "c1",
-        "c2",
-        "c3",
-        "c4",
-        "c5",
-        "c6",
-        "c6_all",
-        "c7",
-        "c8",
-        "c9",
-        "c10",
-    ]
-    read = {"data.yaml", "node.yaml", "ddpm.yaml", "claims.yaml"}
-    assert {path.name for path in (ROOT / "specs").glob("*.yaml")} == read
+    project, specs = load_project(find_settings()), ROOT / "specs"
+    assert list(project.specs) == ["node", "ddpm", "theory"]
+    assert set(project.tables) == {path.stem for path in specs.glob("*/tables/*.yaml")}
+    assert set(project.figures) == {path.stem for path in specs.glob("*/figures/*.yaml")}
+    claims = {study: [claim.id for claim in file.claims] for study, file in project.claims.items()}
+    assert claims["node"] == ["c1", "c2", "c3", "c4", "c6", "c6_all", "c7", "c8", "c9", "c10"]
+    assert claims.keys() == {path.parent.name for path in specs.glob("*/claims.yaml")}
+    read = {"study.yaml", "claims.yaml"}
+    assert {path.name for path in specs.glob("*/*.yaml")} == read
+    assert {path.name for path in specs.glob("*.yaml")} == {"data.yaml", "report.yaml"}
 
 
 def test_the_papers_baseline_is_resolved_for_cifar():
@@ -54,12 +48,10 @@ def test_the_papers_baseline_is_resolved_for_cifar():
 
 
 def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
-    spec = load_node_spec(ROOT)
-    baseline = resolve_node_run(spec, "digits", "baseline", 0).network
-    arm = resolve_node_run(spec, "digits", "position=linear,groups=1", 0).network
+    baseline, arm = resolve("node").network, resolve("node", arm="position=linear,groups=1").network
     assert (arm.position, arm.groups) == ("linear", 1)
     assert arm.model_copy(update={"position": "none", "groups": baseline.groups}) == baseline
-    assert baseline.channels != spec.base.channels
+    assert baseline.channels != load_study_spec(ROOT, "node").base["network"]["channels"] == 256
 
 
 @pytest.mark.parametrize(
@@ -115,7 +107,7 @@ def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
         ("groups=2,groups_scope=sites,outer_groups=32", "outer_groups = 32 does not divide 16 channels"),
         ("replicate=-1", "greater than or equal to 0"),
         ("weights=../x", "not field=value"),
-        ("weights=other", "not in specs/ddpm.yaml: imports; allowed: trained"),
+        ("weights=other", "not in specs/ddpm/study.yaml: imports; allowed: trained"),
         ("channels=18", "multiple of 4"),
     ],
 )
@@ -125,21 +117,23 @@ def test_a_wrong_ddpm_arm_is_refused_with_what_is_allowed(arm: str, says: str):
 
 
 def test_an_import_knows_no_training():
-    spec, name = load_ddpm_spec(ROOT), "theirs-aaaaaaaaaaaa"
+    study, spec, name = find_study("ddpm"), load_study_spec(ROOT, "ddpm"), "theirs-aaaaaaaaaaaa"
     spec = spec.model_copy(update={"imports": {name: Import(folder="x", sha256="a" * 64)}})
-    assert resolve_ddpm_run(spec, "cifar10", f"up_attention=each,weights={name}", 0).network.weights == name
+    run, _ = resolve_run(study, spec, "cifar10", f"up_attention=each,weights={name}", 0)
+    assert run.network.weights == name
     for field in ("zero_bias=conv", "dropout=0.5", "replicate=1"):
         with pytest.raises(SpecError, match=f"{field.split('=')[0]} changes nothing: weights={name} is not trained"):
-            resolve_ddpm_run(spec, "cifar10", f"{field},weights={name}", 0)
+            resolve_run(study, spec, "cifar10", f"{field},weights={name}", 0)
+    with pytest.raises(SpecError, match=r"steps changes nothing: weights=.* is not trained"):
+        resolve_run(study, spec, "cifar10", f"weights={name},steps=5", 0)
 
 
 def test_ddpm_groups_must_divide_the_widths_after_a_skip_too():
     # 384 channels, of a concatenation, are 3 x 128; the digits' 48 are 3 x 16.
-    spec = load_ddpm_spec(ROOT)
-    assert spec.base.network.norm_widths() == [128, 256, 384, 512]
-    resolve_ddpm_run(spec, "cifar10", "groups=128", 0)
+    assert DdpmNetwork().norm_widths() == [128, 256, 384, 512]
+    resolve("ddpm", "cifar10", "groups=128")
     with pytest.raises(SpecError, match="groups = 256 does not divide 128"):
-        resolve_ddpm_run(spec, "cifar10", "groups=256", 0)
+        resolve("ddpm", "cifar10", "groups=256")
 
 
 def test_yaml_numbers_are_read_as_dvc_reads_them(tmp_path: Path):
@@ -155,15 +149,17 @@ def test_an_experiment_changes_the_dataset_that_it_names_and_no_other(copy: Work
 
     expected = read_specs(copy)
     for study, key in (("ddpm", "steps"), ("node", "epochs")):
-        apply_overrides(copy.root / "specs" / f"{study}.yaml", [f"datasets.{dataset}.training.{key}=20"])
-        expected[study]["datasets"][dataset]["training"][key] = 20
+        path = copy.root / "specs" / study / "study.yaml"
+        apply_overrides(path, [f"cases.{dataset}.training.{key}=20"])
+        expected[f"{study}/study"]["cases"][dataset]["training"][key] = 20
     apply_overrides(copy.root / "specs" / "data.yaml", [f"datasets.{dataset}.extractor.path=mine"])
     expected["data"]["datasets"][dataset]["extractor"]["path"] = "mine"
     assert read_specs(copy) == expected
 
 
 def read_specs(workspace: Workspace) -> dict[str, Any]:
-    return {name: read_yaml(workspace.root / "specs" / f"{name}.yaml") for name in ("data", "node", "ddpm")}
+    names = ("data", "node/study", "ddpm/study")
+    return {name: read_yaml(workspace.root / "specs" / f"{name}.yaml") for name in names}
 
 
 @pytest.mark.parametrize(
@@ -180,11 +176,12 @@ def read_specs(workspace: Workspace) -> dict[str, Any]:
 )
 def test_an_arm_that_its_comma_cuts_in_two_is_refused(copy: Workspace, arms: str, says: str | None):
     text = (copy.root / "params.yaml").read_text()
-    (copy.root / "params.yaml").write_text(
-        text.replace("  node: { seeds: [], arms: [] }", f"  node:\n    seeds: []\n    arms: {arms}", 1)
-    )
+    old = "  cifar10: # the paper's scale, on a GPU: fill in the lists (copy the digits') and add cifar10 to `cases`\n"
+    assert f"{old}    seeds: []\n    arms: []\n" in text
+    changed = text.replace(f"{old}    seeds: []\n    arms: []\n", f"{old}    seeds: []\n    arms: {arms}\n", 1)
+    (copy.root / "params.yaml").write_text(changed)
     if says is None:
-        assert read_yaml(copy.root / "params.yaml")["cifar10"]["node"]["arms"]
+        assert read_yaml(copy.root / "params.yaml")["node"]["cifar10"]["arms"]
     else:
         with pytest.raises(SpecError, match=rf"^params\.yaml: line \d+: .*{re.escape(says)}"):
             read_yaml(copy.root / "params.yaml")
@@ -202,16 +199,16 @@ MISTAKES = [
         "params.yaml",
         "      - norm=batch\n",
         "      - norm=bach\n",
-        "digits.node.arms.1; bach; 'group', 'batch', 'instance' or 'layer'",
+        "node.digits.arms.1; bach; 'group', 'batch', 'instance' or 'layer'",
     ),
     (
         "params.yaml",
         "      - norm=batch\n",
         "      - norm=batch\n      - norm=batch\n",
-        "digits.node.arms; listed twice",
+        "node.digits.arms; listed twice",
     ),
-    ("params.yaml", "      - norm=batch\n", "      - norm=group\n", "digits.node.arms.1; write 'baseline'"),
-    ("params.yaml", "      - norm=batch\n", "      - groups=5\n", "digits.node.arms.1; groups = 5 does not divide 32"),
+    ("params.yaml", "      - norm=batch\n", "      - norm=group\n", "node.digits.arms.1; write 'baseline'"),
+    ("params.yaml", "      - norm=batch\n", "      - groups=5\n", "node.digits.arms.1; groups = 5 does not divide 32"),
     ("params.yaml", "threads: 1", "threads: two", "compute.threads; 'two'; integer"),
     (
         "params.yaml",
@@ -220,36 +217,96 @@ MISTAKES = [
         "compute; treads; allowed: device, precision, tf32, compile, deterministic, portable, threads",
     ),
     ("params.yaml", "device: auto", "device: gpu", "compute.device; 'gpu'; 'auto', 'cpu' or 'cuda'"),
-    ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", "digits.node.seeds.1; -1; greater than or equal to 0"),
-    ("params.yaml", "node: [digits]", "node: [digit]", "studies.node; 'digit'; digits, cifar10, cifar100"),
-    ("params.yaml", "node: [digits]", "node: []", "digits.node.arms; studies.node lacks 'digits'"),
-    ("params.yaml", "node: [digits]", "node: [digits, cifar10]", "cifar10.node.arms is empty; studies.node"),
+    ("params.yaml", "seeds: [0, 1]", "seeds: [0, -1]", "node.digits.seeds.1; -1; greater than or equal to 0"),
+    ("params.yaml", "node: [digits]", "node: [digit]", "cases.node; 'digit'; digits, cifar10, cifar100"),
+    ("params.yaml", "node: [digits]", "node: []", "node.digits.arms is not empty; cases.node lacks 'digits'"),
+    (
+        "params.yaml",
+        "node: [digits]",
+        "node: [digits, cifar10]",
+        "node.cifar10.arms is empty; cases.node lists 'cifar10'",
+    ),
     (
         "params.yaml",
         "cifar100:",
         "cifar1000:",
-        "cifar1000; allowed: studies, compute, resources, digits, cifar10, cifar100",
+        "node; cifar1000; allowed: digits, cifar10, cifar100",
     ),
     ("params.yaml", "  threads: 1", "  threads: 1\n  threads: 3", "line; threads"),
-    ("specs/node.yaml", "  norm: group\n", "", "base.norm; required"),
-    ("specs/node.yaml", "dropout: 0.5", "dropout: 1.5", "base.dropout; 1.5; less than 1"),
-    ("specs/node.yaml", "epochs: 250", "epochs: 2.5", "datasets.cifar10.training.epochs; 2.5; integer"),
-    ("specs/node.yaml", "stem_channels: 16", "stem_chanels: 16", "datasets.digits.network; chanels; allowed: block"),
-    ("specs/ddpm.yaml", "beta_max: 20.0", "beta_max: .inf", "base.diffusion.beta_max; inf; finite"),
-    ("specs/ddpm.yaml", "image_size: 8", "image_size: 9", "image_size; 9; divisible by 2"),
+    ("params.yaml", "theory: #", "theries: #", "theries; allowed: cases, compute, resources, node, ddpm, theory"),
+    ("params.yaml", "  theory: [features]", "", "cases.theory; required"),
+    ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
+    (
+        "params.yaml",
+        "more: { seeds: [], arms: [] }",
+        "more: { seeds: [], arms: [baseline] }",
+        "node.digits.more.seeds is empty",
+    ),
+    (
+        "params.yaml",
+        "more: { seeds: [], arms: [] }",
+        "more: { seeds: [7], arms: [norm=batch] }",
+        "node.digits.more.arms; 'norm=batch'; is in digits.arms too; once",
+    ),
+    (
+        "params.yaml",
+        "more: { seeds: [], arms: [] }",
+        "more: { seeds: [7], arms: [groups=5] }",
+        "node.digits.more.arms.0; groups = 5 does not divide 32",
+    ),
+    ("params.yaml", "more: { seeds: [], arms: [] }", "more: { seeds: [] }", "node.digits.more.arms; required"),
+    (
+        "params.yaml",
+        "      - norm=batch\n",
+        "      - image_size=16\n",
+        "node.digits.arms.1; unknown field 'image_size'; allowed: block, norm",
+    ),
+    ("specs/report.yaml", "  table4: node\n", "", "tables; 'table4' is not there, so that nothing would show it"),
+    ("specs/report.yaml", "  figure7: node\n", "", "figures; 'figure7' is not there"),
+    ("specs/report.yaml", "  table4: node\n", "  table4: node\n  table9: node\n", "tables; unknown 'table9'; table1"),
+    ("specs/report.yaml", "  - figure7\n", "", "order; 'figure7' is not there"),
+    ("specs/report.yaml", "  - verdicts\n", "", "order; 'verdicts' is not there"),
+    ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure7\n", "order; 'figure7' is listed twice"),
+    ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure8\n", "order; unknown view 'figure8'; allowed"),
+    ("specs/report.yaml", "front: [table1", "front: [table9", "front; unknown table 'table9'; table1"),
+    ("specs/report.yaml", "  table3: ddpm", "  table3: node", "tables.table3; 'node'; one of the study 'ddpm'"),
+    ("specs/report.yaml", "  level_awareness: ddpm", "  level_awareness: dpm", "texts.level_awareness; 'dpm'; ddpm"),
+    ("specs/node/study.yaml", "base:\n  network:", "base:\n  netwrok:", "base.netwrok; allowed: network, training"),
+    (
+        "specs/node/study.yaml",
+        "    training:\n",
+        "    trianing:\n",
+        "cases.digits.trianing; allowed: network, training",
+    ),
+    ("specs/ddpm/study.yaml", "    sampling:\n", "    smapling:\n", "cases.digits.smapling; sampling, evaluation"),
+    (
+        "specs/node/study.yaml",
+        "    norm_scope: all\n",
+        "    norm_scop: all\n",
+        "base.network; unknown key norm_scop; allowed: block",
+    ),
+    ("specs/node/study.yaml", "headline: [accuracy", "headline: [acuracy", "headline; 'acuracy'; allowed: accuracy"),
+    ("specs/node/study.yaml", "title:", "titel:", "titel; allowed: title, source"),
+    ("specs/node/study.yaml", "  cifar100:\n", "  cifar1000:\n", "cases; unknown dataset 'cifar1000'; digits, cifar10"),
+    ("specs/theory/study.yaml", "  features:", "  feature:", "cases; unknown case 'feature'; allowed: features"),
+    ("specs/node/study.yaml", "dropout: 0.5", "dropout: 1.5", "base.network.dropout; 1.5; less than 1"),
+    ("specs/node/study.yaml", "epochs: 250", "epochs: 2.5", "cases.cifar10.training.epochs; 2.5; integer"),
+    ("specs/node/study.yaml", "stem_channels: 16", "stem_chanels: 16", "cases.digits.network; chanels; allowed: block"),
+    ("specs/ddpm/study.yaml", "beta_max: 20.0", "beta_max: .inf", "base.diffusion.beta_max; inf; finite"),
+    ("specs/ddpm/study.yaml", "image_size: 8", "image_size: 9", "image_size; 9; divisible by 2"),
     (
         "specs/data.yaml",
         "features: 64",
         "features: 500",
-        "ddpm.yaml: datasets.digits.sampling.images; 400; at least 501",
+        "ddpm/study.yaml: cases.digits.sampling.images; 400; at least 501",
     ),
-    ("specs/ddpm.yaml", "images: 50000", "images: 2048", "datasets.cifar10.sampling.images; 2048; at least 2049"),
-    ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; at most 400"),
-    ("specs/ddpm.yaml", "batch_size: 128", "batch_size: 1438", "digits.training.batch_size; 1438; at most 1437"),
-    ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 401", "digits.evaluation.isc_splits; 401; at most 400"),
-    ("specs/node.yaml", "hue: 0.0", "hue: 0.1", "digits.training.hue; 0.1; allowed is 0; 1 channels"),
-    ("specs/node.yaml", "saturation: 0.0", "saturation: 0.1", "digits.training.saturation; 0.1; allowed is 0"),
-    ("specs/node.yaml", "crop_padding: 0", "crop_padding: 12", "digits.training; crop_padding = 12; 0 to 11"),
+    ("specs/ddpm/study.yaml", "images: 50000", "images: 2048", "cases.cifar10.sampling.images; 2048; at least 2049"),
+    ("specs/ddpm/study.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; at most 400"),
+    ("specs/ddpm/study.yaml", "batch_size: 128", "batch_size: 1438", "digits.training.batch_size; 1438; at most 1437"),
+    ("specs/ddpm/study.yaml", "isc_splits: 10", "isc_splits: 401", "digits.evaluation.isc_splits; 401; at most 400"),
+    ("specs/node/study.yaml", "hue: 0.0", "hue: 0.1", "digits.training.hue; 0.1; allowed is 0; 1 channels"),
+    ("specs/node/study.yaml", "saturation: 0.0", "saturation: 0.1", "digits.training.saturation; 0.1; allowed is 0"),
+    ("specs/node/study.yaml", "crop_padding: 0", "crop_padding: 12", "digits.training; crop_padding = 12; 0 to 11"),
     ("specs/data.yaml", "channels: 1", "channels: 3", "datasets.digits; channels = 3; 'digits' have 1"),
     ("specs/data.yaml", "classes: 10\n", "classes: 9\n", "datasets.digits; classes = 9; have 10"),
     ("specs/data.yaml", "classes: 100\n", "classes: 50\n", "datasets.cifar100; classes = 50; 'cifar' have 10 or 100"),
@@ -257,11 +314,11 @@ MISTAKES = [
     ("specs/data.yaml", "test_images: 10000", "test_images: 1", "cifar10; test_images = 1; have 10000"),
     ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.3", "digits; train_images = 1437; have 1257"),
     ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.001", "digits; source.test_fraction = 0.001"),
-    ("specs/ddpm.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; equal to 2"),
-    ("specs/ddpm.yaml", "steps: 40\n", "steps: 1001\n", "digits.sampling.steps; 1001; allowed are 1 to 1000"),
-    ("specs/ddpm.yaml", "sampler: ancestral", "sampler: ddm", "sampling.sampler; 'ddm'; 'ancestral' or 'ddim'"),
+    ("specs/ddpm/study.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; equal to 2"),
+    ("specs/ddpm/study.yaml", "steps: 40\n", "steps: 1001\n", "digits.sampling.steps; 1001; allowed are 1 to 1000"),
+    ("specs/ddpm/study.yaml", "sampler: ancestral", "sampler: ddm", "sampling.sampler; 'ddm'; 'ancestral' or 'ddim'"),
     (
-        "specs/ddpm.yaml",
+        "specs/ddpm/study.yaml",
         "imports: {}",
         "imports: {x: {folder: x, sha256: " + "ab" * 32 + "}}",
         "imports.x; the name must end in -abababababab",
@@ -292,49 +349,72 @@ MISTAKES = [
     ),
     ("params.yaml", "strict: false", "strict: maybe", "resources.strict; 'maybe'; boolean"),
     ("specs/data.yaml", "kind: digits", "kind: digit", "digits.source; digit; 'digits', 'cifar', 'folder', 'npz'"),
-    ("specs/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
-    ("specs/tables/table1.yaml", "key: accuracy_last,", "key: accuracy,", "columns; 'accuracy' has two columns"),
-    ("specs/claims.yaml", "seeds: 5", "seeds: 1", "seeds = 1; greater than or equal to 2"),
-    ("specs/tables/table3.yaml", "study: ddpm", "study: dpm", "study; 'dpm'; 'node' or 'ddpm'"),
-    ("specs/ddpm.yaml", "base:\n", "base: [\n", "ddpm.yaml; line; not valid YAML"),
-    ("specs/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: rows; 'nine'; 'none'"),
-    ("specs/claims.yaml", "arm: norm=batch", "arm: norm=bach", "claims.0.comparisons; 'norm=bach'; 'batch'"),
-    ("specs/claims.yaml", "arm: norm=batch", "arm: nrom=batch", "claims.0.comparisons; unknown field 'nrom'; allowed"),
+    ("specs/node/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
+    ("specs/node/tables/table1.yaml", "key: accuracy_last,", "key: accuracy,", "columns; 'accuracy' has two columns"),
+    ("specs/node/claims.yaml", "seeds: 5", "seeds: 1", "seeds = 1; greater than or equal to 2"),
+    ("specs/ddpm/study.yaml", "base:\n", "base: [\n", "line; not valid YAML"),
+    ("specs/node/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: rows; 'nine'; 'none'"),
+    ("specs/node/claims.yaml", "arm: norm=batch", "arm: norm=bach", "claims.0.comparisons; 'norm=bach'; 'batch'"),
     (
-        "specs/claims.yaml",
+        "specs/node/claims.yaml",
+        "arm: norm=batch",
+        "arm: nrom=batch",
+        "claims.0.comparisons; unknown field 'nrom'; allowed",
+    ),
+    (
+        "specs/node/claims.yaml",
         '"time=mlp,zero_bias=conv"',
         '"zero_bias=conv,time=mlp"',
         "claims.3.comparisons; the order of its fields is time, zero_bias",
     ),
     (
-        "specs/claims.yaml",
+        "specs/node/claims.yaml",
         "key: accuracy,",
         "key: acuracy,",
         "claims.0.comparisons.0.key; 'acuracy'; allowed: accuracy",
     ),
-    ("specs/claims.yaml", 'direction: "<"', 'direction: "="', "claims.0.comparisons.0; direction; '='; '<' or '>'"),
-    ("specs/claims.yaml", "kind: effect", "kind: efect", "claims.0.comparisons.0; efect; 'effect', 'equal', 'trend'"),
-    ("specs/claims.yaml", "reference: baseline", "reference: norm=batch", "arm and reference are both 'norm=batch'"),
-    ("specs/claims.yaml", ", value: 14.0", "", "claims.5.comparisons.0; equal needs either value or reference"),
-    ("specs/claims.yaml", "up_to: 1.0", "up_to: 1000.0", "claims.9.comparisons.0; 1000; above = 100"),
     (
-        "specs/claims.yaml",
+        "specs/node/claims.yaml",
+        'direction: "<"',
+        'direction: "="',
+        "claims.0.comparisons.0; direction; '='; '<' or '>'",
+    ),
+    (
+        "specs/node/claims.yaml",
+        "kind: effect",
+        "kind: efect",
+        "claims.0.comparisons.0; efect; 'effect', 'equal', 'trend'",
+    ),
+    (
+        "specs/node/claims.yaml",
+        "reference: baseline",
+        "reference: norm=batch",
+        "arm and reference are both 'norm=batch'",
+    ),
+    ("specs/node/claims.yaml", ", value: 14.0", "", "claims.4.comparisons.0; equal needs either value or reference"),
+    ("specs/node/claims.yaml", "up_to: 1.0", "up_to: 1000.0", "claims.8.comparisons.0; 1000; above = 100"),
+    (
+        "specs/node/claims.yaml",
         "table: table1",
         "table: table9",
         "claims.0.table; 'table9'; allowed: table1, table2, table4",
     ),
-    ("specs/claims.yaml", "table: table1", "table: table3", "claims.0.table; 'table3'; allowed: table1"),
-    ("specs/claims.yaml", "id: c2", "id: c1", "id 'c1' is given twice"),
-    ("specs/claims.yaml", "study: node", "study: ddpm", "claims.0"),
+    ("specs/node/claims.yaml", "table: table1", "table: table3", "claims.0.table; 'table3'; allowed: table1"),
+    ("specs/node/claims.yaml", "id: c2", "id: c1", "id 'c1' is given twice"),
     (
-        "specs/figures/figure6.yaml",
+        "specs/node/figures/figure6.yaml",
         "key: accuracy",
         "key: acuracy",
         "figure6.yaml; y.key; 'acuracy'; allowed: accuracy",
     ),
-    ("specs/figures/figure7.yaml", "field: groups", "field: group", "x.field; 'group'; 'groups' or 'weight_std'"),
-    ("specs/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
-    ("specs/figures/figure7.yaml", "series: channels", "serie: channels", "serie; allowed: title, study"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "field: groups",
+        "field: group",
+        "x.field; unknown field 'group'; allowed: weight_std, groups",
+    ),
+    ("specs/node/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
+    ("specs/node/figures/figure7.yaml", "series: channels", "serie: channels", "serie; allowed: title"),
 ]
 
 
@@ -345,7 +425,7 @@ def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, 
         load_project(copy.root)
     line = str(caught.value)
     assert "\n" not in line
-    for part in [file.removeprefix("specs/") if "ddpm.yaml:" not in says else "", *says.split("; ")]:
+    for part in ["" if "study.yaml:" in says else file, *says.split("; ")]:
         assert part in line, f"{part!r} is not in: {line}"
 
 
@@ -359,14 +439,14 @@ def test_inception_takes_images_of_three_channels(copy: Workspace):
 
 def test_there_are_enough_training_images_for_every_score(copy: Workspace):
     """However many are sampled."""
-    ddpm, data = copy.read("specs/ddpm.yaml"), copy.read("specs/data.yaml")
-    ddpm["datasets"]["digits"]["sampling"]["images"] = 5000
-    ddpm["datasets"]["digits"]["evaluation"]["kid_subset_size"] = 1438
-    copy.write("specs/ddpm.yaml", ddpm)
+    ddpm, data = copy.read("specs/ddpm/study.yaml"), copy.read("specs/data.yaml")
+    ddpm["cases"]["digits"]["sampling"]["images"] = 5000
+    ddpm["cases"]["digits"]["evaluation"]["kid_subset_size"] = 1438
+    copy.write("specs/ddpm/study.yaml", ddpm)
     with pytest.raises(SpecError, match="kid_subset_size = 1438: at most 1437 are allowed: the training images"):
         load_project(copy.root)
-    ddpm["datasets"]["digits"]["evaluation"]["kid_subset_size"] = 200
-    copy.write("specs/ddpm.yaml", ddpm)
+    ddpm["cases"]["digits"]["evaluation"]["kid_subset_size"] = 200
+    copy.write("specs/ddpm/study.yaml", ddpm)
     data["datasets"]["digits"]["extractor"]["features"] = 1437
     copy.write("specs/data.yaml", data)
     with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits\.extractor\.features = 1437: .* 2 to 1436"):
@@ -436,9 +516,8 @@ def test_check_lists_every_model_once(project: Workspace):
 
 @pytest.mark.parametrize("study", ["node", "ddpm"])
 def test_fields_lists_every_field_in_the_order_of_an_arm(study: str, project: Workspace):
-    spec = load_node_spec(ROOT).base if study == "node" else load_ddpm_spec(ROOT).base.network
     lines = project.run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(type(spec).model_fields)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(list_fields(find_study(study).run))
     if study == "node":
         assert "norm (group | batch | instance | layer; baseline: group)" in lines
         assert "weight_std (float or null, > 0, <= 1000000.0; baseline: null)" in lines

@@ -11,23 +11,33 @@ from typing import Any
 
 import pytest
 import torch
-from problems import ROOT
+from problems import ROOT, resolve
 from test_data import cifar_archive, fetch_from
-from trainings import COMPUTE, ddpm_run, digest, make_checkpoint, node_run, stripes, train_node_run
+from trainings import (
+    COMPUTE,
+    ddpm_run,
+    digest,
+    evaluate_node_run,
+    make_checkpoint,
+    node_run,
+    stripes,
+    train_ddpm_run,
+    train_node_run,
+)
 
 from pipeline.compute.seeding import derive_seed, make_generator
 from pipeline.data.arrays import Split
 from pipeline.data.fetch import fetch_dataset, resize_images
-from pipeline.run.outputs import read_run
 from pipeline.run.progress import show_progress
 from pipeline.schema.data import find_dataset, load_data_spec
+from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure
-from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.schema.resolved import describe_run, read_run
 from pipeline.studies.ddpm.trainer import DdpmTrainer
-from pipeline.studies.node.study import NodeRecord, NodeRun
+from pipeline.studies.node.evaluate import evaluate_node
+from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.train import train_node
 from pipeline.studies.node.trainer import NodeTrainer
-from stages.evaluate_node import evaluate
 
 
 def test_purposes_have_streams_of_their_own():
@@ -46,7 +56,8 @@ def test_a_node_training_learns_and_gives_the_same_bytes_twice(tmp_path: Path):
     assert first["last.safetensors"] != other["last.safetensors"]
     rows = [line.split("\t") for line in (tmp_path / "first" / "history.tsv").read_text().splitlines()]
     assert float(rows[2][rows[0].index("test_accuracy")]) > 95
-    assert read_run(tmp_path / "first" / "run.json", NodeRun)[0] == node_run()
+    assert read_run(tmp_path / "first" / "run.json", NodeRun) == (node_run(), COMPUTE)
+    assert set(first) == {"run.json", "trace.json", "history.tsv", "best.safetensors", "last.safetensors"}
 
 
 def test_the_plateau_schedule_divides_the_rate_by_ten(tmp_path: Path):
@@ -80,9 +91,8 @@ def test_a_run_that_fails_is_recorded_and_ends_without_an_error(
     assert failure["reason"] == reason
     assert failure["epoch"] >= 1
     assert 0 <= failure["step"] <= 2 * 6
-    assert not (out / "predictions.safetensors").exists()
-    record = evaluate(out)
-    assert isinstance(record, Failure)
+    assert not (out / "last.safetensors").exists()
+    record = read_document(out / "failure.json", Failure)
     assert (record.epoch, record.step) == (failure["epoch"], failure["step"])
 
 
@@ -90,22 +100,15 @@ SHORT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch._dynamo  # what a first step would load
-from trainings import COMPUTE, ddpm_run, make_checkpoint, node_run, stripes
-from pipeline.studies.ddpm.train import train_ddpm
-from pipeline.studies.ddpm.train import train_ddpm
-from pipeline.studies.ddpm.trainer import DdpmTrainer
-from pipeline.studies.node.train import train_node
+from trainings import ddpm_run, node_run, train_ddpm_run, train_node_run
 
-study, folder, train, test = sys.argv[1], Path(sys.argv[2]), stripes(16384, 14), stripes(40, 14)
+study, out = sys.argv[1], Path(sys.argv[2]) / "run"
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (used + (700 << 20),) * 2)
-checkpoint = make_checkpoint(folder / "checkpoint")
 if study == "node":
-    reason = train_node(node_run(batch_size=16384), train, test, COMPUTE, "cpu", folder / "run", checkpoint)
+    print(train_node_run(node_run(batch_size=16384), out, images=16384))
 else:
-    run = ddpm_run(batch_size=16384, image_size=14)
-    reason = train_ddpm(run, train, COMPUTE, "cpu", folder / "run", checkpoint)
-print(reason)
+    print(train_ddpm_run(ddpm_run(batch_size=16384, image_size=14), out, 16384))
 """
 
 
@@ -132,8 +135,7 @@ def test_a_run_that_ran_out_of_memory_keeps_its_state_for_another_attempt(
     def train(out: Path) -> str | None:
         if study == "node":
             return train_node_run(node_run(), out, minutes=0)
-        checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes=0)
-        return train_ddpm(ddpm_run(steps=5), stripes(20, 8), COMPUTE, "cpu", out, checkpoint)
+        return train_ddpm_run(ddpm_run(steps=5), out, minutes=0)
 
     def run_out(self: Any, number: int, *arguments: Any) -> Any:
         if number == 3:
@@ -163,8 +165,7 @@ def test_a_completed_run_has_evaluations_and_time_awareness(tmp_path: Path):
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": "adjoint"})})
     assert train_node_run(run, tmp_path / "run") is None
-    record = evaluate(tmp_path / "run")
-    assert isinstance(record, NodeRecord)
+    record = evaluate_node_run(run, tmp_path / "run")
     for nfe in (record.nfe, record.nfe_last, record.nfe_train, record.nfe_train_last):
         assert nfe is not None
         assert nfe >= 8
@@ -181,8 +182,7 @@ def test_without_an_ode_block_there_are_no_evaluations(tmp_path: Path):
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"block": "none"})})
     train_node_run(run, tmp_path / "run")
-    record = evaluate(tmp_path / "run")
-    assert isinstance(record, NodeRecord)
+    record = evaluate_node_run(run, tmp_path / "run")
     assert (record.nfe, record.nfe_train, record.nfe_backward, record.change) == (None,) * 4
     assert record.accuracy > 90
 
@@ -191,8 +191,7 @@ def test_the_direct_gradient_has_no_backward_evaluations_and_learns_as_well(tmp_
     run = node_run()
     run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": "direct"})})
     train_node_run(run, tmp_path / "run")
-    record = evaluate(tmp_path / "run")
-    assert isinstance(record, NodeRecord)
+    record = evaluate_node_run(run, tmp_path / "run")
     assert record.nfe_backward is None
     assert record.accuracy > 95
 
@@ -258,10 +257,9 @@ def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes:
     train, test = fetch_from(path, cifar_archive(path, classes, each=2), classes)
     run = resolve("node", dataset, "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"epochs": 1, "batch_size": 4})})
-    checkpoint = make_checkpoint(tmp_path / "checkpoint")
-    assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run", checkpoint) is None
-    record = evaluate(tmp_path / "run")
-    assert isinstance(record, NodeRecord)
+    checkpoint, settings = make_checkpoint(tmp_path / "checkpoint"), describe_run(run, COMPUTE)
+    assert train_node(run, train, test, COMPUTE, "cpu", tmp_path / "run", checkpoint, settings) is None
+    record = evaluate_node(run, tmp_path / "run", test, COMPUTE, "cpu")
     assert record.num_params == params
     assert record.images == 2
     assert record.nfe_train is not None

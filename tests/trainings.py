@@ -12,7 +12,9 @@ from pipeline.run.checkpoint import Checkpoint
 from pipeline.schema.compute import Compute
 from pipeline.schema.resolved import describe_run
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.node.study import NodeRun
+from pipeline.studies.ddpm.train import train_ddpm
+from pipeline.studies.node.evaluate import evaluate_node
+from pipeline.studies.node.study import NodeRecord, NodeRun
 from pipeline.studies.node.train import train_node
 
 COMPUTE = Compute(
@@ -56,6 +58,20 @@ def train_node_run(
     size, channels = run.training.image_size, len(run.training.mean)
     train, test = stripes(images, size, channels), stripes(40, size, channels, seed=1)
     return train_node(run, train, test, compute, "cpu", out, checkpoint, describe_run(run, compute))
+
+
+def evaluate_node_run(run: NodeRun, folder: Path, compute: Compute = COMPUTE) -> NodeRecord:
+    """The record of what `train_node_run` trained."""
+    return evaluate_node(run, folder, stripes(40, run.training.image_size, len(run.training.mean), 1), compute, "cpu")
+
+
+def train_ddpm_run(
+    run: DdpmRun, out: Path, count: int = 20, compute: Compute = COMPUTE, minutes: float = 5.0, channels: int = 1
+) -> str | None:
+    """Train on stripes; an unfinished training of the same run goes on."""
+    checkpoint = make_checkpoint(out.with_name(out.name + ".checkpoint"), minutes)
+    train = stripes(count, run.training.image_size, channels)
+    return train_ddpm(run, train, compute, "cpu", out, checkpoint, describe_run(run, compute))
 
 
 def digest(folder: Path) -> dict[str, str]:

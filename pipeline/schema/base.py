@@ -81,29 +81,33 @@ def read_text(path: Path, file: str) -> str:
     return text
 
 
-def read_yaml(path: Path) -> Any:
+def read_yaml(path: Path, file: str = "") -> Any:
     """Parse a YAML file with the parser that DVC uses (YAML 1.2; a repeated key is an error).
+
+    Args:
+        file: what messages call it; its name if empty.
 
     Raises:
         SpecError: the file is missing, is not UTF-8, is not YAML, or says something else than it seems to.
     """
+    file = file or path.name
     try:
-        text = read_text(path, path.name)
-        _check_events(text, path.name)
+        text = read_text(path, file)
+        _check_events(text, file)
         return YAML(typ="safe").load(text)
     except FileNotFoundError:
-        raise SpecError(f"{path.name}: the file is missing; expected at {path}") from None
+        raise SpecError(f"{file}: the file is missing; expected at {path}") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""
         problem = str(error.problem or error.context).splitlines()[0]
-        raise SpecError(f"{path.name}: {where}not valid YAML: {problem}") from None
+        raise SpecError(f"{file}: {where}not valid YAML: {problem}") from None
     except (YAMLError, RecursionError) as error:
-        raise SpecError(f"{path.name}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise SpecError(f"{file}: not valid YAML: {str(error).splitlines()[0]}") from None
     except (SpecError, OSError):
         raise
     except Exception as error:  # the parser makes what it likes of a date that is none, or of a tag on the wrong value
-        raise SpecError(f"{path.name}: not valid YAML: {error!r}") from None
+        raise SpecError(f"{file}: not valid YAML: {error!r}") from None
 
 
 def _check_events(text: str, file: str) -> None:

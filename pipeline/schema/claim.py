@@ -170,7 +170,7 @@ def load_claims(root: Path, study: str, tables: dict[str, Table]) -> ClaimFile:
     if not path.is_file():
         return NO_CLAIMS
     name = path.relative_to(root).as_posix()
-    file = validate(ClaimFile, read_yaml(path), name)
+    file = validate(ClaimFile, read_yaml(path, name), name)
     if (twice := find_duplicate([claim.id for claim in file.claims])) is not None:
         raise SpecError(f"{name}: claims: id {twice!r} is given twice")
     for index, claim in enumerate(file.claims):

@@ -185,7 +185,7 @@ class DataSpec(Strict):
 
 def load_data_spec(root: Path) -> DataSpec:
     """Read and validate specs/data.yaml."""
-    return validate(DataSpec, read_yaml(root / "specs" / "data.yaml"), "specs/data.yaml")
+    return validate(DataSpec, read_yaml(root / "specs" / "data.yaml", "specs/data.yaml"), "specs/data.yaml")
 
 
 def find_dataset(spec: DataSpec, name: str) -> Dataset:

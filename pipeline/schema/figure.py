@@ -59,7 +59,7 @@ def load_figures(root: Path, study: str) -> dict[str, Figure]:
     figures, known = {}, numeric_keys(find_study(study).record)
     for path in sorted((root / "specs" / study / "figures").glob("*.yaml")):
         file = path.relative_to(root).as_posix()
-        figure = Figure(study=study, **dict(validate(FigureFile, read_yaml(path), file)))
+        figure = Figure(study=study, **dict(validate(FigureFile, read_yaml(path, file), file)))
         if figure.y.key not in known:
             raise SpecError(f"{file}: y.key: unknown key {figure.y.key!r}; allowed: {', '.join(known)}")
         check_field(study, figure.x.field, f"{file}: x.field")

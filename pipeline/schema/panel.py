@@ -68,7 +68,7 @@ def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     listed = _model("Cases", dict.fromkeys(cases, (list[str], ...)))
     fields: dict[str, Any] = {"cases": (listed, ...), "compute": (Compute, ...), "resources": (Resources, ...)}
     fields |= {study: (model, ...) for study, model in studies.items()}
-    parsed: Any = validate(_model("ParamsYaml", fields), read_yaml(root / FILE), FILE)
+    parsed: Any = validate(_model("ParamsYaml", fields), read_yaml(root / FILE, FILE), FILE)
     panel = Panel(
         cases=dict(parsed.cases),
         compute=parsed.compute,

@@ -136,7 +136,8 @@ def load_project(root: Path) -> Project:
     figures = {name: figure for study in specs for name, figure in load_figures(root, study).items()}
     claims = {study: load_claims(root, study, tables) for study in specs}
     check_ids(claims)
-    report.check_views(tables, figures)
+    of_tables, of_figures = ({name: view.study for name, view in views.items()} for views in (tables, figures))
+    report.check_views(names, of_tables, of_figures)
     project = Project(data, specs, panel, tables, figures, claims, report)
     for study, grids in panel.grids.items():
         for case, grid in grids.items():

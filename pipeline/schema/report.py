@@ -1,6 +1,6 @@
 """specs/report.yaml: which views there are, and their order on the page and in README files."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import Field
@@ -31,11 +31,12 @@ class ReportSpec(Strict):
         """What sorts studies."""
         return (self.studies.index(study) if study in self.studies else len(self.studies), study)
 
-    def check_views(self, tables: Collection[str], figures: Collection[str]) -> None:
+    def check_views(self, studies: Collection[str], tables: Mapping[str, str], figures: Mapping[str, str]) -> None:
         """Refuse a spec that no view shows, and a view that nothing makes.
 
         Args:
-            tables: names of the specs there are.
+            studies: their names.
+            tables: the specs there are, each with its study.
             figures: likewise.
         """
         for key, listed, known in (("tables", self.tables, tables), ("figures", self.figures, figures)):
@@ -45,6 +46,11 @@ class ReportSpec(Strict):
             for name in listed:
                 if name not in known:
                     raise SpecError(f"{FILE}: {key}: unknown {name!r}; allowed: {', '.join(known)}")
+                if listed[name] != known[name]:
+                    raise SpecError(f"{FILE}: {key}.{name} = {listed[name]!r}: it is one of the study {known[name]!r}")
+        for name, study in self.texts.items():
+            if study not in studies:
+                raise SpecError(f"{FILE}: texts.{name} = {study!r}: unknown study; allowed: {', '.join(studies)}")
         for name in self.front:
             if name not in (quoted := [*self.tables, *self.figures]):
                 raise SpecError(f"{FILE}: front: unknown view {name!r}; allowed: {', '.join(quoted)}")
@@ -61,4 +67,4 @@ class ReportSpec(Strict):
 
 def load_report(root: Path) -> ReportSpec:
     """Read and validate specs/report.yaml; whether its views exist is for the project to say."""
-    return validate(ReportSpec, read_yaml(root / FILE), FILE)
+    return validate(ReportSpec, read_yaml(root / FILE, FILE), FILE)

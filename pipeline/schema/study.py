@@ -39,7 +39,7 @@ class Run(Strict):
 class MeasuredRecord(Strict):
     """What a study writes of a run that it measures in one step; its own model adds the numbers.
 
-    Where the truth is known, a number `x` has `x_exact` and `x_stderr` beside it, which claims of kind `agrees` compare.
+    Where the truth is known, a number `x` has `x_exact` and `x_stderr` beside it: claims of kind `agrees` compare them.
     """
 
     status: Literal["completed"] = "completed"
@@ -154,11 +154,15 @@ def spec_file(study: str) -> str:
 def load_study_spec(root: Path, name: str) -> StudySpec:
     """Read specs/NAME/study.yaml and resolve each case's baseline once, so that a mistake in it shows here."""
     study, file = find_study(name), spec_file(name)
-    spec = validate(study.spec, read_yaml(root / file), file)
+    spec = validate(study.spec, read_yaml(root / file, file), file)
     parts = list_parts(study.run)
-    for part in spec.base:
+    for part, given in spec.base.items():
         if part not in parts:
             raise SpecError(f"{file}: base.{part}: unknown key {part}; allowed: {', '.join(parts)}")
+        for key in given:  # which would else show where a case changes the part
+            if key not in parts[part].model_fields:
+                allowed = ", ".join(parts[part].model_fields)
+                raise SpecError(f"{file}: base.{part}: unknown key {key}; allowed: {allowed}")
     keys = numeric_keys(study.record)
     for key in spec.headline:
         if key not in keys:

@@ -72,7 +72,7 @@ def load_tables(root: Path, study: str) -> dict[str, Table]:
     tables = {}
     for path in sorted((root / "specs" / study / "tables").glob("*.yaml")):
         file = path.relative_to(root).as_posix()
-        table = Table(study=study, **dict(validate(TableFile, read_yaml(path), file)))
+        table = Table(study=study, **dict(validate(TableFile, read_yaml(path, file), file)))
         _check_keys(table, file)
         tables[path.stem] = table
     return tables
