@@ -12,6 +12,7 @@ import platform
 from pathlib import Path
 
 from pipeline.compute.threads import tune_process
+from pipeline.schema.study import find_study, load_study_spec, resolve_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
@@ -52,7 +53,7 @@ def main() -> None:
     results = {}
     for case in cases:
         dataset, fields, image, batch = CASES[case]
-        base = resolve("node", dataset, "baseline", 0).network
+        base = resolve_run(find_study("node"), load_study_spec(ROOT, "node"), dataset, "baseline", 0)[0].network
         for variant, (more, bfloat16) in VARIANTS.items():
             if bfloat16 and case == "digits":  # slower than float32 there: there is too little to multiply
                 continue
