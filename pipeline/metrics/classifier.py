@@ -27,7 +27,7 @@ class FeatureClassifier(nn.Module):
         return features, self.head(features)
 
     def judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, logits without the head's bias, logits."""
+        """Features [B, features], logits without the head's bias, and logits, both [B, classes]."""
         features = self.body(x)
         unbiased = features @ self.head.weight.T
         return features, unbiased, unbiased + self.head.bias

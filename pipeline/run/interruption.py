@@ -1,4 +1,4 @@
-"""Work that may be interrupted: killed at any moment, or asked to end."""
+"""Saves state regularly, and when the process is asked to end."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from pipeline.run.checkpoint import Checkpoint
 
 
 class Signals:
-    """A context that notes when the process is asked to end (SIGTERM, Ctrl-C), so that a loop can save its state."""
+    """Context manager: notes SIGTERM and Ctrl-C in `number`, so that a loop can save its state before it ends."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -27,10 +27,10 @@ class Signals:
 
 
 def save_regularly(work: Iterable[object], checkpoint: Checkpoint, save: Callable[[], None]) -> None:
-    """Do the work, item by item; after an item save the state, when that is due or the process is asked to end.
+    """Run through the work; after each item, save if a save is due or the process is asked to end.
 
     Raises:
-        SystemExit: it was asked to end; 128 + the signal's number, as a shell has it.
+        SystemExit: the process was asked to end; status 128 + the signal's number, as in a shell.
     """
     with Signals() as signals:
         for _ in work:

@@ -1,4 +1,4 @@
-"""specs/report.yaml: which views there are, and their order on the page and in README files."""
+"""specs/report.yaml: the views, and their order on the page and in README files."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -13,25 +13,28 @@ VERDICTS = "verdicts"
 
 
 class ReportSpec(Strict):
-    """specs/report.yaml. dvc.yaml makes a stage of each entry of `tables`, `figures` and `texts`."""
+    """specs/report.yaml. dvc.yaml has one stage for each entry of `tables`, `figures` and `texts`."""
 
-    studies: list[str] = Field(description="order in which studies are named")
-    tables: dict[str, str] = Field(description="each table of specs/STUDY/tables/, and its study")
-    figures: dict[str, str] = Field(description="each figure of specs/STUDY/figures/, and its study")
-    texts: dict[str, str] = Field(description="views that a study renders itself, and the study")
-    order: list[str] = Field(description="all views, and `verdicts`")
-    front: list[str] = Field(description="tables that README.md quotes")
+    studies: list[str] = Field(description="studies, in the report's order")
+    tables: dict[str, str] = Field(description="tables of specs/STUDY/tables/, each with its study")
+    figures: dict[str, str] = Field(description="figures of specs/STUDY/figures/, each with its study")
+    texts: dict[str, str] = Field(description="views that a study renders itself, each with its study")
+    order: list[str] = Field(description="order of all views, with `verdicts`")
+    front: list[str] = Field(description="tables that README.md shows")
 
     def place(self, study: str) -> tuple[int, str]:
-        """What sorts studies."""
+        """Sort key of a study; unlisted studies come last, by name."""
         return (self.studies.index(study) if study in self.studies else len(self.studies), study)
 
     def check_views(self, tables: Collection[str], figures: Collection[str]) -> None:
-        """Refuse a spec that no view shows, and a view that nothing makes.
+        """Refuse a spec that no view shows, and a view without a spec.
 
         Args:
-            tables: names of the specs there are.
-            figures: likewise.
+            tables: names of the table specs.
+            figures: names of the figure specs.
+
+        Raises:
+            SpecError: the first mistake.
         """
         for key, listed, known in (("tables", self.tables, tables), ("figures", self.figures, figures)):
             for name in known:
@@ -55,5 +58,5 @@ class ReportSpec(Strict):
 
 
 def load_report(root: Path) -> ReportSpec:
-    """Read and validate specs/report.yaml; whether its views exist is for the project to say."""
+    """Read and validate specs/report.yaml; `load_project` checks that its views exist."""
     return validate(ReportSpec, read_yaml(root / FILE), FILE)

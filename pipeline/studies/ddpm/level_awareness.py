@@ -1,4 +1,4 @@
-"""How much the residual blocks of a U-Net depend on the level: the quantity that the paper says is lost."""
+"""Measures how much a U-Net's blocks depend on the level: the quantity that vanishes by the paper's Equation 5."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch.nn import functional
 from pipeline.studies.ddpm.unet import UNet
 
 _POINTS = 4
-"""Levels compared with level 0, evenly spaced up to the last."""
+"""Number of levels compared with level 0; evenly spaced, up to the last one."""
 
 
 @dataclass(frozen=True)
 class LevelAwareness:
-    """Relative changes and shares of variance; see `measure_level_awareness`. None: the divisor is zero."""
+    """Relative changes and shares of variance; see `measure_level_awareness`. None: a divisor is zero."""
 
     levels: list[int]
     block_change: list[list[float | None]]
@@ -29,12 +29,11 @@ def _divide(part: Tensor, whole: Tensor) -> float | None:
 
 @torch.no_grad()
 def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwareness:
-    """Dependence of each block's second norm, the one after its site, on the level that the block is told.
+    """Measure how much the norm after each block's site depends on the level that the block is told.
 
-    The network runs once on x [B, C, H, W], noisy images of the level given. Each block's input is kept, and what the
-    block adds to its first convolution is then computed for level 0 and for others; n is the norm's output.
-    change: ||n(level) - n(0)|| / ||n(0)||. share: the variance of n over these levels at fixed image, channel and
-    pixel, averaged, over its whole variance.
+    The network runs once on x [B, C, H, W], noisy images at `level`, to get each block's input. With that input fixed,
+    the norm's output n is computed for several levels. change: ||n(level) - n(0)|| / ||n(0)||. share: the variance of n
+    over these levels at fixed image, channel and pixel, averaged, divided by the total variance of n.
     """
     kept: list[Tensor] = []
     blocks = network.list_blocks()
