@@ -42,12 +42,13 @@ def draw_noise(key: int, images: Tensor, draw: int, shape: tuple[int, ...]) -> T
         draw: number of the draw for these images, below 2^32.
     """
     size = math.prod(shape)
-    block = torch.arange(-(-size // 4), device=images.device)
+    block = torch.arange(-(-size // 4), device=images.device)  # a block gives four numbers
     counter = (block[None, :], torch.full_like(block, draw)[None, :], images[:, None], torch.zeros_like(block)[None, :])
     whole = [word.expand(len(images), len(block)) for word in counter]  # 4 x [B, blocks]
     a, b, c, d = philox((whole[0], whole[1], whole[2], whole[3]), (key & _MASK, (key >> 32) & _MASK))
     normal = []
     for first, second in ((a, b), (c, d)):
+        # + 1 avoids the logarithm of zero.
         radius = take_root(((first + 1).double() * 2**-32).float().log().mul(-2))
         angle = (second.double() * (2 * math.pi * 2**-32)).float()
         normal += [radius * angle.cos(), radius * angle.sin()]

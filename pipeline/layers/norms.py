@@ -31,4 +31,5 @@ def make_norm(
         return nn.GroupNorm(channels, channels, eps=_EPS)
     if norm == "layer":
         return nn.LayerNorm((channels, size, size), eps=_EPS)
+    # neural-ode-features limits the groups in the same way.
     return nn.GroupNorm(min(groups, channels), channels, eps=_EPS)

@@ -81,7 +81,7 @@ def register_classifier(name: str, judge: Judge) -> str:
             return False
 
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            found = dict(zip(layers, judge(images.float() / 255), strict=True))
+            found = dict(zip(layers, judge(images.float() / 255), strict=True))  # torch-fidelity passes uint8
             return tuple(found[layer] for layer in self.features_list)
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:
@@ -203,6 +203,7 @@ def measure_inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
     """
     order = np.random.RandomState(_ISC_SEED).permutation(len(logits))
     shuffled = logits[order].double()
+    # log_softmax, not log(softmax): a probability may underflow to zero.
     p, log_p, scores = shuffled.softmax(1), shuffled.log_softmax(1), []  # p(y|x) [N, classes]
     for index in range(splits):
         part = slice(index * len(logits) // splits, (index + 1) * len(logits) // splits)

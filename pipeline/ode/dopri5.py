@@ -100,6 +100,7 @@ def interpolate(position: float) -> tuple[float, ...]:
     result = -8 * x**4 + 14 * x**3 - 5 * x**2
     middle = 16 * x**4 - 32 * x**3 + 16 * x**2
     weights = [result * a + middle * b for a, b in zip(_RESULT, _MIDDLE, strict=True)]
+    # The derivatives at both ends are stages 0 and 6.
     weights[0] += -2 * x**4 + 5 * x**3 - 4 * x**2 + x
     weights[-1] += 2 * x**4 - 3 * x**3 + x**2
     return tuple(weights)
@@ -217,14 +218,14 @@ class Integration:
         Raises:
             SolveError: too many steps, underflow of the step size, or a state that is not finite.
         """
-        k = state.new_empty(len(_RESULT), state.numel())
-        q = state.new_zeros(len(_RESULT), self.quadrature) if self.quadrature else None
-        total = state.new_zeros(self.quadrature)
+        k = state.new_empty(len(_RESULT), state.numel())  # stages [7, N]
+        q = state.new_zeros(len(_RESULT), self.quadrature) if self.quadrature else None  # [7, P]
+        total = state.new_zeros(self.quadrature)  # the quadrature so far [P]
         self.derivative(_time(start, state), state, k[0], q[0] if q is not None else None)
         before = self.judge(total) if q is not None else total
         dt, t, steps = self._first_size(start, state, k, q), start, list[Step]()
         for index in range(self.tolerance.max_steps):
-            if not t + dt > t:
+            if not t + dt > t:  # also true for NaN
                 raise SolveError(f"underflow of the step size, {dt:.3g} at t = {t:.6g}")
             y = self._attempt(t, dt, state, k, q)
             grown = total + _combine(q, _RESULT, dt) if q is not None else total

@@ -42,6 +42,7 @@ class Inputs:
             self.derived: list[Derived] = [part for part in problem.field.derive() if id(part.parameter) in known]
         consumed = {id(part.parameter) for part in self.derived}
         self.others = [parameter for parameter in self.parameters if id(parameter) not in consumed]
+        # The field sees the leaves; gradients flow from them to the sources once, after the solve.
         self.sources = [tensor for part in self.derived for tensor in part.tensors]
         self.leaves = [tensor.detach().requires_grad_() for tensor in self.sources]
 
@@ -123,6 +124,7 @@ class AdjointSolve(torch.autograd.Function):
         with problem.field.using(inputs.leaves):
             judged = [1] if problem.seminorm else [1, *(parameter.numel() for parameter in inputs.parameters)]
             run = Integration(derivative, problem.tolerance, [count, count], 1 + sum(sizes), judge, judged)
+            # State of the backward solve: y, then its adjoint [2N]; s runs from -1 to 0.
             path = run.run(torch.cat([end.reshape(-1), gradient.reshape(-1)]), -1.0, 0.0)
         assert path.quadrature is not None
         return None, path.state[count:].view_as(end), *split(path.quadrature)
@@ -179,12 +181,14 @@ class DirectSolve(torch.autograd.Function):
         g_stages = torch.outer(weights, g_state)  # [7, N]
         # The solve returns an interpolated state, not the end of the last step: its gradient starts at zero.
         g_result = torch.zeros_like(g_state)
+        # Each step maps stage 0 and the state at its start to stages 1..6 and the state at its end; walk it backwards.
         for step in reversed(path.steps):
             for index in range(len(NODES), 0, -1):
                 g_input = pull(tape.pop(), g_stages[index])
-                if index == len(NODES):
+                if index == len(NODES):  # the input of the last stage is the result of the step
                     g_input = g_input + g_result
                 g_state = g_state + g_input
+                # The input was state + size * (weights of the earlier stages): a rank-1 update of their gradients.
                 weights = tabulate(STAGES[index - 1], g_input.dtype, g_input.device)
                 g_stages[:index].addr_(weights, g_input, alpha=step.size)
             # Stage 0 is the last stage of the step before, so its gradient moves there.
@@ -200,6 +204,6 @@ def _keep_accepted(tape: list[tuple[Tensor, Tensor]], path: Path) -> list[tuple[
     """The evaluation at the start and those of the accepted steps; the other graphs are freed."""
     kept = tape[:1]  # the second evaluation only served the first step size
     for step in path.steps:
-        first = 2 + step.index * len(NODES)
+        first = 2 + step.index * len(NODES)  # six evaluations per attempt
         kept += tape[first : first + len(NODES)]
     return kept

@@ -48,6 +48,7 @@ def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwaren
     maps = [network.make_shared_maps(signal) for signal in signals]
     changes, shares = [], []
     for block, h in zip(blocks, kept, strict=True):
+        # What follows the block's input up to the site; only the embedding varies with the level.
         z = block.conv1(functional.silu(block.norm1(h)))
         told = zip(signals, maps, strict=True)
         n = torch.stack([block.norm2(z + block.embed(signal, shared.get(block.size))) for signal, shared in told])

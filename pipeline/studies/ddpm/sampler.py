@@ -133,6 +133,7 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
         for sample_set in sets[finished:]:
             load_weights(sample_set.weights, sampler.network)
             while (start := own.start + sum(map(len, images))) < own.stop:
+                # Images are numbered across sets, so that disjoint sets have different noise.
                 numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
                 first = worker.leads and start == 0 and sample_set.file == "set-0.safetensors"
                 trajectory = Trajectory(sampler.schedule, sampler.sampling) if first else None
@@ -143,6 +144,7 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
                 if checkpoint.is_due():
                     checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
             write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
+            # An empty tensor of the right shape starts the next set.
             finished, images = finished + 1, images[:1]
             images[0] = images[0][:0]
 

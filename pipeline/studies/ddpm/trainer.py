@@ -90,7 +90,7 @@ class DdpmTrainer:
         generator = make_generator(self.device, run.seed, *name_purpose(run, "noise", step))
         level = torch.randint(0, self.schedule.levels, (len(x),), generator=generator, device=self.device)
         noise = torch.randn(x.shape, generator=generator, device=self.device)
-        own = self.worker.share(len(x))
+        own = self.worker.share(len(x))  # after drawing: all workers see the same random numbers
         return x[own].contiguous(memory_format=self.layout), level[own], noise[own]
 
     def step(self, step: int, batch: Tensor) -> Tensor:

@@ -40,16 +40,16 @@ class _Layers:
         self.network = network
 
     def _initialise(self, layer: nn.Conv2d | nn.Linear, zero_bias: bool, scale: float = 1) -> None:
-        fan_in = layer.weight[0].numel()
+        fan_in = layer.weight[0].numel()  # input channels times kernel area
         fan_out = layer.weight[:, 0].numel()
-        bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
+        bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))  # uniform, with variance scale / fan average
         nn.init.uniform_(layer.weight, -bound, bound)
         if layer.bias is None:
             return
         if zero_bias:
             nn.init.zeros_(layer.bias)
         else:
-            nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+            nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))  # PyTorch's default
 
     def conv(
         self, channels_in: int, channels_out: int, stride: int = 1, padding: int = 1, scale: float = 1, side: int = 3
@@ -102,7 +102,7 @@ class PositionMap(nn.Module):
         if self.hidden is not None:
             known = functional.silu(self.hidden(known))
         pixels = self.pixels(known)
-        if self.mean:
+        if self.mean:  # the control: one value for all pixels
             pixels = pixels.mean(1, keepdim=True).expand_as(pixels)
         out: Tensor = pixels.view(len(pixels), 1, self.size, self.size)
         return out
@@ -185,6 +185,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = (self.query, self.key, self.value)
+        # One convolution for query, key and value: [3C, C, 1, 1].
         weight, bias = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias"))
         query, key, value = functional.conv2d(self.norm(x), weight, bias).flatten(2).chunk(3, 1)  # [B, C, HW] each
         if x.is_cuda:
@@ -264,7 +265,7 @@ class UNet(nn.Module):
 
         # Way down: each entry is a list of layers whose output is kept as a skip.
         self.down = nn.ModuleList()
-        skips, h = [network.channels], network.channels
+        skips, h = [network.channels], network.channels  # channels of the skips, and of the state so far
         for index, (width, size) in enumerate(zip(widths, sizes, strict=True)):
             for _ in range(network.blocks):
                 parts: list[nn.Module] = [block(h, width, size)]
@@ -329,7 +330,7 @@ class UNet(nn.Module):
             skips.append(h)
         h = _apply(self.middle, h, signals, maps)
         for entry in self.up:
-            h = _apply(entry, torch.cat([h, skips.pop()], 1), signals, maps)
+            h = _apply(entry, torch.cat([h, skips.pop()], 1), signals, maps)  # the skip joins along the channels
         out: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
         return out
 

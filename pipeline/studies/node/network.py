@@ -73,6 +73,7 @@ class OdeFunction(nn.Module):
             self.shared_embed = make_mlp(network, ode_width(network))
             if network.zero_bias in ("time", "all"):
                 zero_biases(self.shared_embed)
+        # Owned by f, not by the sites: both sites may share one map.
         count = {"separate": 2, "shared": 1, "first": 1}[network.position_sites] if network.position != "none" else 0
         self.positions = nn.ModuleList(Position(network, size) for _ in range(count))
 
@@ -83,6 +84,7 @@ class OdeFunction(nn.Module):
     def use(self, tensors: Sequence[Tensor] | None) -> None:
         """Use these tensors instead of those of `derive`; None: derive at each call."""
         convs = [conv for conv in (self.conv1, self.conv2) if conv.concat]
+        # Two tensors per site, the kernel and v, in the order of `derive`.
         for index, conv in enumerate(convs):
             conv.derived = None if tensors is None else (tensors[2 * index], tensors[2 * index + 1])
 
@@ -90,6 +92,7 @@ class OdeFunction(nn.Module):
         """Z of site 0 or 1, [B, C, H, W]: convolution plus timestep embeddings, before the norm."""
         encoded = embedded = None
         if has_mlp(self.network):
+            # Each site's own MLP gets the encoded t; under `shared`, it gets the output of the shared MLP.
             encoded = embedded = encode_time(t, self.network)
             if self.shared_embed is not None:
                 embedded = self.shared_embed(encoded)
@@ -163,8 +166,9 @@ class NodeClassifier(nn.Module):
 
     def extract(self, x: Tensor) -> Tensor:
         """The ODE's initial state h(0), [B, C, H, W], of normalised images."""
-        h: Tensor = self.stem(x).float()
+        h: Tensor = self.stem(x).float()  # the solver needs float32, also under autocast
         extra = self.network.augment_channels if self.field is not None else 0
+        # [B, channels + augment_channels, H, W]
         return torch.cat([h, h.new_zeros(len(h), extra, *h.shape[2:])], 1) if extra else h
 
     def forward(self, x: Tensor) -> Classified:

@@ -49,6 +49,7 @@ def measure_time_awareness(field: OdeFunction, h: Tensor) -> TimeAwareness:
     times = [torch.tensor(t, dtype=h.dtype, device=h.device) for t in (0.0, *TIMES)]
     changes = _compare(torch.stack([field(t, h) for t in times]))
     x, sites = field.activation(field.norm1(h)), []
+    # The input of site 1 is that of t = 0, so that its change does not include the change of site 0.
     for site, norm in enumerate((field.norm2, field.norm3)):
         sites.append(torch.stack([norm(field.convolve(site, t, x)) for t in times]))  # [T, B, C, H, W]
         x = field.activation(sites[-1][0])

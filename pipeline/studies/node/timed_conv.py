@@ -46,7 +46,7 @@ class TimedConv2d(nn.Module):
         width = ode_width(network)
         self.network = network
         self.concat = network.time in ("concat", "concat+mlp")
-        fan_in = (width + self.concat) * _KERNEL**2
+        fan_in = (width + self.concat) * _KERNEL**2  # weights of the sites start within 1 / sqrt(fan_in)
         conv = nn.Conv2d(width + self.concat, width, _KERNEL)
         assert conv.bias is not None
         self.weight, self.bias = nn.Parameter(conv.weight.detach()), nn.Parameter(conv.bias.detach())
@@ -58,6 +58,7 @@ class TimedConv2d(nn.Module):
         if "mlp" in network.time and network.embedding_sites == "separate":
             self.embed = make_mlp(network, width)
         elif "mlp" in network.time:
+            # The shared MLP comes first; each site adds its own linear layer.
             self.embed = nn.Sequential(make_activation(network.activation), nn.Linear(width, width))
         if network.weight_std is not None:
             self._widen(network.weight_std)
@@ -80,7 +81,7 @@ class TimedConv2d(nn.Module):
             if self.network.weight_distribution == "normal":
                 part.normal_(0, std)
             else:
-                part.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
+                part.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)  # has standard deviation std
 
     def _pad(self, x: Tensor) -> Tensor:
         return functional.pad(x, (1, 1, 1, 1), "circular" if self.network.padding == "circular" else "constant")
@@ -107,9 +108,9 @@ class TimedConv2d(nn.Module):
             offset = torch.addcmul(offset, self.v.view(1, -1, 1, 1), t)
         if self.embed is not None:
             assert encoded is not None
-            offset = offset + self.embed(encoded)[:, :, None, None]
+            offset = offset + self.embed(encoded)[:, :, None, None]  # [1, C, 1, 1]
         if position is not None:
-            offset = offset + position
+            offset = offset + position  # [1, C, H, W]
         if self.network.padding == "circular":
             z = functional.conv2d(self._pad(x), weight)
         else:
@@ -133,7 +134,7 @@ class Position(nn.Module):
         p = torch.empty(1, 1, size, size)
         fan_in = _KERNEL**2 * (ode_width(network) + 1)
         if network.position_init == "normal":
-            p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))
+            p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))  # the standard deviation of ConcatConv's initial v
         elif network.position_init == "uniform":
             p.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
         else:

@@ -97,6 +97,7 @@ class NodeTrainer(NodePredictor):
         self.optimiser.step()
         if training.schedule == "cosine":
             self.cosine.step()
+        # Sums over images, as the last batch may be smaller; no .item(), which would wait for the GPU.
         tally.loss += loss.detach() * len(batch)
         tally.correct += (logits.argmax(1) == labels).sum()
         if classified.solution is not None:
