@@ -26,7 +26,7 @@ class FeatureClassifier(nn.Module):
         features = self.body(x)
         return features, self.head(features)
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def classify(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features [B, features], logits without the head's bias, and logits, both [B, classes]."""
         features = self.body(x)
         unbiased = features @ self.head.weight.T

@@ -61,7 +61,7 @@ def load_extractor(folder: Path, device: str, batch_size: int) -> Extractor:
     else:
         network = FeatureClassifier(file.channels, file.features, file.classes)
         load_weights(weights, network)
-        name = register_classifier(f"classifier-{file.sha256[:12]}", network.to(device).eval().judge)
+        name = register_classifier(f"classifier-{file.sha256[:12]}", network.to(device).eval().classify)
     return Extractor(name, file.sha256, file.features, open_extractor(name, device, batch_size))
 
 
@@ -107,7 +107,7 @@ def read_reference(folder: Path, extractor: Extractor) -> tuple[ReferenceFile, S
     if about.extractor_sha256 != extractor.sha256:
         raise ValueError(
             f"{folder}/reference.json: made with {about.extractor} (sha256 {about.extractor_sha256}), samples are "
-            f"judged by {extractor.name} ({extractor.sha256})"
+            f"scored by {extractor.name} ({extractor.sha256})"
         )
     path = folder / "reference.safetensors"
     if not path.is_file():

@@ -24,7 +24,7 @@ from pipeline.schema.scores import Evaluation, Scores
 INCEPTION = "inception-v3-compat"
 _ISC_SEED = 2020  # for the order of images; torch-fidelity's default
 
-Judge = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+Classify = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, C, H, W] in [0, 1] to features [B, D], logits without their bias and logits, both [B, classes]."""
 
 
@@ -56,7 +56,7 @@ class Statistics:
     """[D, D]."""
 
 
-def register_classifier(name: str, judge: Judge) -> str:
+def register_classifier(name: str, classify: Classify) -> str:
     """Register a function as a feature extractor of torch-fidelity; returns the name.
 
     torch-fidelity identifies extractors by name, so other weights need another name. A name that is already registered
@@ -81,7 +81,7 @@ def register_classifier(name: str, judge: Judge) -> str:
             return False
 
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            found = dict(zip(layers, judge(images.float() / 255), strict=True))  # torch-fidelity passes uint8
+            found = dict(zip(layers, classify(images.float() / 255), strict=True))  # torch-fidelity passes uint8
             return tuple(found[layer] for layer in self.features_list)
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:

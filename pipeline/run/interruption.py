@@ -8,7 +8,7 @@ from types import FrameType
 from pipeline.run.checkpoint import Checkpoint
 
 
-class Signals:
+class StopSignals:
     """Context manager: notes SIGTERM and Ctrl-C in `number`, so that a loop can save its state before it ends."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Signals:
     def _note(self, number: int, _: FrameType | None) -> None:
         self.number = number
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "StopSignals":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -32,7 +32,7 @@ def save_regularly(work: Iterable[object], checkpoint: Checkpoint, save: Callabl
     Raises:
         SystemExit: the process was asked to end; status 128 + the signal's number, as in a shell.
     """
-    with Signals() as signals:
+    with StopSignals() as signals:
         for _ in work:
             if signals.number or checkpoint.is_due():
                 save()

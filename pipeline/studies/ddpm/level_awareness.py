@@ -37,21 +37,21 @@ def measure_level_awareness(network: UNet, x: Tensor, level: int) -> LevelAwaren
     """
     kept: list[Tensor] = []
     blocks = network.list_blocks()
-    hooks = [block.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])) for block in blocks]
+    hooks = [block.register_forward_pre_hook(lambda _, given: kept.append(given[0])) for block in blocks]
     try:
         network(x, torch.full((len(x),), float(level), dtype=x.dtype, device=x.device))
     finally:
         for hook in hooks:
             hook.remove()
     levels = [round(point * (network.levels - 1) / _POINTS) for point in range(_POINTS + 1)]
-    signals = [network.make_signals(torch.tensor([float(value)], dtype=x.dtype, device=x.device)) for value in levels]
-    maps = [network.make_shared_maps(signal) for signal in signals]
+    inputs = [network.make_inputs(torch.tensor([float(value)], dtype=x.dtype, device=x.device)) for value in levels]
+    maps = [network.make_shared_maps(each) for each in inputs]
     changes, shares = [], []
     for block, h in zip(blocks, kept, strict=True):
         # What follows the block's input up to the site; only the embedding varies with the level.
         z = block.conv1(functional.silu(block.norm1(h)))
-        told = zip(signals, maps, strict=True)
-        n = torch.stack([block.norm2(z + block.embed(signal, shared.get(block.size))) for signal, shared in told])
+        told = zip(inputs, maps, strict=True)
+        n = torch.stack([block.norm2(z + block.embed(each, shared.get(block.size))) for each, shared in told])
         changes.append([_divide((value - n[0]).norm(), n[0].norm()) for value in n[1:]])
         shares.append(_divide(n.var(0, correction=0).mean(), n.var(correction=0)))
     return LevelAwareness(levels[1:], changes, shares)

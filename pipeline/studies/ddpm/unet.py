@@ -19,7 +19,7 @@ _NIN = 0.1  # variance scale of 1x1 convolutions
 
 
 @dataclass(frozen=True)
-class Signals:
+class LevelInputs:
     """The level as input to the residual blocks, in three forms."""
 
     embedded: Tensor
@@ -97,8 +97,8 @@ class PositionMap(nn.Module):
         self.hidden = layers.linear(network.channels, embedding, "sites") if self.input == "mlp" else None
         self.pixels = layers.map(features, size, bias=self.input != "level")
 
-    def forward(self, signals: Signals) -> Tensor:
-        known = {"embedding": signals.embedded, "level": signals.fraction}.get(self.input, signals.sinusoid)
+    def forward(self, inputs: LevelInputs) -> Tensor:
+        known = {"embedding": inputs.embedded, "level": inputs.fraction}.get(self.input, inputs.sinusoid)
         if self.hidden is not None:
             known = functional.silu(self.hidden(known))
         pixels = self.pixels(known)
@@ -140,20 +140,20 @@ class ResidualBlock(nn.Module):
         self.conv2 = layers.conv(channels_out, channels_out, scale=_ZERO)
         self.shortcut = layers.pointwise(channels_in, channels_out) if channels_in != channels_out else None
 
-    def embed(self, signals: Signals, shared: Tensor | None) -> Tensor:
+    def embed(self, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
         """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W].
 
         Args:
             shared: the map that blocks share [B, 1, H, W]; None if the block has its own, or there is none.
         """
-        v = self.time(signals.embedded)[:, :, None, None]
-        p = self.position(signals) if self.position is not None else shared
+        v = self.time(inputs.embedded)[:, :, None, None]
+        p = self.position(inputs) if self.position is not None else shared
         out: Tensor = v if p is None else v + p
         return out
 
-    def _convolve(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
+    def _convolve(self, x: Tensor, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
         """The first convolution plus v_t + p_t."""
-        added = self.embed(signals, shared)
+        added = self.embed(inputs, shared)
         # With one level for all images, as in sampling, v_t joins the bias of the convolution at no cost.
         if added.shape[0] == added.shape[-1] == 1:
             assert self.conv1.bias is not None
@@ -161,8 +161,8 @@ class ResidualBlock(nn.Module):
         out: Tensor = self.conv1(x) + added
         return out
 
-    def forward(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
-        z = self._convolve(_activate(self.norm1(x)), signals, shared)
+    def forward(self, x: Tensor, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
+        z = self._convolve(_activate(self.norm1(x)), inputs, shared)
         z = self.conv2(self.dropout(_activate(self.norm2(z))))
         skip: Tensor = x if self.shortcut is None else self.shortcut(x)
         out: Tensor = z + skip if torch.is_grad_enabled() else z.add_(skip)
@@ -307,38 +307,38 @@ class UNet(nn.Module):
         """The residual blocks, in the order in which they run."""
         return [part for part in self.modules() if isinstance(part, ResidualBlock)]
 
-    def make_signals(self, level: Tensor) -> Signals:
+    def make_inputs(self, level: Tensor) -> LevelInputs:
         """Embed levels [B] for the residual blocks."""
         sinusoid = embed_sinusoidally(level, self.channels)
         fraction = level.to(sinusoid.dtype)[:, None] / self.levels
-        return Signals(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
+        return LevelInputs(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
 
-    def make_shared_maps(self, signals: Signals) -> dict[int, Tensor]:
+    def make_shared_maps(self, inputs: LevelInputs) -> dict[int, Tensor]:
         """The maps that blocks share, by resolution; empty if they share none."""
-        maps = {int(size): position(signals) for size, position in self.positions.items()}
+        maps = {int(size): position(inputs) for size, position in self.positions.items()}
         if len(maps) == 1:  # one map for the whole network, or only one resolution
             maps |= {size: shrink(maps[self.image_size], size) for size in self.sizes if size not in maps}
         return maps
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        signals = self.make_signals(level)
-        maps = self.make_shared_maps(signals)
+        inputs = self.make_inputs(level)
+        maps = self.make_shared_maps(inputs)
         h = self.conv_in(x)
         skips = [h]
         for entry in self.down:
-            h = _apply(entry, h, signals, maps)
+            h = _apply(entry, h, inputs, maps)
             skips.append(h)
-        h = _apply(self.middle, h, signals, maps)
+        h = _apply(self.middle, h, inputs, maps)
         for entry in self.up:
-            h = _apply(entry, torch.cat([h, skips.pop()], 1), signals, maps)  # the skip joins along the channels
+            h = _apply(entry, torch.cat([h, skips.pop()], 1), inputs, maps)  # the skip joins along the channels
         out: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
         return out
 
 
-def _apply(parts: nn.Module, x: Tensor, signals: Signals, maps: Mapping[int, Tensor]) -> Tensor:
+def _apply(parts: nn.Module, x: Tensor, inputs: LevelInputs, maps: Mapping[int, Tensor]) -> Tensor:
     assert isinstance(parts, nn.ModuleList)
     for part in parts:
-        x = part(x, signals, maps.get(part.size)) if isinstance(part, ResidualBlock) else part(x)
+        x = part(x, inputs, maps.get(part.size)) if isinstance(part, ResidualBlock) else part(x)
     return x
 
 
