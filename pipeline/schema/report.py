@@ -1,4 +1,4 @@
-"""specs/report.yaml: which views there are, and their order on the page and in README files."""
+"""specs/report.yaml: the views, and their order on the page and in README files."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ CURVES, COSTS, PROVENANCE = "curves", "costs", "provenance"
 
 
 class ReportSpec(Strict):
-    """specs/report.yaml. dvc.yaml makes a stage of each entry of `tables`, `figures` and `texts`."""
+    """specs/report.yaml. dvc.yaml has one stage for each entry of `tables`, `figures` and `texts`."""
 
     studies: list[str] = Field(description="order in which studies are named")
     tables: dict[str, str] = Field(description="each table of specs/STUDY/tables/, and its study")
@@ -28,7 +28,7 @@ class ReportSpec(Strict):
     front: list[str] = Field(description="tables and figures that README.md quotes")
 
     def place(self, study: str) -> tuple[int, str]:
-        """What sorts studies."""
+        """Sort key of a study; unlisted studies come last, by name."""
         return (self.studies.index(study) if study in self.studies else len(self.studies), study)
 
     def check_views(self, studies: Collection[str], tables: Mapping[str, str], figures: Mapping[str, str]) -> None:
