@@ -598,6 +598,17 @@ def test_a_slope_of_logarithms_by_hand(part: dict[str, Any], verdict: str):
     assert single.verdict == ("holds" if "each" in part else "too few seeds")
 
 
+def test_a_slope_says_that_it_leaves_out_0():
+    nll = {"baseline": 9.0, "dropout=0.1": 8.0, "dropout=0.4": 2.0}  # (log 2 - log 8) / (log 0.4 - log 0.1) = -1
+    panel = make_panel({arm: {0: node_record(90.0, nll=value)} for arm, value in nll.items()}, seeds=[0])
+    part = {"kind": "slope", "key": "nll", "x": "dropout", "slope": -1.0, "tolerance": 1e-9, "each": True}
+    outcome = judge_part(panel, **part)
+    assert (outcome.verdict, list(outcome.effects.values())) == ("holds", [0.0])
+    assert outcome.contrast.text == (
+        "log nll: slope against log dropout = -1 ± 1e-09, each seed, without dropout up to 0"
+    )
+
+
 def test_what_has_no_logarithm_has_no_slope():
     records = {f"groups={n}": {0: node_record(90.0, change=float(n - 1))} for n in (1, 2)}
     outcome = judge_part(make_panel(records), kind="slope", key="change", x="groups", slope=1.0, tolerance=0.1)

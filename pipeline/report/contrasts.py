@@ -133,6 +133,8 @@ def _fit(
     """Of a least-squares slope against the logarithm of x: where it is, its weights, and what it lacks."""
     kept = [point for point in points if not _is_at(point, part.without) and point.x > 0]  # 0 has no logarithm
     beside = "" if part.without is None else f", without {_name_value(part.x, part.without)}"
+    if any(point.x <= 0 for point in points):
+        beside += f", without {part.x} up to 0"
     where = beside + _name_series(part.series, points)
     if len({point.x for point in kept}) < 2:
         return where, {}, f"params.yaml has no arms with two values of {part.x}{where}"
