@@ -81,7 +81,7 @@ def test_nothing_is_imported_before_it():
     ("command", "says"),
     [
         ("train_node digits baseline 0", "data/node/digits/train.safetensors: not there; `dvc repro fetch_node` makes"),
-        ("sample digits baseline 0", "runs/ddpm/digits/baseline/0/run.json: not there; `dvc repro train_ddpm_digits`"),
+        ("evaluate_node digits baseline 0", "runs/node/digits/baseline/0/run.json: not there; `dvc repro train_node_"),
     ],
 )
 def test_a_stage_by_hand_without_its_data_names_the_stage_that_makes_them(command: str, says: str, tmp_path: Path):
