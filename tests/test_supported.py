@@ -4,11 +4,14 @@ import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from problems import ROOT
+from ruamel.yaml import YAML
 
 import pipeline
+from pipeline.run.process import find_maker
 
 COMMANDS = [("stages.check",), ("stages.train_node", "digits", "baseline", "0"), ("pipeline", "check")]
 PRETEND = """
@@ -72,3 +75,28 @@ def test_nothing_is_imported_before_it():
         names += [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
         tops = {name.split(".")[0] for name in names} - {"pipeline"}
         assert path.stem == "__main__" or tops <= sys.stdlib_module_names, path
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("train_node digits baseline 0", "data/node/digits/train.safetensors: not there; `dvc repro fetch_node` makes"),
+        ("evaluate_node digits baseline 0", "runs/node/digits/baseline/0/run.json: not there; `dvc repro train_node_"),
+    ],
+)
+def test_a_stage_by_hand_without_its_data_names_the_stage_that_makes_them(command: str, says: str, tmp_path: Path):
+    words = ["-m", f"stages.{command.split()[0]}", *command.split()[1:]]
+    result = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(f"error: {says}")
+
+
+def test_the_stages_that_make_outputs_are_in_dvc_yaml():
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    for folder in ("data", "runs", "samples", "extractors", "references", "evaluations", "records"):
+        assert find_maker(Path(folder, "ddpm", "digits", "baseline", "0")) in stages
+    assert find_maker(Path("evaluations/theory/features/baseline/0.json")) in stages
+    assert find_maker(Path("params.yaml")) is None
