@@ -11,9 +11,10 @@ import argparse
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 from pipeline.compute.threads import tune_process
-from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_run
+from pipeline.schema.study import find_study, load_study_spec, resolve_later, resolve_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {  # dataset, image channels, what, batch on a CPU and on a GPU, sampling steps, precisions
@@ -55,13 +56,14 @@ def main() -> None:
     print(f"torch {torch.__version__}, diffusers {diffusers.__version__}, {where}")
     columns = f"{'plain ms':>9} {'ours ms':>8} {'ratio':>6}  {'quartiles':12} {'images/s':>9} {'TFLOP/s':>8}"
     print(f"{'':40}{columns} {'loss off by':>12} {'peak GB, plain and ours':>24}")
-    spec, results = load_ddpm_spec(ROOT), {}
+    study, spec, results = find_study("ddpm"), load_study_spec(ROOT, "ddpm"), {}
     cases = [case for name in args.case or CASES for case in CASES[name]]
     for dataset, channels, what, batches, sampling_steps, precisions in cases:
         batch = batches[args.device == "cuda"]
-        run = resolve_ddpm_run(spec, dataset, "up_attention=each", 0)
+        run: Any = resolve_run(study, spec, dataset, "up_attention=each", 0)[0]
         run = run.model_copy(update={"training": run.training.model_copy(update={"batch_size": batch})})
-        sampling = spec.datasets[dataset].sampling.model_copy(update={"steps": sampling_steps, "labels": "integer"})
+        sampling: Any = resolve_later(study, spec, dataset)["sampling"]
+        sampling = sampling.model_copy(update={"steps": sampling_steps, "labels": "integer"})
         if what not in (args.what or [what]):
             continue
         for precision in [one for one in precisions if one in (args.precision or precisions)]:

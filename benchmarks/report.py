@@ -38,7 +38,7 @@ def make_panel(root: Path, runs: int) -> None:
     for name in ("specs", "records", "reports", "curves", "ledger"):
         shutil.copytree(ROOT / name, root / name)
     params = YAML().load(ROOT / "params.yaml")
-    studies = {study: params["digits"][study] for study in ("node", "ddpm")}
+    studies = {study: params[study]["digits"] for study in ("node", "ddpm")}
     seeds = -(-runs // sum(len(grid["arms"]) for grid in studies.values()))
     for study, grid in studies.items():
         known = list(grid["seeds"])
