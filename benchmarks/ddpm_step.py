@@ -11,7 +11,6 @@ import argparse
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 from pipeline.compute.threads import tune_process
 from pipeline.schema.study import find_study, load_study_spec, resolve_later, resolve_run
@@ -60,10 +59,11 @@ def main() -> None:
     cases = [case for name in args.case or CASES for case in CASES[name]]
     for dataset, channels, what, batches, sampling_steps, precisions in cases:
         batch = batches[args.device == "cuda"]
-        run: Any = resolve_run(study, spec, dataset, "up_attention=each", 0)[0]
+        run, _ = resolve_run(study, spec, dataset, "up_attention=each", 0)
         run = run.model_copy(update={"training": run.training.model_copy(update={"batch_size": batch})})
-        sampling: Any = resolve_later(study, spec, dataset)["sampling"]
-        sampling = sampling.model_copy(update={"steps": sampling_steps, "labels": "integer"})
+        sampling = resolve_later(study, spec, dataset)["sampling"].model_copy(
+            update={"steps": sampling_steps, "labels": "integer"}
+        )
         if what not in (args.what or [what]):
             continue
         for precision in [one for one in precisions if one in (args.precision or precisions)]:

@@ -26,13 +26,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "check": ("python", "-m", "pipeline", "check", "--quiet"),
     "dvc status": ("dvc", "status", "--quiet"),
     "dvc repro, nothing to do": ("dvc", "repro", "--quiet"),
-    "dvc repro of one stage": ("dvc", "repro", "--quiet", "--force", "--single-item", "render_theory"),
-    "that stage alone": ("python", "-m", "stages.render_theory"),
+    "dvc repro of one stage": ("dvc", "repro", "--quiet", "--force", "--single-item", "text@theory"),
+    "that stage alone": ("python", "-m", "stages.text", "theory"),
     "Table 1": ("python", "-m", "stages.render", "table1"),
     "every arm of NODE": ("python", "-m", "stages.render", "node_arms"),
-    "verdicts": ("python", "-m", "stages.claims"),
     "Figure 7": ("python", "-m", "stages.draw", "figure7"),
-    "web page": ("python", "-m", "stages.publish"),
+    "web page": ("python", "-m", "stages.report"),
 }
 
 

@@ -10,10 +10,9 @@ import argparse
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 from pipeline.compute.threads import tune_process
-from pipeline.schema.study import find_study, load_study_spec, resolve_baseline
+from pipeline.schema.study import find_study, load_study_spec, resolve_run
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {
@@ -51,11 +50,10 @@ def main() -> None:
     print(f"torch {torch.__version__}, torchdiffeq {torchdiffeq.__version__}, {where}")
     columns = f"{'plain ms':>9} {'ours ms':>8} {'ratio':>6}  {'quartiles':12} {'NFE-F':>7} {'NFE-B':>7}"
     print(f"{'':28}{columns} {'gradient off by':>16} {'TFLOP/s':>8}")
-    study, spec, results = find_study("node"), load_study_spec(ROOT, "node"), {}
+    results = {}
     for case in cases:
         dataset, fields, image, batch = CASES[case]
-        baseline: Any = resolve_baseline(study, spec, dataset)
-        base = baseline.network
+        base = resolve_run(find_study("node"), load_study_spec(ROOT, "node"), dataset, "baseline", 0)[0].network
         for variant, (more, bfloat16) in VARIANTS.items():
             if bfloat16 and case == "digits":  # slower than float32 there: there is too little to multiply
                 continue

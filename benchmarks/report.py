@@ -15,6 +15,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from pipeline.report.sections import gather
+from pipeline.report.sources import read_sources
 from pipeline.report.webpage import render_webpage
 from pipeline.schema.project import load_project
 
@@ -63,7 +64,7 @@ def main() -> None:
             make_panel(root, runs)
             begun = time.perf_counter()
             project = load_project(root)
-            contents = gather(root, project)
+            contents = gather(read_sources(root, project))
             gathered = time.perf_counter()
             page = render_webpage(contents)
             ended = time.perf_counter()

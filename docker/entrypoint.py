@@ -25,7 +25,7 @@ CACHE = Path("/cache")
 CACHE_ELSEWHERE = "/opt/pipeline/cache-elsewhere"
 """A folder with a configuration of DVC that keeps its cache in /cache (docker/Dockerfile)."""
 READING = ("check", "show", "fields", "tables", "compare")
-PIPELINE = (*READING, "plan", "recover", "frontpage", "export", "import")
+PIPELINE = (*READING, "plan", "recover", "keep", "frontpage", "export", "import")
 DVC = (
     "repro",
     "exp",

@@ -1,51 +1,77 @@
-"""python -m pipeline: look at what params.yaml and specs/ say, before anything runs."""
+"""python -m pipeline: look at what params.yaml and specs/ say, before anything runs and after."""
 
 import argparse
 import json
+import sys
 import textwrap
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pipeline.compute.device import check_compute
 from pipeline.run.inputs import read_inputs
 from pipeline.run.machine import check_links
 from pipeline.run.process import run_stage
-from pipeline.schema.base import flatten
+from pipeline.schema.arm import list_fields
+from pipeline.schema.base import SpecError, flatten
 from pipeline.schema.project import Project, load_project
-from pipeline.schema.study import Run
 
 ROOT = Path()
 
 
-def count_params(project: Project, run: Run) -> int:
-    """Number of trained parameters of a run's network, built without memory for its weights."""
-    import torch
+def require_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that is not known.
 
-    from pipeline.studies.ddpm.unet import make_unet
-    from pipeline.studies.node.network import NodeClassifier
-
-    data = project.data.datasets[run.dataset]
-    with torch.device("meta"):
-        network: torch.nn.Module
-        if run.study == "node":
-            network = NodeClassifier(run.network, data.channels, run.training.image_size, data.classes)
-        else:
-            network = make_unet(run, data.channels)
-    return sum(value.numel() for value in network.parameters())
+    Raises:
+        SpecError: with the nearest name, and all of them.
+    """
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        raise SpecError(f"{name!r} is no {kind}{meant}; there are {', '.join(known)}")
 
 
-def show(args: argparse.Namespace) -> None:
+def check(*, quiet: Annotated[bool, "print nothing but errors"] = False) -> None:
+    """Validate params.yaml and specs/, look whether this machine can do it; list the runs asked for."""
+    project = read_inputs(lambda: load_project(ROOT))
+    check_links(ROOT)
+    check_compute(project.panel.compute)
+    runs = project.runs()
+    if quiet:
+        return
+    for run in runs:
+        print(f"{run.study} {run.case} {run.arm} seed {run.seed}")
+    print(f"params.yaml and specs/ are valid: {len(runs)} runs")
+
+
+def describe_run(project: Project, study: str, case: str, arm: str, seed: int) -> dict[str, Any]:
+    """One run, fully resolved: its settings, those of the stages after the training, its network's parameters."""
+    require_known("study", study, project.specs)
+    require_known(f"case of {study}", case, project.specs[study].cases)
+    run = project.resolve(study, case, arm, seed)
+    content = run.model_dump() | {name: part.model_dump() for name, part in project.later(study, case).items()}
+    costs: Any = import_module(name) if (name := project.study(study).costs) else None
+    if hasattr(costs, "count_params"):
+        content["num_params"] = costs.count_params(project, run)
+    return content
+
+
+def show(
+    study: Annotated[str, "a folder of specs/"],
+    case: Annotated[str, "what the study runs on"],
+    arm: Annotated[str, "baseline, or field=value[,field=value]"],
+    *,
+    seed: Annotated[int, "0 if not given"] = 0,
+    json_: Annotated[bool, "for machines"] = False,
+) -> None:
     """Print one run, fully resolved."""
-    project = load_project(ROOT)
-    run = project.resolve(args.study, args.dataset, args.arm, args.seed)
-    content: dict[str, object] = {**run.model_dump(), "num_params": count_params(project, run)}
-    if args.study == "ddpm":
-        content["sampling"] = project.ddpm.datasets[args.dataset].sampling.model_dump()
-    if args.json:
+    content = describe_run(load_project(ROOT), study, case, arm, seed)
+    if json_:
         print(json.dumps(content, indent=2))
         return
     for key, value in flatten(content).items():
@@ -65,110 +91,121 @@ def describe_values(field: FieldInfo) -> str:
     return ", ".join([name, *bounds])
 
 
-def fields(args: argparse.Namespace) -> None:
-    """List what an arm of a study may change: the fields in an arm's order, their values, the baseline's."""
+def fields(study: Annotated[str, "a folder of specs/"]) -> None:
+    """List what an arm of a study may change: fields in an arm's order, their values, the base's, the default."""
     project = load_project(ROOT)
-    base: BaseModel = project.node.base if args.study == "node" else project.ddpm.base.network
-    for name, field in type(base).model_fields.items():
-        value = getattr(base, name)
-        print(f"{name} ({describe_values(field)}; baseline: {'null' if value is None else value})")
-        print(textwrap.fill(field.description or "", 110, initial_indent="    ", subsequent_indent="    "))
+    require_known("study", study, project.specs)
+    base = project.specs[study].base
+    for name, field in list_fields(project.study(study).run).items():
+        default = "none" if field.info.is_required() else json.dumps(field.info.default)
+        value = json.dumps(base[field.part][name]) if name in base.get(field.part, {}) else default
+        facts = f"{field.part}; {describe_values(field.info)}; base: {value}; default: {default}"
+        print(f"{name} ({facts})".replace('"', ""))
+        print(textwrap.fill(field.info.description or "", 110, initial_indent="    ", subsequent_indent="    "))
 
 
-def check(args: argparse.Namespace) -> None:
-    """Validate params.yaml and specs/, look whether this machine can do it; list what would be trained."""
-    project = read_inputs(lambda: load_project(ROOT))
-    check_links(ROOT)
-    check_compute(project.panel.compute)
-    runs = project.runs()
-    if args.quiet:
-        return
-    for run in runs:
-        print(f"{run.study} {run.dataset} {run.arm} seed {run.seed}")
-    print(f"params.yaml and specs/ are valid: {len(runs)} models")
+# What these need is imported by name: `check`, which make and the image start first, needs neither torch nor a report.
 
 
-def plan(args: argparse.Namespace) -> None:
-    """What `dvc repro` would train, and what that costs on this device."""
-    # By name, so that the stage `check`, which runs this file, does not depend on every training.
-    import_module("pipeline.plan.text").print_plan(ROOT, args.json)
+def plan(*, json_: Annotated[bool, "for machines"] = False) -> None:
+    """What `dvc repro` would compute, and what that costs on this device."""
+    import_module("pipeline.plan.text").print_plan(ROOT, json_)
 
 
-def recover(args: argparse.Namespace) -> None:
-    """Mend what a killed `dvc` left behind: a dvc.lock that was cut off, paths that it still calls busy."""
-    import_module("pipeline.plan.recovery").print_recovery(ROOT)  # by name, as in `plan`
+def recover() -> None:
+    """Mend what a killed `dvc` or a merge left behind: a broken dvc.lock, locks of dead processes."""
+    import_module("pipeline.plan.recovery").print_recovery(ROOT)
 
 
-def tables(args: argparse.Namespace) -> None:
+def keep(study: Annotated[str, "a folder of specs/"]) -> None:
+    """Keep a study's models though its code changed, if golden traces prove that old arms are computed as before."""
+    require_known("study", study, load_project(ROOT).specs)
+    import_module("pipeline.run.keep").print_keep(ROOT, study)
+
+
+def tables(table: Annotated[list[str], "as in specs/STUDY/tables/; all of them if none is named"]) -> None:
     """Print tables of the records there are, ours beside the paper's, and what is missing."""
-    import_module("pipeline.report.terminal").print_tables(ROOT, args.table)  # by name, as in `plan`
+    import_module("pipeline.report.terminal").print_tables(ROOT, table)
 
 
-def compare(args: argparse.Namespace) -> None:
+def compare(
+    before: Annotated[str, "a revision of git or an experiment of DVC"],
+    after: Annotated[str | None, "the same; the workspace if not given"] = None,
+    *,
+    all_: Annotated[bool, "show the cells that are the same as well"] = False,
+) -> None:
     """Two revisions or experiments, or one and the workspace, cell by cell: what changed beyond chance."""
-    import_module("pipeline.report.compare").print_comparison(ROOT, args.before, args.after, args.all)
+    import_module("pipeline.report.compare").print_comparison(ROOT, before, after, all_)
 
 
-def frontpage(args: argparse.Namespace) -> None:
+def frontpage() -> None:
     """Put the results of reports/ into README.md, where its marks are."""
     import_module("pipeline.report.frontpage").write_results(ROOT)
 
 
-def export(args: argparse.Namespace) -> None:
+def export(
+    case: Annotated[str, "of the study ddpm"],
+    arm: Annotated[str, "baseline, or field=value[,field=value]"],
+    seed: Annotated[int, "of the run"],
+    out: Annotated[Path, "a new folder"],
+    *,
+    step: Annotated[int | None, "of a snapshot; the last averaged weights if not given"] = None,
+) -> None:
     """Write a trained diffusion model as a folder that diffusers reads."""
-    exchange = import_module("pipeline.diffusers.exchange")  # by name, as in `plan`
-    exchange.print_export(ROOT, args.dataset, args.arm, args.seed, args.step, args.out)
+    import_module("pipeline.diffusers.exchange").print_export(ROOT, case, arm, seed, step, out)
 
 
-def adopt(args: argparse.Namespace) -> None:
+def import_(
+    folder: Annotated[Path, "as diffusers' DDPMPipeline saves it, with safetensors"],
+    name: Annotated[str, "the first digits of the weights' checksum are appended"],
+    *,
+    case: Annotated[str, "whose baseline the arm differs from; cifar10 if not given"] = "cifar10",
+) -> None:
     """Check a folder of diffusers'; print what to write so that an arm takes its weights."""
-    import_module("pipeline.diffusers.exchange").print_import(ROOT, args.folder, args.name, args.dataset)
+    import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
+
+
+COMMANDS = (check, show, fields, plan, recover, keep, tables, compare, frontpage, export, import_)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the usage."""
+        print(f"error: {message} (`{self.prog} --help` says more)", file=sys.stderr)
+        sys.exit(2)
+
+
+def add_command(commands: Any, run: Callable[..., None]) -> None:
+    """Add a command: a function, whose keyword-only parameters are options and whose others are positional.
+
+    A name that Python has another use for ends in an underscore.
+    """
+    parser = commands.add_parser(run.__name__.rstrip("_"), help=run.__doc__, description=run.__doc__)
+    parser.set_defaults(run=run)
+    hints = get_type_hints(run, include_extras=True)
+    for key, parameter in signature(run).parameters.items():
+        kind, text = get_args(hints[key])
+        optional = parameter.default is not Parameter.empty
+        settings: dict[str, Any] = {"help": text, "default": parameter.default if optional else None}
+        if kind is bool:
+            settings["action"] = "store_true"
+        else:
+            settings["type"] = (*get_args(kind), kind)[0]  # of `int | None` or `list[str]`, what is in it
+        if parameter.kind is Parameter.KEYWORD_ONLY:
+            parser.add_argument(f"--{key.rstrip('_')}", dest=key, **settings)
+        else:
+            many = "*" if get_origin(kind) is list else "?" if optional else None
+            parser.add_argument(key, nargs=many, **settings)
 
 
 def main() -> None:
     """Parse the command line and run its command."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__)
-    commands = parser.add_subparsers(required=True)
-    checker = commands.add_parser("check", help=check.__doc__)
-    checker.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    checker.set_defaults(run=check)
-    shower = commands.add_parser("show", help=show.__doc__)
-    shower.add_argument("study", choices=["node", "ddpm"])
-    shower.add_argument("dataset")
-    shower.add_argument("arm", help="baseline, or field=value[,field=value]")
-    shower.add_argument("--seed", type=int, default=0)
-    shower.add_argument("--json", action="store_true")
-    shower.set_defaults(run=show)
-    lister = commands.add_parser("fields", help=fields.__doc__)
-    lister.add_argument("study", choices=["node", "ddpm"])
-    lister.set_defaults(run=fields)
-    planner = commands.add_parser("plan", help=plan.__doc__)
-    planner.add_argument("--json", action="store_true")
-    planner.set_defaults(run=plan)
-    commands.add_parser("recover", help=recover.__doc__).set_defaults(run=recover)
-    printer = commands.add_parser("tables", help=tables.__doc__)
-    printer.add_argument("table", nargs="*", help="as in specs/tables/; all of them if none is named")
-    printer.set_defaults(run=tables)
-    comparer = commands.add_parser("compare", help=compare.__doc__)
-    comparer.add_argument("before", help="a revision of git or an experiment of DVC")
-    comparer.add_argument("after", nargs="?", help="the same; the workspace if not given")
-    comparer.add_argument("--all", action="store_true", help="show the cells that are the same as well")
-    comparer.set_defaults(run=compare)
-    commands.add_parser("frontpage", help=frontpage.__doc__).set_defaults(run=frontpage)
-    exporter = commands.add_parser("export", help=export.__doc__)
-    exporter.add_argument("dataset")
-    exporter.add_argument("arm")
-    exporter.add_argument("seed", type=int)
-    exporter.add_argument("out", type=Path, help="a new folder")
-    exporter.add_argument("--step", type=int, help="of a snapshot; the last averaged weights if not given")
-    exporter.set_defaults(run=export)
-    importer = commands.add_parser("import", help=adopt.__doc__)
-    importer.add_argument("folder", type=Path, help="as diffusers' DDPMPipeline saves it, with safetensors")
-    importer.add_argument("name", help="the first digits of the weights' checksum are appended")
-    importer.add_argument("--dataset", default="cifar10", help="whose baseline the arm differs from")
-    importer.set_defaults(run=adopt)
-    args = parser.parse_args()
-    args.run(args)
+    parser = _Parser(prog="python -m pipeline", description=(__doc__ or "").partition(": ")[2])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        add_command(commands, command)
+    arguments = vars(parser.parse_args())
+    arguments.pop("run")(**arguments)
 
 
 if __name__ == "__main__":

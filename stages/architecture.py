@@ -1,4 +1,7 @@
-"""architecture: networks of params.yaml, and a site under each remedy -> records/architecture.json. Trains nothing."""
+"""architecture: params.yaml -> records/architecture.json: each arm's network, and a site under each remedy.
+
+Trains nothing.
+"""
 
 from pathlib import Path
 

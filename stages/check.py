@@ -1,6 +1,6 @@
-"""check: refuse a mistake anywhere in params.yaml or specs/; say what each stage is made of. No torch.
+"""check: params.yaml, specs/ and the code -> resolved/ (settings of each stage) and closures/ (code of each stage).
 
-params.yaml, specs/, the code -> closures/ (code) and resolved/ (settings)
+Refuses any mistake in params.yaml or specs/. Imports no torch.
 """
 
 from pathlib import Path

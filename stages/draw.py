@@ -1,10 +1,10 @@
-"""draw FIGURE: records and specs/figures/FIGURE.yaml -> reports/FIGURE.svg, .pdf and .md."""
+"""draw FIGURE: records and specs/STUDY/figures/FIGURE.yaml -> reports/FIGURE.svg, .pdf and .md."""
 
 import argparse
 from pathlib import Path
 
 from pipeline.report.figures import draw_figure, render_figure, render_svg
-from pipeline.report.panel import read_panel
+from pipeline.report.panel import read_panels
 from pipeline.report.pdf import draw_pdf
 from pipeline.report.sweeps import find_points
 from pipeline.run.inputs import read_inputs
@@ -21,13 +21,10 @@ def main() -> None:
     name = parser.parse_args().figure
     project = read_inputs(lambda: load_project(ROOT))
     if name not in project.figures:
-        raise ValueError(f"no figure {name!r} in specs/figures; there are {', '.join(project.figures)}")
+        raise ValueError(f"no figure {name!r} in specs/; there are {', '.join(project.figures)}")
     figure = project.figures[name]
-    panels = [read_panel(ROOT, project, figure.study, dataset) for dataset in project.panel.active(figure.study)]
-    points = {
-        panel.dataset: find_points(project, panel.dataset, panel.arms, figure.x.field, figure.series)
-        for panel in panels
-    }
+    panels = read_panels(ROOT, project, figure.study)
+    points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
     reports = ROOT / "reports"
     write_file(reports / f"{name}.svg", render_svg(draw_figure(figure, panels, points)))
     write_file(reports / f"{name}.pdf", draw_pdf(figure, panels, points))

@@ -1,6 +1,6 @@
-"""extractor STUDY CASE: the network in whose features samples are scored -> extractors/CASE/.
+"""extractor STUDY CASE: the network whose features score samples -> extractors/CASE/.
 
-A classifier is trained here; Inception's weights are found or fetched and copied, so that all else works offline.
+A classifier is trained here. Inception's weights are found or fetched, and copied, so that later stages work offline.
 """
 
 import json
@@ -26,7 +26,7 @@ ROOT = Path()
 
 def copy_inception(spec: InceptionExtractor, mirrors: Sequence[str], out: Path) -> ExtractorFile:
     """Copy Inception's verified weights."""
-    # No hard link: DVC write-protects what it caches, and would the user's own file with it.
+    # A copy, not a hard link: DVC write-protects what it caches, and that would include the user's own file.
     with replace_file(out / "weights.pth") as partial:
         shutil.copyfile(find_weights(spec, mirrors, ROOT), partial)
     return ExtractorFile(

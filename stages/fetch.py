@@ -1,4 +1,4 @@
-"""fetch STUDY CASE: source -> data/STUDY/CASE/{train,test}.safetensors at the study's image size."""
+"""fetch STUDY CASE: a dataset -> data/STUDY/CASE/{train,test}.safetensors, at the study's image size."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""measure STUDY CASE ARM SEED: a run of a study that computes in one step -> evaluations/STUDY/CASE/ARM/SEED.json."""
+"""measure STUDY CASE ARM SEED: a run of a study that measures in one step -> evaluations/STUDY/CASE/ARM/SEED.json."""
 
 from pathlib import Path
 

@@ -1,6 +1,7 @@
-"""record STUDY CASE: what git keeps of the runs that params.yaml lists. No torch.
+"""record STUDY CASE: evaluations/ -> records/, metrics/, curves/ and ledger/, the results of a case that are in git.
 
-evaluations/ -> records/; and metrics/ (a few numbers an arm), curves/ (over training) and ledger/ (what made it).
+metrics/ has each arm's headline numbers, curves/ quantities over training, ledger/ machine and wall time of each
+output. Imports no torch.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,11 +22,11 @@ ROOT = Path()
 _FOLDERS = {"train": "runs", "sample": "samples"}
 _PROVENANCE = {"train": "", "sample": "sample", "evaluate": "evaluate", "measure": "evaluate"}
 Runs = list[tuple[str, int]]
-"""Arms and seeds, in params.yaml's order."""
+"""(arm, seed) of each run, in params.yaml's order."""
 
 
 def copy_records(study: str, case: str, runs: Runs) -> dict[tuple[str, int], Record | Failure]:
-    """Put every evaluation into records/, and read it."""
+    """Copy every evaluation to records/; returns the records by (arm, seed)."""
     found = {}
     for arm, seed in runs:
         target = record_path(ROOT, study, case, arm, seed)
@@ -36,7 +37,7 @@ def copy_records(study: str, case: str, runs: Runs) -> dict[tuple[str, int], Rec
 
 
 def follow(study: Study, case: str, curve: Curve, arm: str, seed: int, record: Record | Failure) -> list[Point]:
-    """The points of a run's curve; a failed one's up to its end."""
+    """The points of a run's curve. A failed run has those of its history."""
     if curve.history is not None:
         history = ROOT / "runs" / study.name / case / arm / str(seed) / "history.tsv"
         return list_points(curve, arm, seed, read_history(history))
@@ -46,7 +47,7 @@ def follow(study: Study, case: str, curve: Curve, arm: str, seed: int, record: R
 
 
 def update_ledger(study: Study, case: str, runs: Runs) -> Iterator[Entry]:
-    """The ledger's entries, each kept while its output stays the same."""
+    """The ledger's entries; an entry is kept while its output is the same."""
     known = read_ledger(ledger_path(ROOT, study.name, case))
     for arm, seed in runs:
         name = f"{study.name}/{case}/{arm}/{seed}"
@@ -58,8 +59,8 @@ def update_ledger(study: Study, case: str, runs: Runs) -> Iterator[Entry]:
 
 
 def remove_others(folder: Path, kept: Collection[Path]) -> None:
-    """Remove what params.yaml does not list any more: DVC leaves the folder as it is (`persist`)."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+    """Remove files of runs that params.yaml no longer lists; DVC does not empty the folder (`persist`)."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # contents come before their folder
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()

@@ -1,43 +1,33 @@
-"""report: verdicts, tables, theory and figures in reports/, sample grids, the ledger -> reports/README.md."""
+"""report: the whole report, from records, curves, ledger, architecture and pictures of samples.
+
+-> reports/README.md, verdicts.md, claims.md, records.csv and index.html. No torch.
+"""
 
 from pathlib import Path
 
-from pipeline.report.costs import find_mixtures, read_books
-from pipeline.report.page import Preview, render_page
+from pipeline.report.claims import list_claims
+from pipeline.report.page import render_report
+from pipeline.report.sections import gather
+from pipeline.report.sources import read_sources
+from pipeline.report.tidy import render_csv
+from pipeline.report.verdicts import render_claims, render_verdicts
+from pipeline.report.webpage import render_webpage
 from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
 from pipeline.schema.project import load_project
 
 ROOT = Path()
-SECTIONS = (
-    "verdicts",
-    "table1",
-    "table2",
-    "table3",
-    "table4",
-    "theory",
-    "level_awareness",
-    "figure6",
-    "figure7",
-    "node_arms",
-    "ddpm_arms",
-    "ddpm_scores",
-)
 
 
 def main() -> None:
-    project = read_inputs(lambda: load_project(ROOT))
-    sections = {name: (ROOT / "reports" / f"{name}.md").read_text(encoding="utf-8") for name in SECTIONS}
-    previews = [
-        Preview(run.dataset, run.arm, run.seed, f"ddpm/{run.dataset}/{run.arm}/{run.seed}.png")
-        for run in project.runs()
-        if run.study == "ddpm"
-    ]
-    active = {*project.panel.studies.node, *project.panel.studies.ddpm}
-    embedded = any(project.data.datasets[name].scale == "embedded" for name in active)
-    warnings = find_mixtures(read_books(ROOT, project.runs()))
-    write_file(ROOT / "reports" / "README.md", render_page(sections, previews, embedded, warnings))
+    sources = read_sources(ROOT, read_inputs(lambda: load_project(ROOT)))
+    claims, reports = list_claims(sources.project), ROOT / "reports"
+    write_file(reports / "verdicts.md", render_verdicts(claims, sources.verdicts))
+    write_file(reports / "claims.md", render_claims(claims, sources.verdicts))
+    write_file(reports / "records.csv", render_csv(sources.panels))
+    write_file(reports / "README.md", render_report(sources))
+    write_file(reports / "index.html", render_webpage(gather(sources)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """sample CASE ARM SEED: averaged weights -> samples/ddpm/CASE/ARM/SEED/, a preview grid, a trajectory.
 
-With several GPUs it starts itself once for each.
+With several GPUs, it starts one process per GPU.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""strict: nothing; or, where resources.strict asks for it, an error that names the runs that failed. The last stage."""
+"""strict: the last stage. With resources.strict, it ends with an error that names the failed runs."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""train_ddpm CASE ARM SEED: one diffusion model -> runs/ddpm/CASE/ARM/SEED/.
+"""train_ddpm CASE ARM SEED: train one diffusion model -> runs/ddpm/CASE/ARM/SEED/.
 
-With several GPUs it starts itself once for each; under torchrun, on one machine or several, it takes its part. An arm
-with imported weights is not trained: they are converted.
+With several GPUs, it starts one process per GPU; under torchrun, on one machine or several, it joins the others. For an
+arm with imported weights, it converts them instead.
 """
 
 import sys
@@ -20,9 +20,10 @@ ROOT = Path()
 
 
 def convert_weights(work: Work, channels: int) -> None:
-    """Take the weights of an import.
+    """Convert imported weights.
 
-    By name: trainings of weeks do not depend on the code that converts; the arm's name holds the weights' digest.
+    The converting code is imported by name, which keeps it out of this stage's closure: an edit of it makes no training
+    stale. The arm's name holds the digest of the weights.
     """
     imports: Any = import_module("pipeline.diffusers.imports")
     training: Any = import_module("pipeline.studies.ddpm.train")

@@ -1,4 +1,4 @@
-"""train_node CASE ARM SEED: one classifier -> runs/node/CASE/ARM/SEED/."""
+"""train_node CASE ARM SEED: train one classifier -> runs/node/CASE/ARM/SEED/."""
 
 import sys
 from pathlib import Path

@@ -60,7 +60,7 @@ def make_design(remedy: Any, arm: str, *branches: Branch, groups: int = 2, param
     return Design(remedy=remedy, arm=arm, parts=[part], outline=outline)
 
 
-def make_architecture(dataset: str = "digits", made: str = "a convolution", arm: str = "baseline") -> Architecture:
+def make_architecture(case: str = "digits", made: str = "a convolution", arm: str = "baseline") -> Architecture:
     """A study with its baseline and one design a remedy; what the convolution is made of, and the baseline's arm."""
     base = (CONVOLUTION.model_copy(update={"made": made}), BIAS, CHANNEL)
     designs = [
@@ -69,4 +69,4 @@ def make_architecture(dataset: str = "digits", made: str = "a convolution", arm:
         make_design("zero_bias", "zero_bias=conv", *base[:2], with_biases(CHANNEL)),
         make_design("groups", "groups=1", *base, groups=1),
     ]
-    return Architecture(networks=[Networks(study="ddpm", dataset=dataset, arms=[], designs=designs)])
+    return Architecture(networks=[Networks(study="ddpm", case=case, arms=[], designs=designs)])

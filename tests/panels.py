@@ -2,14 +2,23 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
+from workspace import find_settings
+
 from pipeline.report.panel import Panel
+from pipeline.schema.arm import parse_arm
+from pipeline.schema.base import SpecError
+from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import Failure
 from pipeline.schema.scores import Scores
+from pipeline.schema.study import Run, find_study
 from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, Protocol
 from pipeline.studies.node.study import NodeRecord
 
+STUDIES = {name: find_study(name) for name in ("node", "ddpm", "theory")}
 CHANGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0, 1e-7)
 """Initial change of the eight blocks of the digits' U-Net; trained, it is twice that."""
 
@@ -78,14 +87,40 @@ def failure(epoch: int = 2) -> Failure:
     return Failure(epoch=epoch, step=30, reason="the solver took more than 1000 steps.")
 
 
+@cache
+def _load_settings() -> Project:
+    return load_project(find_settings())
+
+
+def _find_study(records: Mapping[str, Mapping[int, Any]]) -> str:
+    """Whose the first completed record is; the NODE study's where there is none."""
+    found = [record for of_arm in records.values() for record in of_arm.values() if not isinstance(record, Failure)]
+    names = [name for name, study in STUDIES.items() if found and isinstance(found[0], study.record)]
+    return names[0] if names else "node"
+
+
 def make_panel(
     records: Mapping[str, Mapping[int, Any]],
-    dataset: str = "digits",
+    case: str = "digits",
     scale: str = "embedded",
     arms: Sequence[str] = (),
-    seeds: Sequence[int] = (0, 1),
+    seeds: Sequence[int] | Mapping[str, Sequence[int]] = (0, 1),
+    study: str | None = None,
 ) -> Panel:
-    return Panel(dataset, dataset, scale, list(arms or records), list(seeds), records)
+    """A panel of some records.
+
+    Args:
+        seeds: of every arm, or by arm.
+        study: by default, whose the records are.
+    """
+    study, project = study or _find_study(records), _load_settings()
+    runs, wanted = dict[str, Run](), dict[str, list[int]]()
+    for text in arms or records:
+        arm = parse_arm(text, STUDIES[study].run)
+        wanted[arm] = list(seeds[text] if isinstance(seeds, Mapping) else seeds)
+        with suppress(SpecError):  # an arm that is not canonical on this case, which no panel of a file has
+            runs[arm] = project.resolve(study, case, arm, 0)
+    return Panel(study, case, case, scale, wanted, runs, records)
 
 
 def cells(markdown: str, label: str) -> list[str]:

@@ -6,29 +6,26 @@ from typing import Any
 
 import pytest
 import torch
-from pipeline.schema.theory import EXACT
-from problems import ROOT, count, ddpm_network, node_network
+from problems import count, ddpm_network, node_network
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.audit.architecture import (
     DDPM_REMEDIES,
+    MEASURES,
     NODE_REMEDIES,
     SEEDS,
-    measure_ddpm_study,
     measure_node,
-    measure_node_study,
     measure_unet,
     vary,
 )
 from pipeline.audit.outline import isolate, outline_site
 from pipeline.audit.site import Site, find_node_site, find_unet_site
-from pipeline.schema.architecture import Architecture, Branch, Design, Outline
+from pipeline.schema.architecture import EXACT, Architecture, Branch, Design, Outline
 from pipeline.schema.document import read_document, write_document
+from pipeline.schema.project import Project
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
-from pipeline.studies.ddpm.study import load_ddpm_spec, resolve_ddpm_baseline, resolve_ddpm_run
 from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.node.network import NodeClassifier, ode_size
-from pipeline.studies.node.study import load_node_spec, resolve_node_baseline, resolve_node_run
 from pipeline.studies.node.time_awareness import measure_time_awareness
 
 SIZE, LEVELS = 20, 1000  # 20 pixels: 5x5 at the ODE function, so there is an interior
@@ -248,15 +245,12 @@ def test_flops_of_a_unet_are_those_of_a_forward_pass(fields: dict[str, Any]):
 # ---- The file --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dataset", ["digits", "cifar10"])
-def test_every_remedy_is_an_arm_as_params_yaml_writes_it(dataset: str):
-    node, ddpm = load_node_spec(ROOT), load_ddpm_spec(ROOT)
-    for changes in NODE_REMEDIES.values():
-        arm, network = vary(resolve_node_baseline(node, dataset), changes)
-        assert resolve_node_run(node, dataset, arm, 0).network == network
-    for changes in DDPM_REMEDIES.values():
-        arm, network = vary(resolve_ddpm_baseline(ddpm, dataset), changes)
-        assert resolve_ddpm_run(ddpm, dataset, arm, 0).network == network
+@pytest.mark.parametrize("case", ["digits", "cifar10"])
+def test_every_remedy_is_an_arm_as_params_yaml_writes_it(project: Project, case: str):
+    for study, remedies in {"node": NODE_REMEDIES, "ddpm": DDPM_REMEDIES}.items():
+        for changes in remedies.values():
+            arm, network = vary(project.baseline(study, case).network, changes)
+            assert project.resolve(study, case, arm, 0).network == network
 
 
 def check_designs(designs: list[Design]) -> None:
@@ -267,24 +261,32 @@ def check_designs(designs: list[Design]) -> None:
     assert {len(design.outline.change.built) for design in designs} == {len(SEEDS)}
 
 
-def test_a_study_on_a_dataset_has_its_arms_and_the_remedies(tmp_path):
+def with_arms(project: Project, study: str, *arms: str) -> Project:
+    """The same, with other arms of a study on the digits."""
+    grid = project.panel.grid(study, "digits").model_copy(update={"arms": list(arms)})
+    grids = {**project.panel.grids, study: {**project.panel.grids[study], "digits": grid}}
+    return replace(project, panel=project.panel.model_copy(update={"grids": grids}))
+
+
+def test_a_study_on_a_case_has_its_arms_and_the_remedies(tmp_path, project: Project):
     arms = ["baseline", "block=none", "channels=16"]
-    node = measure_node_study(load_node_spec(ROOT), "digits", 1, 10, arms)
+    node = MEASURES["node"](with_arms(project, "node", *arms), "digits")
     assert [built.arm for built in node.arms] == arms
     assert [sum(part.params for part in built.parts) for built in node.arms] == [
         count(NodeClassifier(node_network(arm=arm), 1, 12, 10)) for arm in arms
     ]
     check_designs(node.designs)
-    ddpm = measure_ddpm_study(load_ddpm_spec(ROOT), "digits", 1, ["baseline"])
+    ddpm = MEASURES["ddpm"](with_arms(project, "ddpm", "baseline"), "digits")
     check_designs(ddpm.designs)
     architecture = Architecture(networks=[node, ddpm])
     write_document(tmp_path / "records" / "architecture.json", architecture)
     assert read_document(tmp_path / "records" / "architecture.json", Architecture) == architecture
 
 
-def test_a_baseline_without_an_ode_function_has_no_designs():
-    spec = load_node_spec(ROOT)
-    without = spec.model_copy(update={"base": spec.base.model_copy(update={"block": "none"})})
-    networks = measure_node_study(without, "digits", 1, 10, ["baseline"])
+def test_a_baseline_without_an_ode_function_has_no_designs(project: Project):
+    spec = project.specs["node"]
+    base = {**spec.base, "network": {**spec.base["network"], "block": "none"}}
+    without = replace(project, specs={**project.specs, "node": spec.model_copy(update={"base": base})}, _arms={})
+    networks = MEASURES["node"](with_arms(without, "node", "baseline"), "digits")
     assert networks.designs == []
     assert [part.name for part in networks.arms[0].parts] == ["stem", "head"]

@@ -3,32 +3,29 @@
 import pytest
 from panels import cells, ddpm_record, failure, make_awareness, make_panel
 
-from pipeline.report.awareness import name_blocks, render_awareness
 from pipeline.report.panel import Panel
+from pipeline.report.views import render_text
 from pipeline.schema.project import Project
-from pipeline.studies.ddpm.study import DdpmRun, resolve_ddpm_run
+from pipeline.studies.ddpm.awareness_text import name_blocks
 
 
 def render(project: Project, *panels: Panel) -> str:
-    def resolve(dataset: str, arm: str) -> DdpmRun:
-        return resolve_ddpm_run(project.ddpm, dataset, arm, seed=0)
-
-    return render_awareness(panels, resolve)
+    return render_text("level_awareness", project, panels)
 
 
 def test_blocks_are_named_in_the_order_of_the_records(project: Project):
-    assert name_blocks(resolve_ddpm_run(project.ddpm, "digits", "baseline", 0)) == [
+    assert name_blocks(project.baseline("ddpm", "digits")) == [
         "down 8x8, 1", "down 4x4, 1", "middle 4x4, 1", "middle 4x4, 2", "up 4x4, 1", "up 4x4, 2", "up 8x8, 1",
         "up 8x8, 2",
     ]  # fmt: skip
-    paper = name_blocks(resolve_ddpm_run(project.ddpm, "cifar10", "baseline", 0))
+    paper = name_blocks(project.baseline("ddpm", "cifar10"))
     assert (len(paper), paper[0], paper[7], paper[21]) == (22, "down 32x32, 1", "down 4x4, 2", "up 32x32, 3")
 
 
 def test_names_agree_with_the_blocks_of_the_network(project: Project):
     from pipeline.studies.ddpm.unet import ResidualBlock, make_unet
 
-    run = resolve_ddpm_run(project.ddpm, "digits", "baseline", 0)
+    run = project.baseline("ddpm", "digits")
     network = make_unet(run, 1)
     blocks = [part for part in network.modules() if isinstance(part, ResidualBlock)]
     assert len(blocks) == len(name_blocks(run))
@@ -84,5 +81,5 @@ def test_a_record_of_another_network_is_named(project: Project):
         render(project, make_panel({"baseline": {0: record}}, seeds=[0]))
 
 
-def test_no_dataset_is_said(project: Project):
-    assert "`studies.ddpm` in params.yaml is empty" in render(project)
+def test_no_case_is_said(project: Project):
+    assert "`cases.ddpm` in params.yaml is empty" in render(project)

@@ -12,8 +12,8 @@ from trainings import COMPUTE, ddpm_run, node_run
 
 from pipeline.metrics.arm_metrics import summarise_arm
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
-from pipeline.report.curves import draw_curves, find_points, thin
-from pipeline.report.flops import Flops, count_ddpm, count_node, count_sampling
+from pipeline.report.curves import draw_curves, read_points, thin
+from pipeline.report.flops import Flops
 from pipeline.run.live import LiveHistory
 from pipeline.run.process import hash_output, write_provenance
 from pipeline.schema.architecture import Part
@@ -22,6 +22,8 @@ from pipeline.schema.curve import Point, curve_path, list_points, read_curve, re
 from pipeline.schema.ledger import Entry, ledger_path, read_ledger, write_ledger
 from pipeline.schema.ledger import make_entry as enter
 from pipeline.schema.study import find_study
+from pipeline.studies.ddpm import views as ddpm
+from pipeline.studies.node import views as node
 
 ACCURACY, LOSS, NFE, BACKWARD = find_study("node").curves
 HISTORY: list[dict[str, float | int | None]] = [
@@ -107,7 +109,7 @@ def test_the_page_draws_the_runs_of_the_panel_in_its_order(tmp_path: Path):
     path = curve_path(tmp_path, "node", "digits", LOSS)
     runs = [("baseline", 0), ("taken out", 0), ("norm=batch", 0), ("baseline", 7)]
     write_curve(path, LOSS, [Point(arm, seed, 1, 1.0) for arm, seed in runs])
-    points = find_points(tmp_path, "node", panel, LOSS)
+    points = read_points(tmp_path, panel, LOSS)
     assert [(point.arm, point.seed) for point in points] == [("norm=batch", 0), ("baseline", 0)]
     chart = draw_curves(points, LOSS)
     assert chart is not None
@@ -124,10 +126,10 @@ def test_the_page_draws_the_runs_of_the_panel_in_its_order(tmp_path: Path):
 
 def test_an_arm_has_a_few_numbers_with_short_names():
     records = [node_record(90.0, nfe=20.0), node_record(92.0, nfe=26.0), failure()]
-    assert summarise_arm("node", records) == {"accuracy": 91.0, "nfe": 23.0, "failed": 1}
-    assert summarise_arm("node", [node_record(90.0, nfe=None)]) == {"accuracy": 90.0}
-    assert summarise_arm("ddpm", [ddpm_record(3.0)]) == {"fid": 3.0, "inception_score": 9.7}
-    assert summarise_arm("ddpm", [failure()]) == {"failed": 1}
+    assert summarise_arm(["accuracy", "nfe"], records) == {"accuracy": 91.0, "nfe": 23.0, "failed": 1}
+    assert summarise_arm(["accuracy", "nfe"], [node_record(90.0, nfe=None)]) == {"accuracy": 90.0}
+    assert summarise_arm(["fid", "inception_score"], [ddpm_record(3.0)]) == {"fid": 3.0, "inception_score": 9.7}
+    assert summarise_arm(["fid", "inception_score"], [failure()]) == {"failed": 1}
 
 
 # ---- Ledger ----------------------------------------------------------------------------------------------------------
@@ -250,7 +252,7 @@ def test_the_page_says_what_an_arm_cost_and_what_is_not_known():
         ("node", "digits", "groups=1", 0): [make_entry("groups=1")],
     }
     flops: Flops = {("node", "digits", "baseline", seed, "train"): 1e12 + seed * 1e12 for seed in (0, 1)}
-    text = render_costs("node", panel, books, flops)
+    text = render_costs(panel, books, flops)
     assert [cell.strip() for cell in text.splitlines()[2].split("|")[1:5]] == [
         "`baseline`",
         "H200, cpu &lt;b&gt;",
@@ -289,12 +291,12 @@ def test_the_flops_of_a_node_training_by_hand(gradient: str, flops: int):
     run = node_run(epochs=2, batch_size=16)
     run = run.model_copy(update={"network": run.network.model_copy(update={"gradient": gradient})})
     parts = [make_part("stem", 100), make_part("field", 7, call=2), make_part("head", 10)]
-    assert count_node(run, parts, 40, [20.0, 26.0], [32.0, 38.0]) == flops
-    assert count_node(run, [parts[0], parts[2]], 40, [], []) == 3 * 2 * 110 * 40  # without an ODE block
+    assert node.count_training(run, parts, 40, [20.0, 26.0], [32.0, 38.0]) == flops
+    assert node.count_training(run, [parts[0], parts[2]], 40, [], []) == 3 * 2 * 110 * 40  # without an ODE block
 
 
 def test_the_flops_of_a_diffusion_model_by_hand():
     unet = [make_part("unet", 1000)]
-    assert count_ddpm(ddpm_run(steps=5, batch_size=8), unet) == 3 * 5 * 8 * 1000
+    assert ddpm.count_training(ddpm_run(steps=5, batch_size=8), unet) == 3 * 5 * 8 * 1000
     record = ddpm_record(1.0, 2.0, protocol={"images": 500, "sampling_steps": 50})  # two sets, one earlier snapshot
-    assert count_sampling(unet, record, 250) == 3 * 500 * 50 * 1000
+    assert ddpm.count_sampling(unet, record, 250) == 3 * 500 * 50 * 1000

@@ -3,17 +3,22 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
-from workspace import find_settings
+from workspace import copy_settings, find_settings
 
-from pipeline.report.claims import Judged, Page, compare_runs, decide, judge_claims
+from pipeline.report.claims import Judged, Outcome, Page, compare_runs, decide, judge_claims, list_claims
 from pipeline.report.panel import Panel
-from pipeline.report.sweeps import default_std, find_points
+from pipeline.report.sweeps import find_points, read_coordinate
+from pipeline.report.tidy import Row
 from pipeline.report.verdicts import render_claims, render_verdicts
-from pipeline.schema.claim import Claim
+from pipeline.schema.arm import Arm
+from pipeline.schema.base import SpecError
+from pipeline.schema.claim import Claim, load_claims
 from pipeline.schema.project import Project, load_project
 
 
@@ -26,17 +31,24 @@ def settings() -> Project:
 @pytest.fixture(scope="module")
 def project(settings: Project) -> Project:
     """Two seeds are enough here, so that intervals can be followed by hand."""
-    return dataclasses.replace(settings, claim_seeds=2)
+    few = {study: file.model_copy(update={"seeds": 2}) for study, file in settings.claims.items()}
+    return dataclasses.replace(settings, claims=few)
 
 
-def panel_of(accuracy: dict[str, Sequence[float]], dataset: str = "digits", **fields: Any) -> Panel:
+def claim_only(project: Project, study: str, *claims: Claim) -> Project:
+    """With these claims alone."""
+    none = {name: file.model_copy(update={"claims": []}) for name, file in project.claims.items()}
+    return dataclasses.replace(project, claims={**none, study: none[study].model_copy(update={"claims": list(claims)})})
+
+
+def panel_of(accuracy: dict[str, Sequence[float]], case: str = "digits", **fields: Any) -> Panel:
     """Arm to accuracies of seeds 0, 1, ..."""
     records = {arm: {seed: node_record(v) for seed, v in enumerate(values)} for arm, values in accuracy.items()}
-    return make_panel(records, dataset, seeds=range(max(map(len, accuracy.values()))), **fields)
+    return make_panel(records, case, seeds=range(max(map(len, accuracy.values()))), **fields)
 
 
 def find_verdict(project: Project, name: str, panel: Panel) -> Judged:
-    """One claim of specs/claims.yaml."""
+    """One claim of a study's claims.yaml."""
     return judge_claims(project, [{"node": panel}])[0].judged[name]
 
 
@@ -46,7 +58,7 @@ def effects(judged: Judged) -> list[list[float]]:
 
 def row(page: Page, project: Project, text: str) -> list[str]:
     """The cells of the comparison that contains a text."""
-    line = next(line for line in render_claims(project.claims, [page]).splitlines() if text in line)
+    line = next(line for line in render_claims(list_claims(project), [page]).splitlines() if text in line)
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
@@ -109,7 +121,7 @@ def test_missing_and_failed_arms_are_named(project: Project):
     page = judge_claims(project, [{"node": make_panel(records)}])[0]
     assert row(page, project, "accuracy: `norm=batch`")[2] == "undecided: no completed run of `norm=batch`"
     assert row(page, project, "accuracy: `position=linear`")[2] == "not run: not in params.yaml: `position=linear`"
-    text = render_claims(project.claims, [page])
+    text = render_claims(list_claims(project), [page])
     assert (
         "- node: failed: `norm=batch`, seed 1, after 30 steps, in epoch 2: the solver took more than 1000 steps."
         in text
@@ -117,7 +129,7 @@ def test_missing_and_failed_arms_are_named(project: Project):
     records["norm=batch"] = {0: node_record(80.0)}
     page = judge_claims(project, [{"node": make_panel(records)}])[0]
     assert row(page, project, "accuracy: `norm=batch`")[2:] == ["too few seeds: 1 of 2", "-10.00", "—", "1"]
-    assert "- node: missing: `norm=batch`, seed 1." in render_claims(project.claims, [page])
+    assert "- node: missing: `norm=batch`, seed 1." in render_claims(list_claims(project), [page])
 
 
 def test_a_claim_fails_with_one_comparison_and_holds_with_all(project: Project):
@@ -139,15 +151,15 @@ def test_an_equality_with_a_number_is_to_the_decimals_that_the_paper_prints(proj
     assert find_verdict(project, "c6", records(14.0, 20.0)).verdict == "fails"
 
 
-def test_the_papers_effect_comes_from_its_table_and_stands_on_its_datasets_only(project: Project):
+def test_the_papers_effect_comes_from_its_table_and_stands_on_its_cases_only(project: Project):
     accuracy = {"baseline": [90.0, 91.0], "norm=batch": [89.0, 90.5]}
     cifar = judge_claims(project, [{"node": panel_of(accuracy, "cifar10", scale="paper")}])[0]
     assert row(cifar, project, "accuracy: `norm=batch`")[-1] == "-0.65"
     assert row(cifar, project, "nfe: `activation=sigmoid` = 14.0")[-1] == "+0.0"
-    text = render_claims(project.claims, [cifar])
+    text = render_claims(list_claims(project), [cifar])
     assert "the paper's spread is unknown" in text
     assert "not the paper's scale" not in text
-    digits = render_claims(project.claims, [judge_claims(project, [{"node": panel_of(accuracy)}])[0]])
+    digits = render_claims(list_claims(project), [judge_claims(project, [{"node": panel_of(accuracy)}])[0]])
     assert "paper: effect" not in digits
     assert digits.count("not the paper's scale") == 3  # a column's head, and a note in each part
 
@@ -156,7 +168,7 @@ def test_a_claim_is_judged_where_its_study_runs(project: Project):
     panel = make_panel({"baseline": {0: ddpm_record(3.0)}, "position=mlp": {0: ddpm_record(2.0)}})
     page = judge_claims(project, [{"ddpm": panel}])[0]
     assert list(page.judged) == ["c5"]
-    assert cells(render_verdicts(project.claims, [page]), "c1")[-1] == "—"
+    assert cells(render_verdicts(list_claims(project), [page]), "c1")[-1] == "—"
     assert row(page, project, "fid: `position=mlp` < `baseline`")[2:4] == ["too few seeds: 1 of 2", "-1.000"]
 
 
@@ -171,11 +183,13 @@ def test_four_seeds_decide_nothing_and_five_do(settings: Project):
     assert row(page(4), settings, "accuracy: `norm=batch`")[2:] == [
         "too few seeds: 4 of 5", "-9.98", "-10.01 to -9.96", "4",
     ]  # fmt: skip
-    assert cells(render_verdicts(settings.claims, [page(4)]), "c1")[-1] == "too few seeds"
+    assert cells(render_verdicts(list_claims(settings), [page(4)]), "c1")[-1] == "too few seeds"
     assert page(5).judged["c1"].verdict == "holds"
-    assert "Nothing is corrected" not in render_claims(settings.claims, [page(4)])
+    assert "Nothing is corrected" not in render_claims(list_claims(settings), [page(4)])
     # c1 could be decided, and c2, where no run differs.
-    assert "if no arm had an effect, 0.1 of the 2 with enough seeds would" in render_claims(settings.claims, [page(5)])
+    assert "if no arm had an effect, 0.1 of the 2 with enough seeds would" in render_claims(
+        list_claims(settings), [page(5)]
+    )
 
 
 def test_a_claim_whose_arm_is_not_asked_for_is_not_run(project: Project):
@@ -207,9 +221,9 @@ def test_no_difference_in_any_run_is_no_evidence(project: Project):
 def test_an_activation_is_judged_where_it_was_replaced(project: Project):
     """The digits' baseline replaces it in the ODE function, CIFAR's everywhere; the claim names both."""
 
-    def verdicts(dataset: str, **nfe: float) -> list[str]:
+    def verdicts(case: str, **nfe: float) -> list[str]:
         arms = {name.replace("__", ",").replace("_is_", "="): value for name, value in nfe.items()}
-        panel = make_panel({arm: {k: node_record(90.0, v) for k in range(2)} for arm, v in arms.items()}, dataset)
+        panel = make_panel({arm: {k: node_record(90.0, v) for k in range(2)} for arm, v in arms.items()}, case)
         return [find_verdict(project, name, panel).verdict for name in ("c6", "c6_all")]
 
     sigmoid = {"baseline": 26.0, "activation_is_sigmoid": 20.0}
@@ -218,12 +232,12 @@ def test_an_activation_is_judged_where_it_was_replaced(project: Project):
     assert verdicts("cifar10", **sigmoid, activation_is_sigmoid__activation_scope_is_ode=14.0) == ["holds", "fails"]
 
 
-def test_arms_that_are_one_on_a_dataset_are_not_compared_with_themselves(project: Project):
+def test_arms_that_are_one_on_a_case_are_not_compared_with_themselves(project: Project):
     part = {"kind": "effect", "key": "nfe", "arm": "groups=16", "direction": "<", "reference": "baseline"}
-    claim = {"id": "c0", "statement": "-", "source": "-", "study": "node", "comparisons": [part]}
-    alone = dataclasses.replace(project, claims=[Claim.model_validate(claim)])
+    claim = {"id": "c0", "statement": "-", "source": "-", "comparisons": [part]}
+    alone = claim_only(project, "node", Claim.model_validate(claim))
     (outcome,) = find_verdict(alone, "c0", panel_of({"baseline": [90.0, 91.0]})).outcomes
-    assert (outcome.verdict, outcome.not_run) == ("not run", "both arms are `baseline` on this dataset")
+    assert (outcome.verdict, outcome.not_run) == ("not run", "both arms are `baseline` on this case")
 
 
 # ---- Sample sets ---------------------------------------------------------------------------------------------------
@@ -283,7 +297,7 @@ def test_sets_that_cannot_be_paired_decide_nothing(project: Project):
 
 
 def test_a_key_that_no_set_has_is_judged_over_seeds(project: Project):
-    claim = {"id": "c0", "statement": "-", "source": "-", "study": "ddpm"}
+    claim = {"id": "c0", "statement": "-", "source": "-"}
     part = {"kind": "effect", "key": "fid_best", "arm": "position=mlp", "direction": "<", "reference": "baseline"}
     panel = make_panel({"baseline": {0: ddpm_record(*FIDS)}, "position=mlp": {0: ddpm_record(1.0, 1.1, 1.2)}})
     claimed = Claim.model_validate({**claim, "comparisons": [part]})
@@ -309,7 +323,7 @@ def test_arms_of_different_protocols_are_not_compared(project: Project):
 
 
 def chance(page: Page, project: Project) -> list[str]:
-    return [line for line in render_claims(project.claims, [page]).splitlines() if line.startswith("- Chance")]
+    return [line for line in render_claims(list_claims(project), [page]).splitlines() if line.startswith("- Chance")]
 
 
 def test_a_replicate_says_how_far_chance_alone_goes(project: Project):
@@ -341,25 +355,27 @@ def test_a_replicate_of_another_arm_is_compared_with_that_one_over_its_seeds(pro
 # ---- Claims about sweeps -------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_is_the_arms_that_override_its_fields_only(project: Project):
+def test_a_sweep_is_the_arms_that_override_its_fields_only():
     arms = ["baseline", "groups=1", "groups=4,channels=16", "channels=16", "norm=batch", "position=linear,groups=1"]
-    points = find_points(project, "digits", arms, "groups", "channels")
+    panel = panel_of({arm: [90.0] for arm in arms})
+    points = find_points(panel, "groups", "channels")
     assert [(point.arm, point.series, point.x) for point in points] == [
         ("groups=4,channels=16", 16, 4), ("channels=16", 16, 16), ("groups=1", 32, 1), ("baseline", 32, 16),
     ]  # fmt: skip
-    assert [point.arm for point in find_points(project, "digits", arms, "groups", None)] == ["groups=1", "baseline"]
+    assert [point.arm for point in find_points(panel, "groups", None)] == ["groups=1", "baseline"]
 
 
-def test_the_baselines_scale_is_pytorchs_default(project: Project):
+def test_the_baselines_scale_is_pytorchs_default():
     """Uniform within 1 / sqrt(fan-in), against the weights of a convolution."""
     import torch
 
-    (point,) = find_points(project, "cifar10", ["baseline", "norm=batch"], "weight_std", None)
+    panel = panel_of({arm: [90.0] for arm in ("baseline", "norm=batch", "time=mlp")}, "cifar10")
+    (point,) = find_points(panel, "weight_std", None)
     assert point.default
     assert point.x == pytest.approx(1 / math.sqrt(27 * 257))
     torch.manual_seed(0)
     assert torch.nn.Conv2d(257, 256, 3).weight.std().item() == pytest.approx(point.x, rel=0.01)
-    assert default_std(point.network.model_copy(update={"time": "mlp"})) == pytest.approx(1 / math.sqrt(27 * 256))
+    assert read_coordinate(panel.runs["time=mlp"], "weight_std") == pytest.approx(1 / math.sqrt(27 * 256))
 
 
 # Accuracy falls by 1 for each doubling of the groups, and by 3 more at G = C.
@@ -417,53 +433,53 @@ def test_the_trend_leaves_out_the_point_that_is_a_comparison_of_its_own(project:
 
 def highest(project: Project) -> Claim:
     """That part of claim c8 that speaks of most curves."""
-    claim = next(claim for claim in project.claims if claim.id == "c8")
+    claim = next(claim for claim in list_claims(project) if claim.id == "c8")
     return Claim.model_validate({**claim.model_dump(), "comparisons": [claim.comparisons[-1].model_dump()]})
 
 
-def curves(*best: float, dataset: str = "cifar10", scale: str = "paper") -> Panel:
+def curves(*best: float, case: str = "cifar10", scale: str = "paper") -> Panel:
     """Accuracies at G = 1 for one width after another; at G = 2 it is 90."""
     widths = dict(zip((8, 16, 64), best, strict=False))
     arms = {f"groups=1,channels={c}": [value, value + 0.1] for c, value in widths.items()}
-    return panel_of({**arms, **{f"groups=2,channels={c}": [90.0, 90.0] for c in widths}}, dataset, scale=scale)
+    return panel_of({**arms, **{f"groups=2,channels={c}": [90.0, 90.0] for c in widths}}, case, scale=scale)
 
 
 @pytest.mark.parametrize(
-    ("datasets", "verdicts"),
+    ("cases", "verdicts"),
     [
         ([(95.0, 95.0, 85.0)], ["holds"]),
         ([(95.0, 85.0, 85.0)], ["fails"]),
         ([(95.0, 89.95, 85.0)], ["undecided"]),
         ([(95.0, 85.0)], ["fails"]),
-        # The paper's four curves: best in 3 of 4 is "most", though in only half of those of one dataset.
+        # The paper's four curves: best in 3 of 4 is "most", though in only half of those of one case.
         ([(95.0, 95.0), (95.0, 85.0)], ["holds", "holds"]),
         ([(95.0, 85.0), (85.0, 85.0)], ["fails", "fails"]),
     ],
 )
 def test_most_curves_of_one_scale_suffice_for_the_highest(
-    project: Project, datasets: list[tuple[float, ...]], verdicts: list[str]
+    project: Project, cases: list[tuple[float, ...]], verdicts: list[str]
 ):
-    alone = dataclasses.replace(project, claims=[highest(project)])
-    panels = [curves(*best, dataset=name) for name, best in zip(("cifar10", "cifar100"), datasets, strict=False)]
-    digits = curves(85.0, 85.0, 85.0, dataset="digits", scale="embedded")
+    alone = claim_only(project, "node", highest(project))
+    panels = [curves(*best, case=name) for name, best in zip(("cifar10", "cifar100"), cases, strict=False)]
+    digits = curves(85.0, 85.0, 85.0, case="digits", scale="embedded")
     pages = judge_claims(alone, [{"node": panel} for panel in (*panels, digits)])
     assert [page.judged["c8"].verdict for page in pages] == [*verdicts, "fails"]
-    text = render_verdicts(alone.claims, pages)
+    text = render_verdicts(list_claims(alone), pages)
     assert "accuracy is highest at groups = 1 in 0 of 3 curves (digits)" in text
-    best = sum(value > 90 for values in datasets for value in values)
-    assert f"in {best} of {sum(map(len, datasets))} curves (cifar10" in text
+    best = sum(value > 90 for values in cases for value in values)
+    assert f"in {best} of {sum(map(len, cases))} curves (cifar10" in text
 
 
-def test_a_dataset_whose_sweep_is_not_run_does_not_count_among_the_curves(project: Project):
-    alone = dataclasses.replace(project, claims=[highest(project)])
+def test_a_case_whose_sweep_is_not_run_does_not_count_among_the_curves(project: Project):
+    alone = claim_only(project, "node", highest(project))
     empty = panel_of({"baseline": [90.0, 90.0]}, "cifar100", scale="paper")
     pages = judge_claims(alone, [{"node": curves(95.0, 95.0)}, {"node": empty}])
     assert pages[0].judged["c8"].verdict == "holds"
-    assert "curves" not in render_verdicts(alone.claims, [pages[1]])
+    assert "curves" not in render_verdicts(list_claims(alone), [pages[1]])
 
 
 def test_the_page_counts_the_cells_in_which_one_group_is_best(project: Project):
-    text = render_verdicts(project.claims, [judge_claims(project, [{"node": swept()}])[0]])
+    text = render_verdicts(list_claims(project), [judge_claims(project, [{"node": swept()}])[0]])
     assert "accuracy is highest at groups = 1 in 1 of 1 curves (digits)" in text
 
 
@@ -481,6 +497,151 @@ def test_wide_weights_are_compared_with_narrow_ones_and_the_default_is_narrow(pr
     assert "params.yaml has no arm with weight_std above 100" in row(page, project, "weight_std")[2]
 
 
-def test_no_dataset_no_verdict_and_no_error(project: Project):
-    empty = dataclasses.replace(project, claims=project.claims[:1])
-    assert "| c1" in render_claims(empty.claims, [])
+def test_no_case_no_verdict_and_no_error(project: Project):
+    assert "| c1" in render_claims(list_claims(project)[:1], [])
+
+
+# ---- Numbers that theory gives -------------------------------------------------------------------------------------
+
+
+def measured_panel(**numbers: Sequence[float]) -> Panel:
+    """A study that is measured, not trained: key to the values of seeds 0, 1, ... of its baseline."""
+    seeds, arm = range(max(map(len, numbers.values()))), Arm({})
+    panel = Panel("theory", "features", "features", "exact", {arm: seeds}, {}, {arm: dict.fromkeys(seeds, "there")})
+    panel.__dict__["rows"] = [
+        Row("theory", "features", arm, seed, None, key, value)
+        for key, values in numbers.items()
+        for seed, value in enumerate(values)
+    ]
+    return panel
+
+
+def judge_part(panel: Panel, least: int = 5, **part: Any) -> Outcome:
+    """The only comparison of a claim with one part."""
+    claim = Claim.model_validate({"id": "c0", "statement": "-", "source": "-", "comparisons": [part]})
+    (compared,) = compare_runs(claim, panel, partial(find_points, panel), None, least)
+    ((outcome,),) = compared.series
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("values", "errors", "verdict"),
+    [
+        # Mean 1.005; standard error of the mean sqrt(0.01^2 + 0.02^2) / 2 = 0.01118.
+        ([1.02, 0.99], 3.0, "holds"), ([1.02, 0.99], 0.5, "holds"), ([1.02, 0.99], 0.4, "fails"),
+        # Mean 1.04, three standard errors are 0.0335.
+        ([1.05, 1.03], 3.0, "fails"), ([1.05, 1.03], 3.6, "holds"),
+        ([1.02], 3.0, "holds"), ([1.02], 1.9, "fails"),
+    ],
+)  # fmt: skip
+def test_a_number_agrees_within_its_standard_errors_whatever_the_count_of_seeds(
+    values: list[float], errors: float, verdict: str
+):
+    panel = measured_panel(x=values, x_exact=[1.0, 1.0][: len(values)], x_stderr=[0.01, 0.02][: len(values)])
+    outcome = judge_part(panel, kind="agrees", key="x", arm="baseline", errors=errors)
+    assert outcome.verdict == verdict
+    assert outcome.margin == pytest.approx(errors * (0.0111803 if len(values) == 2 else 0.01), rel=1e-5)
+    fixed = judge_part(panel, kind="agrees", key="x", arm="baseline", errors=errors, exact=1.0)
+    assert (fixed.verdict, fixed.effects) == (verdict, outcome.effects)
+
+
+def test_a_number_agrees_where_each_seed_lies_within_the_tolerance():
+    part: dict[str, Any] = {"kind": "agrees", "key": "x", "arm": "baseline", "exact": 0.0, "tolerance": 1e-12}
+    assert judge_part(measured_panel(x=[4e-16]), **part).verdict == "holds"
+    assert judge_part(measured_panel(x=[4e-16, -9e-13]), **part).verdict == "holds"
+    assert judge_part(measured_panel(x=[2e-12, -2e-12]), **part).verdict == "fails"  # though their mean is exact
+    nothing = judge_part(measured_panel(x=[1.0]), kind="agrees", key="x", arm="baseline")
+    assert (nothing.verdict, nothing.obstacle) == ("undecided", "x has no exact value, or no standard error")
+
+
+@pytest.mark.parametrize(
+    ("values", "part", "verdict"),
+    [
+        # Half-width 12.706 * 0.0707 / sqrt(2) = 0.635 around a mean of 91.05.
+        ([91.0, 91.1], {"direction": ">", "value": 90.0}, "holds"),
+        ([91.0, 91.1], {"direction": "<", "value": 90.0}, "fails"),
+        ([91.0, 91.1], {"direction": ">", "value": 90.5}, "undecided"),
+        ([91.0], {"direction": ">", "value": 90.0}, "too few seeds"),
+        ([91.0], {"direction": ">", "value": 90.0, "each": True}, "holds"),
+        ([91.0, 95.0], {"direction": ">", "value": 91.0, "each": True}, "fails"),
+        ([91.0, 95.0], {"direction": "<", "value": 95.5, "each": True}, "holds"),
+    ],
+)
+def test_a_bound_is_of_the_mean_by_its_interval_or_of_each_seed(
+    values: list[float], part: dict[str, Any], verdict: str
+):
+    panel = panel_of({"baseline": values})
+    assert judge_part(panel, least=2, kind="bound", key="accuracy", arm="baseline", **part).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("part", "verdict"),
+    [
+        # Slopes -1 and -0.9: mean -0.95, half-width 0.635.
+        ({"slope": -1.0, "tolerance": 0.7}, "holds"),
+        ({"slope": -1.0, "tolerance": 0.5}, "undecided"),
+        ({"slope": 0.0, "tolerance": 0.3}, "fails"),
+        ({"slope": -1.0, "tolerance": 0.11, "each": True}, "holds"),
+        ({"slope": -1.0, "tolerance": 0.09, "each": True}, "fails"),
+    ],
+)
+def test_a_slope_of_logarithms_by_hand(part: dict[str, Any], verdict: str):
+    """Three values of x, equally far apart: (log y3 - log y1) / (2 log 2), whatever y2 is; 2 = 8 / 4^1, 8 / 4^0.9."""
+    last = {0: 2.0, 1: 8 / 4**0.9}
+    nll = {"groups=1": {0: 8.0, 1: 8.0}, "groups=2": {0: 5.0, 1: 3.0}, "groups=4": last}
+    records = {arm: {seed: node_record(90.0, nll=value) for seed, value in of.items()} for arm, of in nll.items()}
+    outcome = judge_part(make_panel(records), least=2, kind="slope", key="nll", x="groups", **part)
+    assert outcome.verdict == verdict
+    assert [effect + part["slope"] for effect in outcome.effects.values()] == pytest.approx([-1.0, -0.9])
+    alone = make_panel({arm: {0: of[0]} for arm, of in records.items()}, seeds=[0])
+    single = judge_part(alone, least=2, kind="slope", key="nll", x="groups", **part)
+    assert single.verdict == ("holds" if "each" in part else "too few seeds")
+
+
+def test_a_slope_says_that_it_leaves_out_0():
+    nll = {"baseline": 9.0, "dropout=0.1": 8.0, "dropout=0.4": 2.0}  # (log 2 - log 8) / (log 0.4 - log 0.1) = -1
+    panel = make_panel({arm: {0: node_record(90.0, nll=value)} for arm, value in nll.items()}, seeds=[0])
+    part = {"kind": "slope", "key": "nll", "x": "dropout", "slope": -1.0, "tolerance": 1e-9, "each": True}
+    outcome = judge_part(panel, **part)
+    assert (outcome.verdict, list(outcome.effects.values())) == ("holds", [0.0])
+    assert outcome.contrast.text == (
+        "log nll: slope against log dropout = -1 ± 1e-09, each seed, without dropout up to 0"
+    )
+
+
+def test_what_has_no_logarithm_has_no_slope():
+    records = {f"groups={n}": {0: node_record(90.0, change=float(n - 1))} for n in (1, 2)}
+    outcome = judge_part(make_panel(records), kind="slope", key="change", x="groups", slope=1.0, tolerance=0.1)
+    assert outcome.obstacle == "change is not above 0, so that it has no logarithm"
+
+
+def test_a_claim_about_an_exact_number_is_shown_with_what_is_allowed(project: Project):
+    panel = measured_panel(lost=[4e-16], lost_exact=[0.0], kept=[0.1])
+    page = judge_claims(project, [{"theory": panel}])[0]
+    assert page.judged["t1"].verdict == page.judged["t2"].verdict == "holds"
+    assert row(page, project, "lost: `baseline`")[1:] == [
+        "lost: `baseline` = 0 within 1e-12, each seed", "holds", "+4.0e-16", "allowed: ±1e-12", "1",
+    ]  # fmt: skip
+    assert row(page, project, "kept: `baseline`")[2:] == ["holds", "+0.0990", "each seed", "1"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("exact: 0.0, tolerance: 1.0e-12", "exact: 0.0", "0.tolerance: missing, and the record has no 'lost_stderr'"),
+        ("key: lost, arm: baseline, exact: 0.0,", "key: kept, arm: baseline,", "exact: missing, and the record has no"),
+        ("id: t2", "id: t1", "claims: id 't1' is given twice"),
+        ("id: t2", "id: c1", "claims: id 'c1' is one of node's too"),
+    ],
+)
+def test_a_claim_that_nothing_could_decide_is_refused(tmp_path: Path, old: str, new: str, says: str):
+    path = copy_settings(tmp_path) / "specs/theory/claims.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(SpecError, match=f"specs/theory/claims.yaml: .*{says}"):
+        load_project(tmp_path)
+
+
+def test_a_study_without_a_file_of_claims_has_none(tmp_path: Path):
+    assert load_claims(tmp_path, "node", {}).claims == []

@@ -18,7 +18,7 @@ def workspace(tmp_path: Path) -> Workspace:
     """Two NODE arms with three seeds."""
     workspace = make_reduced(tmp_path / "project")
     params = workspace.read("params.yaml")
-    params["digits"]["node"]["seeds"] = [0, 1, 2]
+    params["node"]["digits"]["seeds"] = [0, 1, 2]
     workspace.write("params.yaml", params)
     return workspace
 
@@ -75,7 +75,34 @@ def test_runs_of_other_seeds_are_not_paired(workspace: Workspace):
     commit_all(workspace)
     (workspace.root / "records/node/digits/baseline/0.json").unlink()
     write(workspace, "baseline", {1: 90.0})
-    assert find(compare(workspace.root, "HEAD", None), "baseline").change == "other seeds"
+    assert find(compare(workspace.root, "HEAD", None), "baseline").change == "lost pairing"
+
+
+def test_seeds_that_were_added_to_ones_alike_are_no_difference_of_0(workspace: Workspace):
+    write(workspace, "baseline", {0: 90.0, 1: 92.0})
+    write(workspace, "norm=batch", {0: 90.0, 1: 92.0})
+    commit_all(workspace)
+    write(workspace, "baseline", {2: 99.0})
+    write(workspace, "norm=batch", {0: 91.0, 1: 93.1, 2: 99.0})
+    cells = compare(workspace.root, "HEAD", None)
+    assert (find(cells, "baseline").change, find(cells, "norm=batch").change) == ("lost pairing", "significant")
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(workspace.root, "HEAD", None, everything=False, console=console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[0] == "20 cells: 2 changed significantly, 18 lost pairing"  # accuracy, best and last
+    (baseline,) = (line for line in lines if "baseline" in line and "Accuracy" in line)
+    assert "2 seeds alike" in baseline
+    assert "+0.00" not in baseline
+    (other,) = (line for line in lines if "norm=batch" in line and "Accuracy" in line)
+    assert "+1.05 ± 0.07 (n = 2)" in other
+
+
+def test_a_revision_of_another_layout_is_named_in_one_line(workspace: Workspace):
+    commit_all(workspace)
+    (workspace.root / "specs/report.yaml").unlink()
+    commit_all(workspace)
+    with pytest.raises(ValueError, match=r"^HEAD: it has no specs/report\.yaml: its specs/ are laid out for another"):
+        compare(workspace.root, "HEAD", "HEAD~1")
 
 
 def test_an_experiment_goes_by_its_name(workspace: Workspace):
@@ -94,8 +121,7 @@ def test_the_command_prints_what_differs_and_names_what_it_cannot_read(workspace
     print_comparison(workspace.root, "HEAD", None, everything=False, console=console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "+1.00 ± 0.00" in printed
-    assert "significant" in printed
-    assert "the same, 2 differ" in printed
+    assert printed.startswith("10 cells: 2 changed significantly, 8 the same\n")
     assert "one in twenty" in printed
     result = workspace.run("python", "-m", "pipeline", "compare", "no-such-thing", ok=False)
     assert (result.returncode, result.stderr) == (

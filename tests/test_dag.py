@@ -348,7 +348,8 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
         params[study]["cifar10"] |= {"seeds": [0], "arms": ["baseline"]}
     work.write("params.yaml", params)
 
-    ran = work.executed("evaluate_node_cifar10@cifar10-baseline-0", "sample_cifar10@cifar10-baseline-0", "render@table1")
+    item = "cifar10@cifar10-baseline-0"
+    ran = work.executed(f"evaluate_node_{item}", f"sample_{item}", "render@table1")
     assert "train_node_cifar10@cifar10-baseline-0" in ran
     assert not [stage for stage in ran if "digits" in stage]
     table = (work.root / "reports" / "table1.md").read_text()

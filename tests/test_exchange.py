@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from problems import ddpm_network
+from problems import ddpm_network, later, resolve
 from safetensors.torch import load_file, save_file
 from torch import nn
 from workspace import ROOT, copy_project
@@ -21,11 +21,16 @@ from pipeline.diffusers.exchange import derive_arm, print_import
 from pipeline.diffusers.exports import export_folder
 from pipeline.diffusers.imports import convert_folder, convert_import, fill_network, read_folder
 from pipeline.diffusers.weights import from_diffusers, to_diffusers
-from pipeline.run.outputs import write_run, write_weights
-from pipeline.studies.ddpm.study import DdpmNetwork, Import, load_ddpm_spec, resolve_ddpm_run
+from pipeline.run.outputs import write_weights
+from pipeline.schema.compute import Compute
+from pipeline.schema.resolved import describe_run
+from pipeline.schema.study import load_study_spec
+from pipeline.studies.ddpm.study import DdpmNetwork, DdpmSpec, Import
 from pipeline.studies.ddpm.unet import UNet
 
-SPEC = load_ddpm_spec(ROOT)
+SPEC = load_study_spec(ROOT, "ddpm")
+assert isinstance(SPEC, DdpmSpec)
+DIFFUSION = resolve("ddpm").diffusion
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 UNEVEN = {"channels": 8, "channel_multipliers": [1, 3, 2], "blocks": 2, "attention_sizes": [16, 4]}
 
@@ -45,11 +50,11 @@ def make_unet(network: DdpmNetwork, channels: int, size: int) -> UNet:
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """A run folder of the digits as a training leaves it: two snapshots, the second all the network's own."""
-    run = resolve_ddpm_run(SPEC, "digits", "baseline", 0)
+    run = resolve("ddpm")
     weights = dict(make_unet(run.network, 1, 8).named_parameters())
     folder = tmp_path / "run"
     folder.mkdir()
-    write_run(folder / "run.json", run, 0, None)
+    (folder / "run.json").write_text(describe_run(run, Compute()))
     write_weights(folder / "ema-0000250.safetensors", {name: value * 2 for name, value in weights.items()})
     write_weights(folder / "ema-0000500.safetensors", weights)
     return folder
@@ -57,13 +62,13 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def exported(trained: Path, tmp_path: Path) -> Path:
-    export_folder(trained, None, SPEC.datasets["digits"].sampling, tmp_path / "out")
+    export_folder(trained, None, later("digits", "sampling"), tmp_path / "out")
     return tmp_path / "out"
 
 
 def import_digits(folder: Path, arm: str = "baseline", size: int = 8, **fields: Any) -> dict[str, torch.Tensor]:
     entry = Import(folder=str(folder), sha256=read_sha(folder))
-    return convert_import(entry, ddpm_network("digits", arm, **fields), SPEC.base.diffusion, 1, size, ROOT)
+    return convert_import(entry, ddpm_network("digits", arm, **fields), DIFFUSION, 1, size, ROOT)
 
 
 def read_sha(folder: Path) -> str:
@@ -139,7 +144,7 @@ def test_a_model_comes_back_bit_for_bit(exported: Path, trained: Path):
 
 
 def test_a_snapshot_is_exported_by_its_step(trained: Path, tmp_path: Path):
-    sampling = SPEC.datasets["digits"].sampling
+    sampling = later("digits", "sampling")
     assert export_folder(trained, 250, sampling, tmp_path / "a").name == "ema-0000250.safetensors"
     first, last = (load_file(path) for path in sorted(trained.glob("ema-*")))
     assert torch.equal(load_file(tmp_path / "a" / WEIGHTS)["conv_in.weight"], first["conv_in.weight"])
@@ -301,9 +306,9 @@ def test_a_folder_that_is_not_the_arms_network_is_refused(exported: Path, damage
 def test_weights_are_used_only_if_their_checksum_is_the_expected_one(exported: Path):
     entry = Import(folder=str(exported), sha256="0" * 64)
     with pytest.raises(ValueError, match=r"sha256 is .*, expected 0000"):
-        convert_import(entry, ddpm_network(), SPEC.base.diffusion, 1, 8, ROOT)
+        convert_import(entry, ddpm_network(), DIFFUSION, 1, 8, ROOT)
     with pytest.raises(ValueError, match="there is no such folder"):
-        convert_import(entry.model_copy(update={"folder": "nowhere"}), ddpm_network(), SPEC.base.diffusion, 1, 8, ROOT)
+        convert_import(entry.model_copy(update={"folder": "nowhere"}), ddpm_network(), DIFFUSION, 1, 8, ROOT)
 
 
 def test_a_flat_folder_old_names_and_half_precision_are_read(exported: Path, trained: Path):
@@ -361,19 +366,19 @@ def test_a_name_that_no_arm_can_say_is_refused(exported: Path, name: str):
 def test_the_printed_entry_and_arm_are_accepted(tmp_path: Path):
     workspace = copy_project(tmp_path / "project")
     save_diffusers(workspace.root / "elsewhere" / "model", norm_num_groups=2)
-    command = ["python", "-m", "pipeline", "import", "elsewhere/model", "mine", "--dataset", "digits"]
+    command = ["python", "-m", "pipeline", "import", "elsewhere/model", "mine", "--case", "digits"]
     printed = workspace.run(*command).stdout
-    entry, arm = printed.split("# params.yaml: digits.ddpm.arms\n- ")
+    entry, arm = printed.split("# params.yaml: ddpm.digits.arms\n- ")
     arm = arm.splitlines()[0].strip('"')
     digest = hashlib.sha256((workspace.root / "elsewhere/model" / WEIGHTS).read_bytes()).hexdigest()[:12]
     assert arm == f"groups=2,up_attention=each,weights=mine-{digest}"
     assert "folder: elsewhere/model" in entry
     assert "# clip_sample: True in the folder, False as" in printed
     assert "# variance_type: 'fixed_large' in the folder, 'fixed_small' as" in printed
-    spec = workspace.root / "specs" / "ddpm.yaml"
+    spec = workspace.root / "specs" / "ddpm" / "study.yaml"
     spec.write_text(spec.read_text().replace("imports: {}\n", entry))
     params = workspace.read("params.yaml")
-    params["digits"]["ddpm"]["arms"].append(arm)
+    params["ddpm"]["digits"]["arms"].append(arm)
     workspace.write("params.yaml", params)
     assert f"ddpm digits {arm} seed 0" in workspace.run("python", "-m", "pipeline", "check").stdout
     again = workspace.run(*command, ok=False)

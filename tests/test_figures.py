@@ -13,7 +13,7 @@ from pipeline.report.sweeps import Point, find_points
 from pipeline.schema.project import Project
 
 
-def wide(dataset: str = "digits", scale: str = "embedded") -> Panel:
+def wide(case: str = "digits", scale: str = "embedded") -> Panel:
     """A sweep over the initial scale; one run of the widest has failed and one is missing."""
     accuracy = {"baseline": 95.0, "weight_std=1.0": 94.0, "weight_std=100.0": 90.0, "norm=batch": 1.0}
     records: dict[str, dict[int, Any]] = {
@@ -21,7 +21,7 @@ def wide(dataset: str = "digits", scale: str = "embedded") -> Panel:
     }
     records["weight_std=100.0"][1] = failure()
     del records["weight_std=100.0"][2]
-    return make_panel(records, dataset, scale, seeds=range(3))
+    return make_panel(records, case, scale, seeds=range(3))
 
 
 def grouped() -> Panel:
@@ -31,10 +31,7 @@ def grouped() -> Panel:
 
 def sweep(project: Project, name: str, panels: Sequence[Panel]) -> dict[str, Sequence[Point]]:
     figure = project.figures[name]
-    return {
-        panel.dataset: find_points(project, panel.dataset, panel.arms, figure.x.field, figure.series)
-        for panel in panels
-    }
+    return {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
 
 
 def draw(project: Project, name: str, *panels: Panel) -> dict[str, Any]:
@@ -108,4 +105,21 @@ def test_a_figure_without_records_or_without_a_sweep_is_drawn_and_says_so(projec
     assert render_svg(draw(project, "figure7", alone)).startswith("<svg")
     assert "params.yaml asks for no sweep of `groups` here" in render(project, "figure7", alone)
     assert render_svg(draw(project, "figure6")).startswith("<svg")
-    assert "`studies.node` in params.yaml is empty" in render(project, "figure6")
+    assert "`cases.node` in params.yaml is empty" in render(project, "figure6")
+
+
+def test_any_number_that_arms_vary_can_be_an_axis_and_0_has_no_place_on_it(project: Project):
+    given = project.figures["figure7"]
+    figure = given.model_copy(
+        update={"x": given.x.model_copy(update={"field": "dropout", "base": 10}), "series": "learning_rate"}
+    )
+    arms = ["baseline", "dropout=0.1", "dropout=0.5", "dropout=0.5,learning_rate=0.01", "groups=1"]
+    panel = make_panel({arm: {0: node_record(90.0)} for arm in arms}, seeds=[0])
+    points = find_points(panel, "dropout", "learning_rate")
+    assert [(point.x, point.series) for point in points] == [(0.5, 0.01), (0.0, 0.15), (0.1, 0.15), (0.5, 0.15)]
+    chart = draw_figure(figure, [panel], {"digits": points})
+    assert [row["x"] for row in chart["concat"][0]["layer"][0]["data"]["values"]] == [0.5, 0.1, 0.5]
+    assert chart["concat"][0]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["0.01", "0.15"]
+    assert render_svg(chart).startswith("<svg")
+    text = render_figure(figure, "figure7", [panel], {"digits": points})
+    assert cells(text, "`baseline`")[1:3] == ["0.15", "0 (not drawn)"]

@@ -24,7 +24,7 @@ from pipeline.report.terminal import agrees, draw_block, print_tables
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import Project
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.study import numeric_keys
+from pipeline.schema.study import find_study, numeric_keys
 from pipeline.schema.table import Column, PaperValues, Row, Table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -71,7 +71,7 @@ def make_grid() -> Grid:
         make_panel(records, arms=[*arms, "activation=elu"]),
         make_panel({"baseline": {0: node_record(91.0)}}, "cifar10", "paper", seeds=[0]),
     ]
-    return lay_out(table, panels, lambda dataset: [f"about `{dataset}`"])
+    return lay_out(table, panels, lambda case: [f"about `{case}`"])
 
 
 @pytest.mark.parametrize("suffix", ["md", "tex", "csv"])
@@ -88,7 +88,7 @@ def test_the_files_are_as_they_were(suffix: str):
 
 def test_csv_has_every_number_at_full_precision():
     rows = list(csv.DictReader(io.StringIO(write_csv(make_grid()))))
-    found = {(row["dataset"], row["arm"]): row for row in rows}
+    found = {(row["case"], row["arm"]): row for row in rows}
     baseline = found["digits", "baseline"]
     assert float(baseline["accuracy"]) == 91.5
     assert float(baseline["accuracy.std"]) == pytest.approx(math.sqrt(0.5), abs=1e-15)
@@ -126,7 +126,7 @@ def test_no_generated_column_can_have_the_name_of_a_key(project: Project):
         header = write_csv(lay_out(table, [panel], lambda _: [])).partition("\n")[0].split(",")
         assert len(set(header)) == len(header), name
         generated = {column for column in header if "." in column}
-        assert not generated & set(numeric_keys(table.study))
+        assert not generated & set(numeric_keys(find_study(table.study).record))
 
 
 def test_a_number_that_is_none_never_gets_into_a_table(tmp_path: Path):
@@ -147,7 +147,7 @@ def test_latex_is_text_whatever_is_in_it():
 
 
 def make_wide() -> Grid:
-    """Two datasets in more columns than stand upright."""
+    """Two cases in more columns than stand upright."""
     table = Table(
         title="Table 10: many columns",
         study="node",
@@ -157,14 +157,14 @@ def make_wide() -> Grid:
     )
     records = {"baseline": {0: node_record(91.0), 1: node_record(92.0)}}
     panels = [make_panel(records), make_panel(records, "cifar10", "paper")]
-    return lay_out(table, panels, lambda dataset: ["about it"])
+    return lay_out(table, panels, lambda case: ["about it"])
 
 
-def test_a_wide_table_lies_on_its_side_one_dataset_a_page():
+def test_a_wide_table_lies_on_its_side_one_case_a_page():
     text = write_latex(make_wide(), "wide")
     assert text.count(r"\begin{table*}[p]") == text.count(r"\end{table*}") == text.count(r"\rotatebox{90}") == 2
     assert [text.count(rf"\label{{{label}}}") for label in ("tab:wide", "tab:wide-cifar10")] == [1, 1]
-    assert [text.count(rf"\textbf{{{dataset}}}") for dataset in ("digits", "cifar10")] == [1, 1]
+    assert [text.count(rf"\textbf{{{case}}}") for case in ("digits", "cifar10")] == [1, 1]
     assert r"\rotatebox" not in write_latex(make_grid(), "golden")
 
 
@@ -235,7 +235,7 @@ def test_the_terminal_says_what_is_missing(tmp_path: Path):
     assert "not the paper's scale" in printed
     result = workspace.run("python", "-m", "pipeline", "tables", "table9", ok=False)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: no table 'table9' in specs/tables; there are ")
+    assert result.stderr.startswith("error: no table 'table9' in specs/; there are ")
 
 
 @pytest.fixture(scope="module")

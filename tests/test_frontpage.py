@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from workspace import check_out
+from workspace import check_out, copy_settings
 
 from pipeline.report.frontpage import put_results, write_results
 
@@ -15,10 +15,12 @@ def test_the_front_page_shows_the_committed_report():
 
 def test_the_results_are_put_between_the_marks(tmp_path: Path):
     (tmp_path / "reports").mkdir()
+    copy_settings(tmp_path)
     for name in ("table1", "table3"):
         table = "| Arm | n |\n| --- | --: |\n| a | 2 |\n\n- the embedded default: **not the paper's scale**.\n- note.\n"
         text = f"## {name}: what it is\n\nA caption | of it.\n\n### digits\n\n{table}"
         (tmp_path / "reports" / f"{name}.md").write_text(text)
+    (tmp_path / "reports" / "figure7.md").write_text("## Figure 7: what it shows\n\nA caption.\n")
     readme = tmp_path / "README.md"
     marks = "<!-- results: python -m pipeline frontpage -->\nold\n<!-- end of results -->"
     readme.write_text(f"before\n{marks}\nafter\n")
@@ -28,6 +30,7 @@ def test_the_results_are_put_between_the_marks(tmp_path: Path):
     assert text.endswith("<!-- end of results -->\nafter\n")
     assert "**[table1: what it is](reports/table1.md)**\n\nOn digits:\n\n" in text
     assert text.count("| Arm | n |\n| --- | --: |\n| a | 2 |\n") == 2
+    assert "![Figure 7: what it shows](<reports/figure7.svg>)" in text
     assert text.count("The embedded default: **not the paper's scale**.") == 2
     assert not {"old", "A caption | of it.", "- note."} & set(text.splitlines())
     write_results(tmp_path)

@@ -136,7 +136,7 @@ def test_the_classifier_judges_with_and_without_its_bias():
     torch.manual_seed(0)
     network = FeatureClassifier(1, 6, 4)
     images = torch.rand(5, 1, 8, 8)
-    features, unbiased, logits = network.judge(images)
+    features, unbiased, logits = network.classify(images)
     assert torch.allclose(logits - unbiased, network.head.bias.expand(5, 4), atol=1e-6)
     plain = network(images)
     assert torch.equal(features, plain[0])
@@ -205,23 +205,23 @@ def draw_images(seed, count=230, shape=(1, 4, 4), high=256):
     return np.random.default_rng(seed).integers(0, high, (count, *shape), dtype=np.uint8)
 
 
-def make_linear_judge():
+def make_linear_classify():
     """Random linear features and a head with a bias."""
     generator = torch.Generator().manual_seed(0)
     body, head = torch.randn(16, 6, generator=generator), torch.randn(6, 5, generator=generator)
     bias = torch.randn(5, generator=generator)
 
-    def judge(images):
-        judge.calls += 1
+    def classify(images):
+        classify.calls += 1
         features = images.flatten(1) @ body
         return features, features @ head, features @ head + bias
 
-    judge.calls = 0
-    return judge
+    classify.calls = 0
+    return classify
 
 
 def test_scores_equal_those_of_calculate_metrics():
-    name = register_classifier("linear", make_linear_judge())
+    name = register_classifier("linear", make_linear_classify())
     samples, reference = draw_images(0), draw_images(1, high=200)
     extract = open_extractor(name, "cpu", 64)
     scores = measure_scores(extract(samples), measure_statistics(extract(reference).features), EVALUATION)
@@ -252,11 +252,11 @@ def test_scores_equal_those_of_calculate_metrics():
 
 
 def test_one_pass_gives_all():
-    judge = make_linear_judge()
-    name = register_classifier("linear-counted", judge)
+    classify = make_linear_classify()
+    name = register_classifier("linear-counted", classify)
     images = draw_images(0)
     found = open_extractor(name, "cpu", 64)(images)
-    assert judge.calls == math.ceil(len(images) / 64)
+    assert classify.calls == math.ceil(len(images) / 64)
     again = open_extractor(name, "cpu", 230)(images)
     for layer in ("features", "logits_unbiased", "logits"):
         assert torch.allclose(getattr(found, layer), getattr(again, layer), rtol=1e-5, atol=1e-5)
@@ -374,7 +374,7 @@ def test_what_is_not_inceptions_weights_is_refused(state, tmp_path: Path):
 
 
 def make_extractor(name="linear", sha256="a" * 64) -> Extractor:
-    register_classifier(name, make_linear_judge())
+    register_classifier(name, make_linear_classify())
     return Extractor(name, sha256, 6, open_extractor(name, "cpu", 64))
 
 
@@ -405,7 +405,7 @@ def test_a_reference_of_another_number_of_images_is_refused(tmp_path: Path):
 
 def test_a_reference_of_another_extractor_or_a_damaged_one_is_refused(tmp_path: Path):
     write_reference(tmp_path, make_split(draw_images(0)), 230, make_extractor())
-    with pytest.raises(ValueError, match=f"made with linear .sha256 {'a' * 64}.* judged by linear .{'b' * 64}"):
+    with pytest.raises(ValueError, match=f"made with linear .sha256 {'a' * 64}.* scored by linear .{'b' * 64}"):
         read_reference(tmp_path, make_extractor(sha256="b" * 64))
     path = tmp_path / "reference.safetensors"
     content = path.read_bytes()

@@ -20,21 +20,18 @@ from pipeline.schema.project import Project
 HOSTILE = r"$x^2$ \input{/etc/passwd} %&#_~^{} <b> (1) é"
 
 
-def read(project: Project, figure: Figure, *panels: Panel) -> PageObject:
-    points = {
-        panel.dataset: find_points(project, panel.dataset, panel.arms, figure.x.field, figure.series)
-        for panel in panels
-    }
+def read(figure: Figure, *panels: Panel) -> PageObject:
+    points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
     (page,) = PdfReader(io.BytesIO(draw_pdf(figure, panels, points))).pages
     return page
 
 
-def fill(arms: Sequence[str], dataset: str = "digits", scale: str = "embedded") -> Panel:
-    return make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(3)} for arm in arms}, dataset, scale)
+def fill(arms: Sequence[str], case: str = "digits", scale: str = "embedded") -> Panel:
+    return make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(3)} for arm in arms}, case, scale)
 
 
-def grouped(dataset: str = "digits") -> Panel:
-    return fill(["baseline", "groups=1", "groups=2", "groups=1,channels=16"], dataset)
+def grouped(case: str = "digits") -> Panel:
+    return fill(["baseline", "groups=1", "groups=2", "groups=1,channels=16"], case)
 
 
 def scaled() -> Panel:
@@ -74,7 +71,7 @@ def test_the_font_is_matplotlibs_own():
 
 @pytest.mark.parametrize("name", ["figure6", "figure7"])
 def test_it_is_as_wide_as_a_column_whose_text_is_text_in_embedded_fonts(project: Project, name: str):
-    page = read(project, project.figures[name], scaled() if name == "figure6" else grouped())
+    page = read(project.figures[name], scaled() if name == "figure6" else grouped())
     assert page.mediabox.width == WIDTH == 234
     for font in page["/Resources"]["/Font"].values():  # type: ignore[index]
         assert font.get_object()["/Subtype"] == "/Type0"
@@ -89,8 +86,8 @@ def test_it_is_as_wide_as_a_column_whose_text_is_text_in_embedded_fonts(project:
 
 
 def test_series_scale_and_default_are_named(project: Project):
-    sizes = read(project, project.figures["figure6"], scaled()).extract_text().split("\n")
-    groups = read(project, project.figures["figure7"], grouped()).extract_text().split("\n")
+    sizes = read(project.figures["figure6"], scaled()).extract_text().split("\n")
+    groups = read(project.figures["figure7"], grouped()).extract_text().split("\n")
     assert {"PyTorch's default", "10⁻³ 10⁻² 10⁻¹ 10⁰"} <= set(sizes)
     assert {"channels", "16 32", "the embedded default, not the paper's scale"} <= set(groups)
     assert "PyTorch's default" not in groups
@@ -98,16 +95,16 @@ def test_series_scale_and_default_are_named(project: Project):
 
 def test_series_differ_without_colour_too(project: Project):
     """By the dashes of their lines and the shapes of their marks."""
-    page = read(project, project.figures["figure7"], grouped())
+    page = read(project.figures["figure7"], grouped())
     drawn = page.get_contents().get_data()  # type: ignore[union-attr]
     assert len(set(re.findall(rb"\[([\d. ]+)\] \S+ d\b", drawn))) == 2
     marks = page["/Resources"]["/XObject"].values()  # type: ignore[index]
     assert {len(re.findall(rb"\bc\b", mark.get_object().get_data())) > 0 for mark in marks} == {True, False}  # curves
 
 
-def test_datasets_stand_one_below_the_other(project: Project):
+def test_cases_stand_one_below_the_other(project: Project):
     figure = project.figures["figure7"]
-    one, two = read(project, figure, grouped()), read(project, figure, grouped(), grouped("cifar10"))
+    one, two = read(figure, grouped()), read(figure, grouped(), grouped("cifar10"))
     assert (two.mediabox.width, two.mediabox.height) == (one.mediabox.width, 2 * one.mediabox.height)
     assert {"digits", "cifar10"} <= {text for text, _ in list_texts(two)}
 
@@ -115,12 +112,12 @@ def test_datasets_stand_one_below_the_other(project: Project):
 def test_labels_are_text_whatever_is_in_them(project: Project):
     figure = project.figures["figure7"]
     y = figure.y.model_copy(update={"label": HOSTILE})
-    page = read(project, figure.model_copy(update={"y": y, "title": HOSTILE}), grouped())
+    page = read(figure.model_copy(update={"y": y, "title": HOSTILE}), grouped())
     assert HOSTILE in {text for text, _ in list_texts(page)}
 
 
-def test_without_records_or_datasets_it_says_so(project: Project):
+def test_without_records_or_cases_it_says_so(project: Project):
     figure = project.figures["figure7"]
-    assert "no completed run" in read(project, figure, make_panel({"baseline": {0: failure()}})).extract_text()
-    assert "no completed run" in read(project, figure, make_panel({"norm=batch": {}})).extract_text()
-    assert "`studies.node` in params.yaml is empty" in read(project, figure).extract_text()
+    assert "no completed run" in read(figure, make_panel({"baseline": {0: failure()}})).extract_text()
+    assert "no completed run" in read(figure, make_panel({"norm=batch": {}})).extract_text()
+    assert "`cases.node` in params.yaml is empty" in read(figure).extract_text()

@@ -11,19 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from problems import node_network
+from problems import ddpm_network, later, node_network, resolve
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
-from pipeline.plan import cost as pricing
-from pipeline.plan.cost import Bench, Cost, cost_sampling
-from pipeline.plan.fate import Fate, find_fates
-from pipeline.plan.forecast import Forecast, Priced, count_images, price_rows
-from pipeline.plan.rows import list_outputs, make_rows
+from pipeline.plan.dvc import Status, find_statuses
+from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check, price_rows
+from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
+from pipeline.run import bench as measuring
+from pipeline.run.bench import Bench, Cost
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import load_project
+from pipeline.schema.study import find_study
+from pipeline.studies.ddpm.cost import price, price_sampling
 from pipeline.studies.node.network import ode_size
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.trainer import NodeTrainer
@@ -72,16 +74,22 @@ def test_the_flops_of_an_adjoint_step_hold_its_backward_solve():
 
 def test_sampling_costs_a_forward_pass_a_step_and_image():
     project = load_project(find_settings())
-    run, data = project.resolve("ddpm", "digits", "baseline", 0), project.data.datasets["digits"]
-    sampling = project.ddpm.datasets["digits"].sampling.model_copy(update={"batch_size": 8, "images": 20, "steps": 5})
+    run, dataset = project.resolve("ddpm", "digits", "baseline", 0), project.data.datasets["digits"]
+    sampling = later("digits", "sampling").model_copy(update={"batch_size": 8, "images": 20, "steps": 5})
     once = sampling.model_copy(update={"images": 8, "steps": 1})
-    costs = [cost_sampling(run, which, data, Bench(COMPUTE, "cpu", 0.5)) for which in (once, sampling)]
+    costs = [price_sampling(run, which, dataset, Bench(COMPUTE, "cpu", 0.5)) for which in (once, sampling)]
     assert costs[1].flops == pytest.approx(costs[0].flops * 5 * 20 / 8)
+
+
+def test_imported_weights_are_not_trained():
+    project = load_project(find_settings())
+    run = resolve("ddpm").model_copy(update={"network": ddpm_network(weights="elsewhere-0123456789ab")})
+    assert price(project, run, "train", Bench(COMPUTE, "cpu", 0.5), (0, 0)) == Cost(0, 0, False)
 
 
 def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pytest.MonkeyPatch):
     seconds = {2: 1.0, 8: 2.5}
-    monkeypatch.setattr(pricing, "count_flops", lambda work: work() or int(1e12))
+    monkeypatch.setattr(measuring, "count_flops", lambda work: work() or int(1e12))
     monkeypatch.setattr(Bench, "time", lambda self, work, batch: seconds[batch])
     asked: list[int] = []
     cost = Bench(COMPUTE, "cpu", 0.5).measure(asked.append, 32)
@@ -89,45 +97,72 @@ def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pyte
     assert cost == Cost(flops=4e12, seconds=2.5 + 24 * 1.5 / 6, scaled=True)
 
 
-def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytest.MonkeyPatch):
+def plan_rows(status: Status) -> list[Row]:
+    """The rows of the last commit's panel, all with one status."""
     project = load_project(find_settings())
-    rows = make_rows(project, dict.fromkeys([path for _, _, path in list_outputs(project)], "made"))
+    return make_rows(project, dict.fromkeys([path for _, _, path in list_outputs(project)], status))
+
+
+def test_there_is_a_row_for_each_step_of_each_study_and_arm():
+    rows = plan_rows("made")
+    assert {(row.run.study, row.step) for row in rows} == {
+        (study, step) for study in ("node", "ddpm", "theory") for step in find_study(study).steps
+    }
+    keys = [(row.group, row.run.arm) for row in rows]
+    assert len(set(keys)) == len(keys)
+
+
+def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytest.MonkeyPatch):
+    rows = plan_rows("made")
+    todo = [*rows[:3], rows[-1]]  # three trainings, and a study that says no price
     measured = []
 
-    def price(*args: object) -> Cost:
-        measured.append(args[2])
+    def fake(*args: object) -> Cost:
+        measured.append(args[1])
         if len(measured) == 2:
             raise ArithmeticError("gave up")
         return Cost(2e12, 300.0, False)
 
-    monkeypatch.setattr("pipeline.plan.forecast._price", price)
+    monkeypatch.setattr("pipeline.studies.node.cost.price", fake)
     monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda compute: "cpu")
-    priced, device = price_rows(find_settings(), project, rows[:3])
-    assert [len(row.fates) for row in rows[:3]] == [2, 2, 2]
-    assert measured == rows[:3]
+    monkeypatch.setattr("pipeline.plan.forecast.time_check", lambda: 1.0)
+    priced, device = price_rows(find_settings(), load_project(find_settings()), todo)
+    assert [len(row.statuses) for row in todo] == [2, 2, 2, 3]
+    assert measured == [row.run for row in rows[:3]]
     assert priced[0].seconds > 300
     assert [one.failure for one in priced] == [None, "gave up", None]
     assert device == "cpu"
+    assert price_rows(find_settings(), load_project(find_settings()), todo[3:]) == ([], None)
 
 
-def forecast(fates: Mapping[int, Fate]) -> Forecast:
-    """A plan of two rows, of which the second is there already."""
-    project = load_project(find_settings())
-    outputs = [path for _, _, path in list_outputs(project)]
-    rows = make_rows(project, dict.fromkeys(outputs, "kept"))[:2]
-    rows[0].fates.update(fates)
-    made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in fates.values() else []
-    return Forecast(rows, made, 0, "cpu", 2, ["a note"] if made else [])
+def forecast(statuses: Mapping[int, Status]) -> Forecast:
+    """A plan of two trainings, of which the second is there already, and a measurement without a price."""
+    rows = plan_rows("kept")
+    rows = [*rows[:2], rows[-1]]
+    rows[0].statuses.update(statuses)
+    made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in statuses.values() else []
+    if made:
+        rows[2].statuses[0] = "made"
+    return Forecast(rows, made, "cpu", 2, ["a note"] if made else [])
 
 
 def test_the_text_multiplies_by_seeds():
-    text = write_text(forecast({0: "made", 1: "made"}))
-    lines = text.splitlines()
-    assert " ".join(lines[1].split()) == "train_node digits baseline 0,1 0 0 2 ~5.2 min ~10.3 min"
-    assert "norm=batch" not in text
-    assert "all, on this device (cpu, 2 threads): 2 NODE trainings: 4 TFLOP, 10.3 min" in lines
+    lines = write_text(forecast({0: "made", 1: "made"})).splitlines()
+    told = [" ".join(line.split()) for line in lines]
+    assert told[1] == "train node digits baseline 0,1 0 0 2 ~5.2 min ~10.3 min"
+    assert told[2] == "measure theory features baseline 0 0 2 not priced"
+    assert told[3] == ""
+    assert "all, on this device (cpu, 2 threads): 2 trainings: 4 TFLOP, 10.3 min" in lines
     assert lines[-1] == "a note"
-    assert write_text(forecast({0: "restored"})).startswith("Nothing to train: 3 models up to date, 1 to be ")
+    assert write_text(forecast({0: "restored"})).startswith("Nothing to compute: 6 runs up to date, 1 to be ")
+
+
+def test_steps_without_a_price_are_one_line():
+    rows = [row for row in plan_rows("made") if row.group == "evaluate node digits"]
+    lines = write_text(Forecast(rows, [], None, 1, [])).splitlines()
+    count = sum(len(row.statuses) for row in rows)
+    assert " ".join(lines[1].split()) == f"evaluate node digits {len(rows)} arms {count} runs 0 0 not priced"
+    assert lines[3:] == ["0 runs up to date, 0 to be restored from DVC's cache."]
 
 
 def test_the_json_says_the_same():
@@ -136,6 +171,7 @@ def test_the_json_says_the_same():
     assert content["rows"][0]["seconds_each"] == content["seconds"] == 310
     assert content["flops"] == 2e12
     assert "seconds_each" not in content["rows"][1]
+    assert content["rows"][2]["seconds_each"] is None
 
 
 @pytest.mark.parametrize(
@@ -149,7 +185,7 @@ def test_times_have_a_fitting_unit(seconds: float, text: str):
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = make_reduced(tmp_path_factory.mktemp("plan") / "project")
-    edit(workspace, "params.yaml", ["digits", "ddpm", "arms"], ["baseline"])
+    edit(workspace, "params.yaml", ["ddpm", "digits", "arms"], ["baseline"])
     return workspace
 
 
@@ -162,10 +198,13 @@ def edit(work: Workspace, name: str, keys: list[str], value: object) -> None:
     work.write(name, content)
 
 
-def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Fate]:
+def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
+    """What becomes of each training and sampling."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(root.parent / "home"))
     monkeypatch.chdir(root)
-    return find_fates(Path(), [path for _, _, path in list_outputs(load_project(root))])
+    project = load_project(root)
+    paths = [path for step, _, path in list_outputs(project) if step in ("train", "sample")]
+    return find_statuses(Path(), paths, foresee_check(root, project))
 
 
 def run(work: Workspace) -> set[str]:
@@ -188,14 +227,20 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
     before = files()
     content = json.loads(work.run("python", "-m", "pipeline", "plan", "--json").stdout)
     assert files() == before
-    assert [(row["stage"], row["arm"], row["seeds"]["made"]) for row in content["rows"]] == [
-        ("train_node", "baseline", [0]),
-        ("train_node", "norm=batch", [0]),
-        ("train_ddpm", "baseline", [0]),
-        ("sample", "baseline", [0]),
+    rows = content["rows"]
+    assert [(row["step"], row["study"], row["arm"], row["seeds"]["made"]) for row in rows] == [
+        ("train", "node", "baseline", [0]),
+        ("train", "node", "norm=batch", [0]),
+        ("evaluate", "node", "baseline", [0]),
+        ("evaluate", "node", "norm=batch", [0]),
+        ("train", "ddpm", "baseline", [0]),
+        ("sample", "ddpm", "baseline", [0]),
+        ("evaluate", "ddpm", "baseline", [0]),
+        ("measure", "theory", "baseline", [0]),
     ]
-    assert content["evaluations"] == 1
-    assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in content["rows"])
+    priced = [row for row in rows if row["step"] in ("train", "sample")]
+    assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in priced)
+    assert all(row["flops_each"] is None for row in rows if row not in priced)
 
 
 def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Workspace, monkeypatch: pytest.MonkeyPatch):
@@ -203,9 +248,10 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     assert len(run(work)) == 4
     commit_all(work)
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
+    work.executed("measure_theory_features", "evaluate_node_digits", "evaluate_ddpm_digits")
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
-    assert shown == "Nothing to train: 3 models up to date, 0 to be restored from DVC's cache.\n"
+    assert shown == "Nothing to compute: 4 runs up to date, 0 to be restored from DVC's cache.\n"
     project = load_project(work.root)
     assert count_images(work.root, project, "node", "digits") == (1437, 360)
     data = project.data.datasets["digits"]
@@ -213,10 +259,10 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
 
 
 def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkeypatch: pytest.MonkeyPatch):
-    keys, arms = ["digits", "node", "arms"], ["baseline", "norm=batch"]
+    keys, arms = ["node", "digits", "arms"], ["baseline", "norm=batch"]
     edit(work, "params.yaml", keys, [*arms, "groups=2"])
-    fates = foretell(work.root, monkeypatch)
-    assert fates == {NODE: "kept", NORM: "kept", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    statuses = foretell(work.root, monkeypatch)
+    assert statuses == {NODE: "kept", NORM: "kept", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
     assert run(work) == {"train_node_digits@digits-groups=2-0"}
 
     edit(work, "params.yaml", keys, arms)
@@ -230,14 +276,14 @@ def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkey
 
 
 def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Workspace, monkeypatch: pytest.MonkeyPatch):
-    keys = ["datasets", "digits", "training", "steps"]
-    edit(work, "specs/ddpm.yaml", keys, 7)
-    fates = foretell(work.root, monkeypatch)
-    assert fates == {NODE: "kept", NORM: "kept", GROUPS: "kept", DDPM: "made", SAMPLES: "made"}
+    keys = ["cases", "digits", "training", "steps"]
+    edit(work, "specs/ddpm/study.yaml", keys, 7)
+    statuses = foretell(work.root, monkeypatch)
+    assert statuses == {NODE: "kept", NORM: "kept", GROUPS: "kept", DDPM: "made", SAMPLES: "made"}
     assert run(work) == {"train_ddpm_digits@digits-baseline-0", "sample_digits@digits-baseline-0"}
-    edit(work, "specs/ddpm.yaml", keys, 6)
-    fates = foretell(work.root, monkeypatch)
-    assert {fates[DDPM], fates[SAMPLES]} == {"restored"}
+    edit(work, "specs/ddpm/study.yaml", keys, 6)
+    statuses = foretell(work.root, monkeypatch)
+    assert {statuses[DDPM], statuses[SAMPLES]} == {"restored"}
     assert run(work) == set()
 
 
@@ -246,10 +292,10 @@ def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, mon
         file.write("TOUCHED = 1\n")
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
     assert run(work) == set()
-    edit(work, "specs/node.yaml", ["datasets", "digits", "training", "image_size"], 13)
-    fates = foretell(work.root, monkeypatch)
-    assert fates == {NODE: "made", NORM: "made", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
-    edit(work, "specs/node.yaml", ["datasets", "digits", "training", "image_size"], 12)
+    edit(work, "specs/node/study.yaml", ["cases", "digits", "training", "image_size"], 13)
+    statuses = foretell(work.root, monkeypatch)
+    assert statuses == {NODE: "made", NORM: "made", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    edit(work, "specs/node/study.yaml", ["cases", "digits", "training", "image_size"], 12)
 
 
 def test_without_its_lock_everything_is_restored(work: Workspace, monkeypatch: pytest.MonkeyPatch):

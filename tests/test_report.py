@@ -1,17 +1,17 @@
 """Statistics, tables and page from records made by hand."""
 
+import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from panels import cells, ddpm_record, failure, make_panel, node_record
-from pipeline.report.theory import render_theory
-from pipeline.schema.theory import Cell, Theory, read_theory
 from problems import ROOT
 from rich.console import Console
-from workspace import copy_settings
+from workspace import copy_settings, find_settings
 
 from pipeline.report.markdown import align_table, escape_cell, render_grid
 from pipeline.report.page import Preview, render_page
@@ -19,10 +19,14 @@ from pipeline.report.panel import Panel, count_runs, list_outdated, read_panel
 from pipeline.report.statistics import MAX_N, find_interval, needed_n, summarise
 from pipeline.report.tables import lay_out
 from pipeline.report.terminal import print_tables
+from pipeline.report.tidy import render_csv
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.table import Table, load_table, shown_arms
+from pipeline.schema.study import Run
+from pipeline.schema.table import Table, load_tables, shown_arms
+from pipeline.studies.theory.study import Cell, TheoryRecord
+from pipeline.studies.theory.views import render_theory
 
 
 def test_equal_values_have_no_spread_at_all():
@@ -75,8 +79,11 @@ def test_the_needed_n_is_at_most_the_cap():
     assert needed_n(1.0, 51.1) is None
 
 
-def describe(dataset: str) -> list[str]:
-    return [f"about {dataset}"]
+TABLES = {name: table for study in ("node", "ddpm") for name, table in load_tables(ROOT, study).items()}
+
+
+def describe(case: str) -> list[str]:
+    return [f"about {case}"]
 
 
 def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:
@@ -88,7 +95,7 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
         "baseline": {0: node_record(90.0), 1: node_record(92.0)},
         "norm=batch": {0: node_record(91.0, 32.0), 1: node_record(93.0, 38.0)},
     }
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
+    text = render_table(TABLES["table1"], [make_panel(records)], describe)
     assert cells(text, "Setting") == ["Setting", "Arm", "n", "Accuracy", "Diff", "Last epoch", "NFE", "NFE-B"]
     assert cells(text, "Baseline") == [
         "Baseline (GN)",
@@ -109,17 +116,17 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
 def test_a_column_without_any_value_is_left_out():
     direct = node_record(90.0).model_copy(update={"nfe_backward": None})
     records = {"baseline": {0: direct}, "norm=batch": {0: direct}}
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["table1"], [make_panel(records, seeds=[0])], describe)
     assert "NFE-B" not in cells(text, "Setting")
     records = {"baseline": {0: node_record(90.0)}, "norm=batch": {0: direct}}
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["table1"], [make_panel(records, seeds=[0])], describe)
     assert cells(text, "Setting")[-1] == "NFE-B"
     assert cells(text, "Replace")[-1] == "—"
 
 
 def test_missing_runs_are_shown_as_missing():
     records = {"baseline": {0: node_record(90.0)}, "norm=batch": {}}
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
+    text = render_table(TABLES["table1"], [make_panel(records)], describe)
     assert cells(text, "Baseline")[2:4] == ["1 of 2", "90.00"]
     assert cells(text, "Replace")[2:5] == ["0 of 2", "missing", "—"]
     assert cells(text, "Inject")[2:5] == ["0", "not in params.yaml", "—"]
@@ -131,7 +138,7 @@ def test_failed_runs_are_counted_and_named():
         "norm=batch": {seed: failure() for seed in range(3)},
         "position=linear": {0: failure()},
     }
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records, seeds=range(3))], describe)
+    text = render_table(TABLES["table1"], [make_panel(records, seeds=range(3))], describe)
     assert cells(text, "Baseline")[2:4] == ["2 of 3, 1 failed", "91.00 ± 1.41"]
     assert cells(text, "Replace")[2:5] == ["0 of 3, 3 failed", "failed", "—"]
     assert cells(text, "Inject")[2:5] == ["0 of 3, 1 failed", "missing", "—"]
@@ -147,7 +154,7 @@ def test_a_value_that_a_record_has_not_is_a_dash_and_its_n_is_its_own():
         "baseline": {0: node_record(90.0), 1: node_record(92.0, nfe_backward=None)},
         "block=none": {seed: node_record(80.0, None, nfe_backward=None) for seed in range(2)},
     }
-    text = render_table(load_table(ROOT, "table1"), [make_panel(records)], describe)
+    text = render_table(TABLES["table1"], [make_panel(records)], describe)
     assert cells(text, "Baseline")[6:] == ["26.0 ± 0.0", "32.0 (n = 1)"]
     assert cells(text, "Control: no ODE block (ours)")[2:] == [
         "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—",
@@ -156,7 +163,7 @@ def test_a_value_that_a_record_has_not_is_a_dash_and_its_n_is_its_own():
 
 def test_the_papers_values_stand_beside_ours_on_cifar_only():
     records = {"baseline": {0: node_record(91.0)}, "norm=batch": {0: node_record(90.0)}}
-    table = load_table(ROOT, "table1")
+    table = TABLES["table1"]
     digits, cifar = make_panel(records, seeds=[0]), make_panel(records, "cifar10", "paper", seeds=[0])
     text = render_table(table, [cifar], describe)
     header, row = cells(text, "Setting"), cells(text, "Replace")
@@ -168,17 +175,17 @@ def test_the_papers_values_stand_beside_ours_on_cifar_only():
 
 
 @pytest.mark.parametrize(
-    ("name", "dataset", "differences"),
+    ("name", "case", "differences"),
     [
         ("table1", "cifar10", [-0.65, 0.04]), ("table1", "cifar100", [-1.46, 0.39]),
         ("table2", "cifar10", [-0.03, 0.15]), ("table2", "cifar100", [-0.45, 0.21]),
     ],
 )  # fmt: skip
-def test_the_papers_differences_are_those_of_its_rows(name: str, dataset: str, differences: list[float]):
+def test_the_papers_differences_are_those_of_its_rows(name: str, case: str, differences: list[float]):
     """The Diff columns that the paper prints, against the values that we carry over."""
-    table = load_table(ROOT, name)
+    table = TABLES[name]
     assert table.paper is not None
-    values = table.paper.values[dataset]
+    values = table.paper.values[case]
     accuracies = [values[arm]["accuracy"] for arm in shown_arms(table) if arm in values]
     assert [round(value - accuracies[0], 2) for value in accuracies[1:]] == differences
 
@@ -194,7 +201,7 @@ def test_table_3_shows_the_mean_over_the_sets_their_spread_and_the_lowest_snapsh
         REMEDIES[2]: {},
         "position=mlp,position_mean=true": {0: ddpm_record(5.0)},
     }
-    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["table3"], [make_panel(records, seeds=[0])], describe)
     assert cells(text, "Setting") == [
         "Setting", "Arm", "n", "FID ↓", "Diff", "Spread", "FID min", "at step", "IS ↑", "Diff",
     ]  # fmt: skip
@@ -216,7 +223,7 @@ def test_table_3_over_seeds_takes_the_mean_over_its_sets_for_each():
         "baseline": {0: ddpm_record(5.0, 5.2), 1: ddpm_record(5.5, 5.7)},
         REMEDIES[0]: {0: ddpm_record(4.0, 4.4), 1: ddpm_record(5.0, 5.2)},
     }
-    text = render_table(load_table(ROOT, "table3"), [make_panel(records, "cifar10", "paper")], describe)
+    text = render_table(TABLES["table3"], [make_panel(records, "cifar10", "paper")], describe)
     assert cells(text, "Baseline")[2:7] == ["2", "5.350 ± 0.354", "—", "0.141 ± 0.000", "2.250 ± 0.354"]
     # Differences -0.9 and -0.5.
     assert cells(text, "+Inject")[2:6] == ["2", "4.650 ± 0.636", "-0.700 ± 0.283", "0.212 ± 0.100"]
@@ -227,7 +234,7 @@ def test_table_3_over_seeds_takes_the_mean_over_its_sets_for_each():
 
 def test_every_reading_of_the_inception_score_has_a_column_of_its_own():
     records = {"baseline": {0: ddpm_record(5.0, 5.2)}}
-    text = render_table(load_table(ROOT, "ddpm_scores"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["ddpm_scores"], [make_panel(records, seeds=[0])], describe)
     assert dict(zip(cells(text, "Setting"), cells(text, "Baseline"), strict=True)) == {
         "Setting": "Baseline", "Arm": "`baseline`", "n": "1", "KID ↓": "0.00510", "Diff": "—", "IS ↑": "9.490",
         "IS, splits": "8.990", "IS, bias": "10.490", "IS, bias, splits": "9.990",
@@ -236,7 +243,7 @@ def test_every_reading_of_the_inception_score_has_a_column_of_its_own():
 
 def test_the_protocol_below_a_ddpm_table_is_the_records():
     records = {"baseline": {0: ddpm_record(5.0, 5.2)}}
-    text = render_table(load_table(ROOT, "table3"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["table3"], [make_panel(records, seeds=[0])], describe)
     notes = [line for line in text.split("### digits")[1].splitlines() if line.startswith("- ")]
     assert notes[1:6] == [
         "- sample sets: 2, of 500 images each, from the averaged weights after 500 training steps; a run's value is "
@@ -254,7 +261,7 @@ def test_the_protocol_below_a_ddpm_table_is_the_records():
 def test_records_of_different_protocols_are_not_passed_off_as_one():
     other = {"images": 50000, "clip": True, "versions": {"numpy": "2.3.1", "torch": "2.14.0"}}
     records = {"baseline": {0: ddpm_record(17.5), 1: ddpm_record(17.0, protocol=other, training_steps=9)}}
-    text = render_table(load_table(ROOT, "table3"), [make_panel(records)], describe)
+    text = render_table(TABLES["table3"], [make_panel(records)], describe)
     assert "after (mixed: 500, 9) training steps" in text
     assert "of (mixed: 500, 50000) images each" in text
     assert "clip (mixed: False, True)" in text
@@ -263,7 +270,7 @@ def test_records_of_different_protocols_are_not_passed_off_as_one():
 
 def test_a_fid_on_digits_is_said_to_be_comparable_with_nothing_else():
     records = {"baseline": {0: ddpm_record(17.5)}}
-    table = load_table(ROOT, "table3")
+    table = TABLES["table3"]
     assert "comparable with nothing else" in render_table(table, [make_panel(records, seeds=[0])], describe)
     paper_scale = make_panel(records, "cifar10", "paper", seeds=[0])
     assert "comparable with nothing else" not in render_table(table, [paper_scale], describe)
@@ -271,7 +278,7 @@ def test_a_fid_on_digits_is_said_to_be_comparable_with_nothing_else():
 
 def test_a_sweep_shows_up_in_the_table_of_all_arms_with_the_baseline_first():
     records = {"groups=2": {0: node_record(95.0)}, "baseline": {0: node_record(94.0)}}
-    text = render_table(load_table(ROOT, "node_arms"), [make_panel(records, seeds=[0])], describe)
+    text = render_table(TABLES["node_arms"], [make_panel(records, seeds=[0])], describe)
     rows = [line for line in text.splitlines() if line.startswith("| ") and "`" in line]
     assert ["`baseline`" in rows[0], "`groups=2`" in rows[1]] == [True, True]
     assert "+1.00" in rows[1]
@@ -311,27 +318,61 @@ def test_the_page_warns_of_the_scale_and_shows_every_preview():
 
 def test_the_theory_marks_exact_zeros_and_a_cell_that_should_be_one_and_is_not():
     def cell(padding: str, position: str, vanishes: bool, change: float) -> Cell:
-        fields = {"time": "concat", "position": position, "padding": padding, "vanishes": vanishes, "change": [change]}
+        fields = {"time": "concat", "position": position, "padding": padding, "vanishes": vanishes, "change": change}
         return Cell.model_validate({"norm": "batch", "groups": None, **fields})
 
     found = [cell("zeros", "none", False, 0.1), cell("circular", "none", True, 4e-16)]
     found += [cell("zeros", "linear", False, 0.35), cell("circular", "linear", True, 1e-9)]
-    text = render_theory(Theory(channels=8, size=8, images=4, cells=found))
-    row = cells(text, "concatenated channel")
+    record = TheoryRecord(lost=1e-9, kept=0.1, cells=found)
+    panel = make_panel({"baseline": {0: record}}, "features", "exact", seeds=[0])
+    row = cells(render_theory(load_project(find_settings()), [panel]), "concatenated channel")
     assert row == ["concatenated channel", "batch", "0.1000", "**0** (4e-16)", "0.3500", "1.0e-09, not 0!"]
 
 
-def test_a_broken_theory_is_named_in_one_line(tmp_path):
-    with pytest.raises(SpecError, match=r"records/theory\.json: the file is missing"):
-        read_theory(tmp_path)
-    (tmp_path / "records").mkdir()
-    for content, says in (("{", "not JSON"), ('{"channels": 0}', r"theory\.json: channels = 0")):
-        (tmp_path / "records" / "theory.json").write_text(content)
-        with pytest.raises(SpecError, match=says):
-            read_theory(tmp_path)
+def test_without_the_baseline_the_table_says_why_there_are_no_differences():
+    records = {"norm=batch": {0: node_record(90.0)}}
+    text = render_table(TABLES["node_arms"], [make_panel(records, seeds=[0])], describe)
+    assert "- Diff: none, `baseline` is not in params.yaml." in text.splitlines()
+    both = {"baseline": {0: node_record(90.0)}, **records}
+    assert "Diff: none" not in render_table(TABLES["node_arms"], [make_panel(both, seeds=[0])], describe)
+
+
+def test_arms_of_two_grids_have_seeds_of_their_own():
+    records = {"baseline": {0: node_record(90.0)}, "norm=batch": {seed: node_record(90.0) for seed in (5, 6)}}
+    panel = make_panel(records, seeds={"baseline": [0, 1], "norm=batch": [5, 6]})
+    text = render_table(TABLES["node_arms"], [panel], describe)
+    assert [cells(text, label)[2:5] for label in ("Baseline", "norm=batch")] == [
+        ["1 of 2", "90.00", "—"], ["2", "90.00 ± 0.00", "—"],
+    ]  # fmt: skip
+
+
+def test_a_heading_is_text_in_markdown():
+    table = TABLES["table1"]
+    columns = [table.columns[0].model_copy(update={"label": "a|b <i>"})]
+    text = render_table(table.model_copy(update={"title": "<b> T", "columns": columns}), [make_panel({})], describe)
+    assert text.startswith("## &lt;b&gt; T\n")
+    assert "a\\|b &lt;i&gt;" in text
+
+
+def test_the_tidy_table_has_each_number_exactly():
+    record = ddpm_record(5.0, 5.2)
+    records = {"position=mlp": {1: record}, "baseline": {0: failure()}}
+    rows = list(csv.DictReader(io.StringIO(render_csv({"ddpm": [make_panel(records)]}))))
+    assert {row["arm"] for row in rows} == {"position=mlp"}
+    found = {(row["seed"], row["set"], row["key"]): row["value"] for row in rows}
+    assert len(found) == len(rows)
+    assert float(found["1", "", "fid"]) == record.fid
+    assert (found["1", "1", "fid"], found["1", "0", "kid"]) == ("5.2", repr(5.0 / 1000))
+    assert float(found["1", "", "num_params"]) == 100
 
 
 # ---- Records of other settings ---------------------------------------------------------------------------------------
+
+
+def make_record(run: Run) -> Any:
+    """Some record of the run's study."""
+    theory = TheoryRecord(lost=0.0, kept=0.1, cells=[])
+    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory}[run.study]
 
 
 @pytest.fixture
@@ -341,8 +382,8 @@ def recorded(tmp_path: Path) -> Path:
     project = load_project(tmp_path)
     for run in project.runs():
         settings = project.settings(run)
-        record = node_record(90.0, settings=settings) if run.study == "node" else ddpm_record(5.0, settings=settings)
-        write_record(record_path(tmp_path, run.study, run.dataset, run.arm, run.seed), record)
+        record = make_record(run).model_copy(update={"settings": settings})
+        write_record(record_path(tmp_path, run.study, run.case, run.arm, run.seed), record)
     return tmp_path
 
 
@@ -361,11 +402,17 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "study", "says"),
     [
-        ("specs/node.yaml", "epochs: 8", "epochs: 16", "node", "training.epochs was 8, is 16"),
-        ("specs/node.yaml", "rtol: 1.0e-3", "rtol: 1.0e-4", "node", "network.rtol was 0.001, is 0.0001"),
-        ("specs/ddpm.yaml", "images: 400", "images: 500", "ddpm", "sampling.images was 400, is 500"),
+        ("specs/node/study.yaml", "epochs: 8", "epochs: 16", "node", "training.epochs was 8, is 16"),
+        ("specs/node/study.yaml", "rtol: 1.0e-3", "rtol: 1.0e-4", "node", "network.rtol was 0.001, is 0.0001"),
+        ("specs/ddpm/study.yaml", "images: 400", "images: 500", "ddpm", "sampling.images was 400, is 500"),
         ("specs/data.yaml", "features: 64", "features: 32", "ddpm", "extractor.features was 64, is 32"),
-        ("specs/ddpm.yaml", "kid_subset_size: 200", "kid_subset_size: 100", "ddpm", "kid_subset_size was 200, is 100"),
+        (
+            "specs/ddpm/study.yaml",
+            "kid_subset_size: 200",
+            "kid_subset_size: 100",
+            "ddpm",
+            "kid_subset_size was 200, is 100",
+        ),
         (
             "params.yaml",
             "precision: float32",
@@ -381,9 +428,10 @@ def test_a_record_of_other_settings_is_called_outdated(
     assert "nothing is missing" in print_all(recorded)
     edit(recorded / file, old, new)
     project = load_project(recorded)
-    panel = read_panel(recorded, project, study, "digits")  # type: ignore[arg-type]
-    seeds = ", ".join(map(str, panel.seeds))
-    assert count_runs(panel, "baseline") == f"{len(panel.seeds)}, {len(panel.seeds)} outdated"
+    panel = read_panel(recorded, project, study, "digits")
+    wanted = panel.seeds["baseline"]
+    seeds = ", ".join(map(str, wanted))
+    assert count_runs(panel, "baseline") == f"{len(wanted)}, {len(wanted)} outdated"
     (line,) = list_outdated(panel, ["baseline"])
     assert line.startswith(f"outdated: `baseline`, seed {seeds}: ")
     assert line.endswith(says)
@@ -391,14 +439,14 @@ def test_a_record_of_other_settings_is_called_outdated(
     assert "nothing is missing" not in printed
     assert says in printed
     table = project.tables["table1" if study == "node" else "table3"]
-    grid = lay_out(table, [panel], lambda dataset: [])
+    grid = lay_out(table, [panel], lambda case: [])
     assert grid.blocks[0].rows[0].status == "outdated"
     assert grid.blocks[0].rows[0].cells[0].summary is not None
     assert f"outdated: `baseline`, seed {seeds}" in render_grid(grid)
 
 
 def test_what_one_arm_overrides_is_outdated_in_the_others_alone(recorded: Path):
-    edit(recorded / "specs" / "node.yaml", "weight_std: null", "weight_std: 0.5")
+    edit(recorded / "specs/node/study.yaml", "weight_std: null", "weight_std: 0.5")
     panel = read_panel(recorded, load_project(recorded), "node", "digits")
     assert "baseline" in panel.changes
     assert "weight_std=1.0" not in panel.changes

@@ -5,29 +5,29 @@ from pathlib import Path
 
 import pytest
 from architectures import BIAS, CHANNEL, CONVOLUTION, POSITION, TINY, change, make_architecture, make_design
-from workspace import find_settings
 
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.schematic import Diagram, Row, draw_schematics, show_flops
 from pipeline.report.sections import gather
+from pipeline.report.sources import read_sources
 from pipeline.report.webpage import show_math, show_name
 from pipeline.schema.architecture import PATH, Architecture, Branch, Design, Networks
 from pipeline.schema.base import SpecError
 from pipeline.schema.document import write_document
-from pipeline.schema.project import load_project
+from pipeline.schema.project import Project
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def draw(*designs: Design) -> list[Diagram]:
-    networks = Networks(study="ddpm", dataset="digits", arms=[], designs=list(designs))
-    (schematic,) = draw_schematics(Architecture(networks=[networks]), {"digits": "digits"})
+    networks = Networks(study="ddpm", case="digits", arms=[], designs=list(designs))
+    (schematic,) = draw_schematics(Architecture(networks=[networks]), {("ddpm", "digits"): "digits"})
     return list(schematic.diagrams)
 
 
 @pytest.fixture(scope="module")
 def diagrams() -> list[Diagram]:
-    (schematic,) = draw_schematics(make_architecture(), {"digits": "the digits"})
+    (schematic,) = draw_schematics(make_architecture(), {("ddpm", "digits"): "the digits"})
     assert (schematic.title, schematic.open) == ("DDPM, the digits", True)
     assert "first of 8 residual blocks" in schematic.place
     return list(schematic.diagrams)
@@ -117,12 +117,13 @@ def test_costs_are_told_beside_the_baselines(diagrams: list[Diagram]):
     ]  # fmt: skip
 
 
-def test_datasets_without_designs_are_left_out_and_the_first_of_a_study_is_open():
+def test_cases_without_designs_are_left_out_and_the_first_of_a_study_is_open():
     of = make_architecture().networks[0]
     empty = of.model_copy(update={"designs": [], "study": "node"})
-    again = of.model_copy(update={"dataset": "cifar10"})
-    drawn = draw_schematics(Architecture(networks=[empty, of, again]), {"digits": "a", "cifar10": "b"})
-    assert [(one.study, one.dataset, one.open) for one in drawn] == [
+    again = of.model_copy(update={"case": "cifar10"})
+    titles = {("ddpm", "digits"): "a", ("ddpm", "cifar10"): "b"}
+    drawn = draw_schematics(Architecture(networks=[empty, of, again]), titles)
+    assert [(one.study, one.case, one.open) for one in drawn] == [
         ("ddpm", "digits", True),
         ("ddpm", "cifar10", False),
     ]
@@ -142,16 +143,13 @@ def test_symbols_and_names_are_escaped():
     assert show_name("<b>.conv[:, 1:]") == "&lt;b&gt;.<wbr>conv<wbr>[:,&nbsp;1:]"
 
 
-def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    project = load_project(find_settings())
-    (tmp_path / "reports").mkdir()
-    for name in ("theory", "level_awareness"):
-        (tmp_path / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
+def test_a_missing_or_foreign_file_is_one_line(tmp_path: Path, project: Project):
+    sources = read_sources(tmp_path, project)
     with pytest.raises(SpecError, match=re.escape(f"{PATH}: the file is missing")):
-        gather(tmp_path, project)
-    write_document(tmp_path / PATH, make_architecture(dataset="mnist"))
-    with pytest.raises(SpecError, match=r"dataset 'mnist' is not in specs/data\.yaml"):
-        gather(tmp_path, project)
+        gather(sources)
+    write_document(tmp_path / PATH, make_architecture(case="mnist"))
+    with pytest.raises(SpecError, match=r"ddpm has no case 'mnist'; run `dvc repro`"):
+        gather(sources)
 
 
 def test_an_added_branch_is_compared_with_nothing(diagrams: list[Diagram]):

@@ -11,7 +11,6 @@ from pipeline.schema.record import record_path, write_record
 from pipeline.studies.theory.study import TheoryRecord
 from stages.strict import main
 
-
 RECORDS = {
     "node": node_record(90.0),
     "ddpm": ddpm_record(9.0),

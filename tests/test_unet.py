@@ -9,7 +9,7 @@ from problems import count, ddpm_network
 from torch import nn
 
 from pipeline.layers.sinusoid import embed_sinusoidally
-from pipeline.studies.ddpm.unet import ResidualBlock, Signals, UNet, Upsample, _Layers
+from pipeline.studies.ddpm.unet import LevelInputs, ResidualBlock, UNet, Upsample, _Layers
 
 
 @pytest.fixture(autouse=True)
@@ -92,33 +92,33 @@ def test_groups_within_and_outside_their_scope():
             assert part.eps == 1e-6
 
 
-def signals_of(network: UNet, level: float) -> Signals:
-    return network.make_signals(torch.tensor([level]))
+def inputs_of(network: UNet, level: float) -> LevelInputs:
+    return network.make_inputs(torch.tensor([level]))
 
 
 def test_each_input_of_the_map_is_what_it_says():
     for name, seen in (("embedding", "embedded"), ("sinusoid", "sinusoid"), ("level", "fraction")):
         network = unet(position="mlp", position_input=name)
-        signals = signals_of(network, 250.0)
-        known = getattr(signals, seen)
+        inputs = inputs_of(network, 250.0)
+        known = getattr(inputs, seen)
         position = blocks(network)[0].position
-        assert torch.equal(position(signals).flatten(), position.pixels(known).flatten())
-    assert signals.fraction.item() == 0.25
-    assert torch.allclose(blocks(network)[0].position(signals_of(network, 500.0)), 2 * position(signals))  # no bias
+        assert torch.equal(position(inputs).flatten(), position.pixels(known).flatten())
+    assert inputs.fraction.item() == 0.25
+    assert torch.allclose(blocks(network)[0].position(inputs_of(network, 500.0)), 2 * position(inputs))  # no bias
     network = unet(position="mlp", position_input="mlp")
-    position, signals = blocks(network)[0].position, signals_of(network, 250.0)
-    hidden = nn.functional.silu(position.hidden(signals.sinusoid))
-    assert torch.equal(position(signals).flatten(), position.pixels(hidden).flatten())
+    position, inputs = blocks(network)[0].position, inputs_of(network, 250.0)
+    hidden = nn.functional.silu(position.hidden(inputs.sinusoid))
+    assert torch.equal(position(inputs).flatten(), position.pixels(hidden).flatten())
 
 
 def test_what_a_block_adds_is_v_plus_p():
     network = unet(position="mlp")
-    block, signals = blocks(network)[0], signals_of(network, 300.0)
-    expected = block.time(signals.embedded)[0, :, None, None] + block.position.pixels(signals.embedded).view(1, 8, 8)
-    torch.testing.assert_close(block.embed(signals, None)[0], expected)
+    block, inputs = blocks(network)[0], inputs_of(network, 300.0)
+    expected = block.time(inputs.embedded)[0, :, None, None] + block.position.pixels(inputs.embedded).view(1, 8, 8)
+    torch.testing.assert_close(block.embed(inputs, None)[0], expected)
     x = torch.randn(2, 16, 8, 8)
     z = block.norm2(block.conv1(nn.functional.silu(block.norm1(x))) + expected)
-    torch.testing.assert_close(block(x, signals, None), block.conv2(nn.functional.silu(z)) + x)
+    torch.testing.assert_close(block(x, inputs, None), block.conv2(nn.functional.silu(z)) + x)
 
 
 def test_the_control_has_the_maps_mean_at_every_pixel():
@@ -126,9 +126,9 @@ def test_the_control_has_the_maps_mean_at_every_pixel():
     free = unet(position="mlp")
     torch.manual_seed(0)
     control = unet(position="mlp", position_mean=True)
-    signals = signals_of(free, 300.0)
+    inputs = inputs_of(free, 300.0)
     for block, other in zip(blocks(free), blocks(control), strict=True):
-        full, mean = block.position(signals), other.position(signals)
+        full, mean = block.position(inputs), other.position(inputs)
         assert full.std() > 1e-3
         torch.testing.assert_close(mean, full.mean().expand_as(mean))
 
@@ -136,15 +136,15 @@ def test_the_control_has_the_maps_mean_at_every_pixel():
 def test_maps_that_blocks_share():
     network = unet(position="mlp", position_maps="resolution")
     assert all(block.position is None for block in blocks(network))
-    signals = signals_of(network, 300.0)
-    maps = network.make_shared_maps(signals)
+    inputs = inputs_of(network, 300.0)
+    maps = network.make_shared_maps(inputs)
     assert {size: tuple(value.shape) for size, value in maps.items()} == {8: (1, 1, 8, 8), 4: (1, 1, 4, 4)}
     network = unet(position="mlp", position_maps="network")
-    maps = network.make_shared_maps(signals_of(network, 300.0))
+    maps = network.make_shared_maps(inputs_of(network, 300.0))
     torch.testing.assert_close(maps[4], nn.functional.avg_pool2d(maps[8], 2))
     block = blocks(network)[0]
-    added = block.embed(signals_of(network, 300.0), maps[8])
-    torch.testing.assert_close(added, block.time(signals_of(network, 300.0).embedded)[:, :, None, None] + maps[8])
+    added = block.embed(inputs_of(network, 300.0), maps[8])
+    torch.testing.assert_close(added, block.time(inputs_of(network, 300.0).embedded)[:, :, None, None] + maps[8])
 
 
 @pytest.mark.parametrize("maps", ["block", "resolution", "network"])
@@ -183,7 +183,7 @@ def test_the_unet_starts_near_zero_and_knows_the_level():
     block = blocks(network)[0]
     nn.init.normal_(block.conv2.weight, std=0.1)
     h = torch.randn(1, 16, 8, 8)
-    first, last = (block(h, signals_of(network, level), None) for level in (0.0, 999.0))
+    first, last = (block(h, inputs_of(network, level), None) for level in (0.0, 999.0))
     assert (first - last).abs().max() > 1e-2
 
 

@@ -11,22 +11,26 @@ import numpy as np
 import pytest
 from architectures import make_architecture
 from panels import ddpm_record, failure, make_panel, node_record
-from workspace import Workspace, make_reduced
+from ruamel.yaml import YAML
+from workspace import copy_settings
 
 from pipeline.data.preview import write_empty_preview, write_trajectory
-from pipeline.report.charts import draw_awareness, draw_snapshots, draw_sweep
-from pipeline.report.claims import judge_claims
+from pipeline.report.charts import draw_awareness, draw_sweep, render_static
+from pipeline.report.claims import judge_claims, list_claims
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
+from pipeline.report.sources import read_sources
 from pipeline.report.sweeps import find_points
-from pipeline.report.webpage import Contents, Drawing, Sample, Section, convert, render_static, render_webpage
+from pipeline.report.views import Drawing, Section, Views, find_views
+from pipeline.report.webpage import Contents, Sample, convert, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.document import write_document
 from pipeline.schema.ledger import Entry, ledger_path, write_ledger
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import write_record
-from stages.report import SECTIONS
+from pipeline.schema.study import find_study
+from stages.report import main as report
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
 
@@ -70,9 +74,10 @@ def make_contents(project: Project, hostile: str = "a label") -> Contents:
         (project.resolve("node", "digits", "norm=batch", 0), None),
     ]
     sample = Sample("digits", hostile, 0, b"png", "")
-    schematics = draw_schematics(make_architecture(made=hostile, arm=hostile[:200]), {"digits": hostile})
+    schematics = draw_schematics(make_architecture(made=hostile, arm=hostile[:200]), {("ddpm", "digits"): hostile})
     claimed = judge_claims(project, [{"node": panel}])
-    return Contents(project.claims, claimed, [section], [sample], runs, {}, schematics=schematics)
+    headlines = {"node": "accuracy"}
+    return Contents(list_claims(project), claimed, [section], [sample], runs, headlines, {}, schematics=schematics)
 
 
 def test_whatever_a_label_has_in_it_is_text(project: Project):
@@ -110,7 +115,8 @@ def test_a_verdict_stands_beside_a_comparison_that_gave_it(project: Project):
     """Claim c6: sigmoid has its 14 evaluations, the baseline not its 26."""
     records = {"activation=sigmoid": 14.0, "baseline": 20.0}
     panel = make_panel({arm: {seed: node_record(90.0, nfe) for seed in (0, 1)} for arm, nfe in records.items()})
-    (judged,) = judge_claims(replace(project, claim_seeds=2), [{"node": panel}])
+    claims = {**project.claims, "node": project.claims["node"].model_copy(update={"seeds": 2})}
+    (judged,) = judge_claims(replace(project, claims=claims), [{"node": panel}])
     contents = replace(make_contents(project), pages=[judged])
     shown = " ".join(_Page(render_webpage(contents)).text.split())
     assert [outcome.verdict for outcome in judged.judged["c6"].outcomes] == ["holds", "fails"]
@@ -150,7 +156,7 @@ def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Pr
     arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16"]
     panel = make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
     figure = project.figures["figure7"]
-    chart = draw_sweep(figure, panel, find_points(project, "digits", panel.arms, figure.x.field, figure.series))
+    chart = draw_sweep(figure, panel, find_points(panel, figure.x.field, figure.series))
     seeds = next(layer for layer in chart["layer"] if "seed" in layer["data"]["values"][0])
     assert [entry["field"] for entry in seeds["encoding"]["tooltip"]] == ["arm", "value", "seed", "x"]
     assert seeds["data"]["values"][0]["arm"] == "groups=1,channels=16"
@@ -158,41 +164,46 @@ def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Pr
     assert [layer["params"][0]["bind"] for layer in bound] == ["legend"]
 
 
-def test_charts_show_every_completed_run_and_none_else():
+def test_charts_show_every_completed_run_and_none_else(tmp_path: Path, project: Project):
     panel = make_panel({"baseline": {0: ddpm_record(5.0, 6.0), 1: failure()}, "position=mlp": {}})
-    snapshots = draw_snapshots(panel)
-    assert snapshots is not None
-    assert [(row["arm"], row["seed"], row["step"], row["value"]) for row in snapshots["data"]["values"]] == [
+    draw = find_views("ddpm").sections["snapshots"]
+    (snapshots,) = draw(tmp_path, project, [panel]).drawings
+    assert [(row["arm"], row["seed"], row["step"], row["value"]) for row in snapshots.chart["data"]["values"]] == [
         ("baseline", 0, 250, 2.0), ("baseline", 0, 500, 5.0),
     ]  # fmt: skip
-    assert draw_snapshots(make_panel({"baseline": {}})) is None
+    assert not draw(tmp_path, project, [make_panel({"baseline": {}})]).drawings
     assert draw_awareness(make_panel({"baseline": {0: failure()}})) is None
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A project without a record, and what the page takes from other stages."""
-    workspace = make_reduced(tmp_path / "project")
-    (workspace.root / "reports").mkdir()
-    write_document(workspace.root / ARCHITECTURE, make_architecture())
-    for name in ("theory", "level_awareness"):
-        (workspace.root / "reports" / f"{name}.md").write_text("## Title\n\ntext\n")
-    return workspace
+def root(tmp_path: Path) -> Path:
+    """Settings with two arms a study and one seed, without a record, and what the page takes from another stage."""
+    copy_settings(tmp_path)
+    params = YAML().load(tmp_path / "params.yaml")
+    for study, arm in {"node": "norm=batch", "ddpm": "position=mlp"}.items():
+        params[study]["digits"] |= {"seeds": [0], "arms": ["baseline", arm]}
+    YAML().dump(params, tmp_path / "params.yaml")
+    write_document(tmp_path / ARCHITECTURE, make_architecture())
+    return tmp_path
 
 
-def test_trajectories_say_what_their_rows_and_columns_are(workspace: Workspace):
+def gather_page(root: Path) -> Contents:
+    return gather(read_sources(root, load_project(root)))
+
+
+def test_trajectories_say_what_their_rows_and_columns_are(root: Path):
     images = np.zeros((2, 1, 1, 8, 8), np.uint8)
     for kind in ("previews", "trajectories"):
-        pictures = workspace.root / "reports" / kind / "ddpm/digits"
+        pictures = root / "reports" / kind / "ddpm/digits"
         write_empty_preview(pictures / "baseline" / "0.png")
         arrays = {"x": images, "x0": images, "levels": np.array([987, -1])}
         write_trajectory(pictures / "position=mlp" / "0.png", arrays)
-    page = _Page(render_webpage(gather(workspace.root, load_project(workspace.root))))
+    page = _Page(render_webpage(gather_page(root)))
     shown = [attributes for tag, attributes in page.tags if tag == "img" and "From noise" in (attributes["alt"] or "")]
     assert [attributes["alt"] for attributes in shown] == [
         "From noise to image: digits, arm baseline, seed 0; none, its training failed",
         "From noise to image: digits, arm position=mlp, seed 0; columns: levels 987, image; "
-        "rows: each image as it is, then as foreseen",
+        "rows: each image as it is, then the x0-prediction",
     ]
     png = (pictures / "position=mlp" / "0.png").read_bytes()
     assert shown[1]["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
@@ -201,25 +212,64 @@ def test_trajectories_say_what_their_rows_and_columns_are(workspace: Workspace):
     assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")
 
 
-def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(workspace: Workspace):
+def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
     entries = [
-        Entry(arm=arm, seed=0, step="train", output="0" * 32, seconds=1.0, device=device, threads=1)
+        Entry(arm=arm, seed=0, step="train", output="0" * 32, seconds=1.0, device=device, workers=1, threads=1)
         for arm, device in (("baseline", "H200"), ("norm=batch", "cpu, EPYC"))
     ]
-    write_ledger(ledger_path(workspace.root, "node", "digits"), entries)
-    project = load_project(workspace.root)
+    write_ledger(ledger_path(root, "node", "digits"), entries)
     told = "**Mixed:** runs of node, digits, were not made with the same device: H200; cpu, EPYC."
-    marked = {section.id for section in gather(workspace.root, project).sections if told in section.notes}
+    sections = {section.id: section for section in gather_page(root).sections}
+    marked = {name for name, section in sections.items() if told in section.notes}
     assert marked == {"table1", "table2", "table4", "figure6", "figure7", "node_arms"}
-    for name in SECTIONS:
-        (workspace.root / "reports" / f"{name}.md").write_text("")
-    workspace.run("python", "-m", "stages.report")
-    assert f"> {told}" in (workspace.root / "reports/README.md").read_text()
+    places = [[cell.strip() for cell in line.split("|")] for line in sections["provenance"].text.splitlines()]
+    workers = {cells[1]: cells[3] for cells in places if len(cells) > 3}
+    assert (workers["H200"], workers["cpu, EPYC"]) == ("1", "—")
+    monkeypatch.chdir(root)
+    report()
+    assert f"> {told}" in (root / "reports/README.md").read_text()
 
 
-def test_a_partial_state_says_what_is_missing(workspace: Workspace):
-    write_record(workspace.root / "records/node/digits/baseline/0.json", node_record(90.0))
-    text = _Page(render_webpage(gather(workspace.root, load_project(workspace.root)))).text
+def test_the_report_is_made_of_records_alone_and_in_one_order(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(root)
+    report()
+    files = ["README.md", "claims.md", "index.html", "records.csv", "verdicts.md"]
+    assert sorted(path.name for path in (root / "reports").iterdir()) == files
+    order = load_project(root).report.order
+    page = _Page((root / "reports/index.html").read_text())
+    ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert [name for name in ids if name in order] == [name for name in order if name != "verdicts"]
+    every = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(every) == len(set(every))
+    assert {link for link in page.links() if link.startswith("#")} <= {f"#{name}" for name in every}
+    headings = re.findall(r"^## (?:Table|Figure) \d", (root / "reports/README.md").read_text(), re.MULTILINE)
+    assert [heading.split(" ", 1)[1] for heading in headings] == [
+        f"{name[:-1].capitalize()} {name[-1]}" for name in order if name[-1].isdigit()
+    ]
+
+
+def test_a_study_without_views_of_its_own_is_shown(root: Path, monkeypatch: pytest.MonkeyPatch):
+    own = find_views("node")
+    monkeypatch.setattr("pipeline.report.views.find_study", lambda name: replace(find_study(name), views=None))
+    project = load_project(root)
+    assert (find_views("node"), find_views("node") == own) == (Views(), False)
+    kept = [name for name in project.report.order if name not in (*project.report.texts, *project.report.sections)]
+    spec = project.report.model_copy(update={"order": kept, "texts": {}, "sections": {}})
+    write_record(root / "records/node/digits/baseline/0.json", node_record(90.0))
+    contents = gather(read_sources(root, replace(project, report=spec)))
+    ids = [section.id for section in contents.sections]
+    assert {"table1", "figure7", "node_arms", "curves", "costs"} <= set(ids)
+    text = _Page(render_webpage(contents)).text
+    assert "90.00" in text
+    assert "c1 Batch normalisation" in " ".join(text.split())
+
+
+def test_a_partial_state_says_what_is_missing(root: Path):
+    write_record(root / "records/node/digits/baseline/0.json", node_record(90.0))
+    text = _Page(render_webpage(gather_page(root))).text
     assert "What is missing" in text
     assert re.search(r"node, .*: missing: norm=batch, seed 0", text)
     assert re.search(r"ddpm, .*: missing: position=mlp, seed 0", text)
+    assert re.search(r"theory, .*: missing: baseline, seed 0, 1, 2", text)

@@ -12,10 +12,11 @@ from pipeline.layers.flops import count_flops
 from pipeline.schema.architecture import Built, Design, Networks, Part, Remedy
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.base import merge, validate
-from pipeline.studies.ddpm.study import DdpmNetwork, DdpmSpec, resolve_ddpm_baseline, resolve_ddpm_run
+from pipeline.schema.project import Project
+from pipeline.studies.ddpm.study import DdpmNetwork
 from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.node.network import NodeClassifier
-from pipeline.studies.node.study import NodeNetwork, NodeSpec, resolve_node_baseline, resolve_node_run
+from pipeline.studies.node.study import NodeNetwork
 
 SEEDS = (0, 1, 2)
 """Of the initial weights, and of the features on which a site is measured."""
@@ -75,41 +76,59 @@ def measure_unet(network: UNet, channels: int) -> list[Part]:
     return [_measure("unet", [network], work)]
 
 
-def measure_node_study(spec: NodeSpec, dataset: str, channels: int, classes: int, arms: Iterable[str]) -> Networks:
-    """The NODE study on a dataset, whose images have so many channels and classes."""
-    size = spec.datasets[dataset].training.image_size
+class _Case:
+    """What a study's networks on a case are built for."""
+
+    def __init__(self, project: Project, study: str, name: str) -> None:
+        dataset = project.case(study, name).dataset
+        assert dataset is not None, f"{study} trains on datasets"
+        arms = project.panel.grid(study, name).seeds_by_arm()
+        self.channels, self.classes = dataset.channels, dataset.classes
+        self.baseline: Any = project.baseline(study, name)
+        self.networks: dict[str, Any] = {arm: project.resolve(study, name, arm, seed=0).network for arm in arms}  # type: ignore[attr-defined]
+
+
+def measure_node_case(project: Project, case: str) -> Networks:
+    """The networks of the NODE study on a case, and its designs; none where the baseline has no ODE function."""
+    of = _Case(project, "node", case)
+    size = of.baseline.training.image_size
 
     def build(network: NodeNetwork, seed: int = SEEDS[0]) -> NodeClassifier:
         torch.manual_seed(seed)
-        return NodeClassifier(network, channels, size, classes)
+        return NodeClassifier(network, of.channels, size, of.classes)
 
     def measure(network: NodeNetwork) -> list[Part]:
-        return measure_node(build(network), channels, size)
+        return measure_node(build(network), of.channels, size)
 
-    built = [Built(arm=arm, parts=measure(resolve_node_run(spec, dataset, arm, 0).network)) for arm in arms]
-    baseline, designs = resolve_node_baseline(spec, dataset), []
-    for remedy, changes in NODE_REMEDIES.items() if baseline.block == "ode" else ():
-        arm, network = vary(baseline, changes)
+    built = [Built(arm=arm, parts=measure(network)) for arm, network in of.networks.items()]
+    designs = []
+    for remedy, changes in NODE_REMEDIES.items() if of.baseline.network.block == "ode" else ():
+        arm, network = vary(of.baseline.network, changes)
         outline = outline_site(find_node_site(build(network, seed)) for seed in SEEDS)
         designs.append(Design(arm=arm, parts=measure(network), remedy=remedy, outline=outline))
-    return Networks(study="node", dataset=dataset, arms=built, designs=designs)
+    return Networks(study="node", case=case, arms=built, designs=designs)
 
 
-def measure_ddpm_study(spec: DdpmSpec, dataset: str, channels: int, arms: Iterable[str]) -> Networks:
-    """The DDPM study on a dataset, whose images have so many channels."""
-    size, levels = spec.datasets[dataset].training.image_size, spec.base.diffusion.levels
+def measure_ddpm_case(project: Project, case: str) -> Networks:
+    """The networks of the DDPM study on a case, and its designs."""
+    of = _Case(project, "ddpm", case)
+    size, levels = of.baseline.training.image_size, of.baseline.diffusion.levels
 
     def build(network: DdpmNetwork, seed: int = SEEDS[0]) -> UNet:
         torch.manual_seed(seed)
-        return UNet(network, channels, size, levels)
+        return UNet(network, of.channels, size, levels)
 
     def measure(network: DdpmNetwork) -> list[Part]:
-        return measure_unet(build(network), channels)
+        return measure_unet(build(network), of.channels)
 
-    built = [Built(arm=arm, parts=measure(resolve_ddpm_run(spec, dataset, arm, 0).network)) for arm in arms]
-    baseline, designs = resolve_ddpm_baseline(spec, dataset), []
+    built = [Built(arm=arm, parts=measure(network)) for arm, network in of.networks.items()]
+    designs = []
     for remedy, changes in DDPM_REMEDIES.items():
-        arm, network = vary(baseline, changes)
+        arm, network = vary(of.baseline.network, changes)
         outline = outline_site(find_unet_site(build(network, seed)) for seed in SEEDS)
         designs.append(Design(arm=arm, parts=measure(network), remedy=remedy, outline=outline))
-    return Networks(study="ddpm", dataset=dataset, arms=built, designs=designs)
+    return Networks(study="ddpm", case=case, arms=built, designs=designs)
+
+
+MEASURES: dict[str, Callable[[Project, str], Networks]] = {"node": measure_node_case, "ddpm": measure_ddpm_case}
+"""By study: (project, case) -> its networks. A study that is not here has none to show."""

@@ -189,8 +189,8 @@ def find_unet_site(network: UNet) -> Site:
     made = f"{describe_layers(block.time)} of e_t, the SiLU of {describe_layers(network.embed)} of the level's sinusoid"
 
     def convolve(t: Tensor, x: Tensor) -> Tensor:
-        signals = network.make_signals(t.view(1))
-        z: Tensor = block.conv1(x) + block.embed(signals, network.make_shared_maps(signals).get(block.size))
+        inputs = network.make_inputs(t.view(1))
+        z: Tensor = block.conv1(x) + block.embed(inputs, network.make_shared_maps(inputs).get(block.size))
         return z
 
     return Site(

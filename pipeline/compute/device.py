@@ -1,4 +1,4 @@
-"""The device, and whether its kernels are deterministic."""
+"""Chooses the device, and deterministic or fast kernels."""
 
 import os
 import shutil
@@ -10,10 +10,12 @@ from pipeline.schema.compute import Compute
 
 
 def check_compute(compute: Compute) -> None:
-    """Refuse a device, a compiler or a kind of CPU that is not there; imports torch for `cuda` alone: 3 s.
+    """Refuse settings that this machine cannot meet: GPU, AVX2, C++ compiler.
+
+    Imports torch only for `cuda`, since that takes 3 s.
 
     Raises:
-        MachineError: it is not there.
+        MachineError: something is missing.
     """
     if compute.device == "cuda":
         import torch
@@ -22,16 +24,16 @@ def check_compute(compute: Compute) -> None:
             raise MachineError("params.yaml: compute.device = 'cuda': torch sees no GPU here; allowed are auto and cpu")
     elif compute.portable and lacks_avx2():
         raise MachineError("params.yaml: compute.portable = true: this CPU has no AVX2; set it to false")
-    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch chooses it
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # torch's own choice
     if compute.compile and shutil.which(compiler.split(" ")[0]) is None:
         raise MachineError(f"params.yaml: compute.compile = true: needs a C++ compiler, and {compiler!r} is not here")
 
 
 def choose_device(compute: Compute) -> str:
-    """`cpu` or `cuda`, with torch's kernels deterministic from here on, unless `compute` asks for the fastest.
+    """Return `cpu` or `cuda`, and make torch use deterministic or fast kernels from here on.
 
     Raises:
-        MachineError: a device, a compiler or a kind of CPU is asked for that is not there.
+        MachineError: this machine lacks a GPU, AVX2 or a compiler that the settings need.
     """
     check_compute(compute)
     import torch
@@ -39,10 +41,10 @@ def choose_device(compute: Compute) -> str:
     if not compute.deterministic:
         torch.set_deterministic_debug_mode("default")
     elif compute.compile:
-        torch.use_deterministic_algorithms(True)  # tells the compiler too, and so imports it: 3 s
+        torch.use_deterministic_algorithms(True)  # applies to the compiler too; importing that takes 3 s
     else:
-        torch.set_deterministic_debug_mode("error")  # the same for all else
-    # Not needed for determinism: a debugging aid that costs time.
+        torch.set_deterministic_debug_mode("error")  # the same without the compiler
+    # A debugging aid that costs time; determinism does not need it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not compute.deterministic
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = compute.tf32

@@ -1,4 +1,4 @@
-"""Threads, memory and CPU kernels of a process; to be set before NumPy and torch are imported."""
+"""Sets threads, memory allocation and CPU kernels of a process. Call it before NumPy and torch are imported."""
 
 import ctypes
 import os
@@ -8,19 +8,20 @@ from pipeline.compute.cpu import make_portable
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _KEEP_BYTES = 1 << 30
-_SPIN_COUNT = 2000  # a few microseconds: nearly the speed of endless spinning alone, and fair beside another process
+_SPIN_COUNT = 2000  # a few microseconds: nearly as fast as endless spinning, without blocking other processes
 
 
 def tune_process(threads: int = 1, portable: bool = True) -> None:
-    """Set thread counts and CPU kernels, keep freed memory in the process; call before NumPy and torch are imported.
+    """Set thread counts and CPU kernels, and keep freed memory in the process.
 
-    glibc returns big blocks to the kernel, and the page faults that follow make a small training step up to
-    four times slower. OpenMP threads that spin for long while idle stall every other process on the same cores
-    (a second one makes both 60 times slower), threads that never spin cost a third of the speed of small networks.
+    Memory: glibc returns big blocks to the kernel. The page faults that follow make a small training step up to four
+    times slower. Threads: OpenMP threads that spin long while idle stall other processes on the same cores (two such
+    processes are 60 times slower each); without any spinning, small networks lose a third of their speed.
 
     Args:
-        threads: small work takes one, whatever params.yaml says: another number would change the last digits.
-        portable: whether every x86-64 CPU with AVX2 is to give the same bytes; else presets of the environment hold.
+        threads: CPU threads. The default suits small work; another number changes the last digits.
+        portable: whether every x86-64 CPU with AVX2 must give the same bytes. If not, the environment's own settings
+            of these libraries stay.
     """
     if portable:
         make_portable()

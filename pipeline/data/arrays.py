@@ -1,7 +1,7 @@
-"""Arrays on disk: safetensors written so that the same content gives the same bytes. No torch.
+"""Arrays on disk as safetensors: the same content gives the same bytes. Imports no torch.
 
-Each file holds a digest of its content: DVC takes what is in its cache for right without looking (README.md, Damaged
-files), and safetensors alone notices no bit that is wrong in an array.
+Each file holds a digest of its content. Without it, a flipped bit would pass unnoticed: DVC trusts its cache
+(README.md, Damaged files), and safetensors has no checksum.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def read_split(path: Path) -> Split:
     """Read a split that `write_split` wrote.
 
     Raises:
-        ValueError: the file is damaged, or is none of a split.
+        ValueError: the file is missing, damaged, or not a split.
     """
     arrays = read_arrays(path)
     kinds = {name: (array.dtype.name, array.ndim) for name, array in arrays.items()}
@@ -56,10 +56,10 @@ def read_split(path: Path) -> Split:
 
 
 def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 of named, C-contiguous arrays: names, types, shapes and values, whatever their layout in a file.
+    """SHA-256 of named, C-contiguous arrays: of names, types, shapes and values, not of the file's layout.
 
-    Weights have another (`digest_tensors`): it spells types as torch does and takes bfloat16, which NumPy lacks. Files
-    that are written hold their digest, so the two stay apart.
+    Weights have a digest of their own, `digest_tensors`: it spells types as torch does, and takes bfloat16, which NumPy
+    lacks. The two cannot be merged: existing files hold them.
     """
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
@@ -69,15 +69,15 @@ def digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one safetensors file, which is there as a whole or not at all.
+    """Write named arrays as one safetensors file, atomically.
 
     Raises:
-        ValueError: the disk is full or does not take it.
+        ValueError: the file cannot be written, e.g. because the disk is full.
     """
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     try:
         with replace_file(path) as partial:
-            # One key: several would come in another order each time.
+            # One metadata key only: safetensors writes several in random order.
             save_file(contiguous, partial, metadata={"sha256": digest_arrays(contiguous)})
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -97,7 +97,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             expected = (file.metadata() or {}).get("sha256")
     except FileNotFoundError:
         raise SpecError(f"{path}: the file is missing") from None
-    # The last three: types that numpy lacks, more dimensions than it has.
+    # The last three come from dtypes or numbers of dimensions that NumPy lacks.
     except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise SpecError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}; {ADVICE}") from None
     if digest_arrays(arrays) != expected:

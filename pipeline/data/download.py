@@ -1,4 +1,4 @@
-"""A file from the first mirror that has it, verified by its SHA-256 before it gets its name."""
+"""Downloads a file from the first mirror that works, and verifies its SHA-256."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ _BLOCK = 1 << 20
 
 
 def find_flaw(path: Path, file: RemoteFile) -> str | None:
-    """What is wrong with the file at `path`, or None if it is the one that is wanted."""
+    """What is wrong with the file at `path`; None if size and SHA-256 are as expected."""
     if not path.is_file():
         return "no such file"
     if (size := path.stat().st_size) != file.size:
@@ -25,7 +25,7 @@ def find_flaw(path: Path, file: RemoteFile) -> str | None:
 
 
 def _locate(mirror: str, file: RemoteFile) -> str:
-    """The URL or the path of the file itself; a mirror may be its folder."""
+    """The URL or path of the file; a mirror may name the file or its folder."""
     if mirror.startswith(("https://", "http://")):
         return mirror + file.file if mirror.endswith("/") else mirror
     path = Path(url2pathname(urlsplit(mirror).path) if mirror.startswith("file:") else mirror)
@@ -33,32 +33,32 @@ def _locate(mirror: str, file: RemoteFile) -> str:
 
 
 def _copy(source: str, target: str, _pooch: object) -> None:
-    """Copy a file of this machine, as a downloader of pooch's."""
-    if not Path(source).is_file():  # a device would never end
+    """Copy a local file; a downloader for pooch."""
+    if not Path(source).is_file():  # copying a device would never end
         raise FileNotFoundError("no such file")
     shutil.copyfile(source, target)
 
 
 def _retrieve(mirror: str, file: RemoteFile, folder: Path) -> None:
-    """Fetch from one mirror into a temporary file; pooch verifies and renames it."""
-    import pooch  # here: it takes a moment, and most stages find their file in place
+    """Fetch from one mirror; pooch downloads to a temporary file, verifies and renames it."""
+    import pooch  # imported here because it is slow and seldom needed
 
     url = _locate(mirror, file)
     # Without "identity", requests unpacks a tar.gz that a server declares as compressed in transit.
     http = pooch.HTTPDownloader(progressbar=True, chunk_size=_BLOCK, headers={"Accept-Encoding": "identity"})
     downloader = http if "://" in url else _copy
     pooch.retrieve(url, f"sha256:{file.sha256}", file.file, folder, downloader=downloader)
-    (folder / file.file).chmod(0o644)  # temporary files are readable by their user alone, and a container has another
+    (folder / file.file).chmod(0o644)  # temporary files are readable by their owner only; a container has another user
 
 
 def fetch_file(file: RemoteFile, mirrors: Sequence[str], folder: Path) -> Path:
-    """The verified file in `folder`; one that is there and right is used, and no mirror is asked.
+    """The verified file in `folder`; downloaded if it is missing or wrong.
 
     Args:
         mirrors: tried in this order; see `Mirror` in pipeline/schema/data.py.
 
     Raises:
-        SpecError: no mirror gives it; the line says what was wrong with each.
+        SpecError: no mirror works; the message gives the problem with each.
     """
     path = folder / file.file
     flaw = find_flaw(path, file)

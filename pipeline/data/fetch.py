@@ -1,4 +1,4 @@
-"""From a source to uint8 arrays: the digits bundled with scikit-learn, CIFAR's archives, images of the user's own."""
+"""Reads a dataset as uint8 arrays: scikit-learn's digits, CIFAR's archives, or the user's own images."""
 
 import hashlib
 import tarfile
@@ -17,8 +17,8 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.data import CifarSource, Dataset, DigitsSource
 
 _CIFAR_SIDE = 32
-# The binary version by number of classes: (members of the training split, of the test split, label bytes an image;
-# the last one is the fine label). Source: the datasets' own page.
+# The binary version, by number of classes: files of the training split, of the test split, label bytes per image (the
+# last byte is the fine label). Source: the datasets' own page.
 _CIFAR_LAYOUT = {
     10: ([f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)], ["cifar-10-batches-bin/test_batch.bin"], 1),
     100: (["cifar-100-binary/train.bin"], ["cifar-100-binary/test.bin"], 2),
@@ -26,7 +26,7 @@ _CIFAR_LAYOUT = {
 
 
 def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """[N, C, H, W] to [N, C, size, size], bilinear (Pillow's, which averages when it shrinks)."""
+    """Resize [N, C, H, W] to [N, C, size, size], bilinearly; Pillow averages when it shrinks."""
     if images.shape[2:] == (size, size):
         return images
     resized = [
@@ -37,7 +37,7 @@ def resize_images(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
-    """The 1,797 digits, 8x8, grey levels 0..16 stretched to 0..255; (training split, test split).
+    """The 1,797 digits, 8x8, grey levels 0..16 scaled to 0..255; (training split, test split).
 
     Raises:
         ValueError: scikit-learn's copy has another checksum.
@@ -55,11 +55,11 @@ def fetch_digits(source: DigitsSource, classes: int) -> tuple[Split, Split]:
 
 
 def _parse_records(content: bytes, label_bytes: int, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images and labels of one file of CIFAR's binary version."""
+    """Images [N, 3, 32, 32] and labels [N] of one file of CIFAR's binary version."""
     record = label_bytes + 3 * _CIFAR_SIDE**2
     if not content or len(content) % record:
         raise ValueError(f"has {len(content)} bytes, not a multiple of {record}")
-    records = np.frombuffer(content, np.uint8).reshape(-1, record)
+    records = np.frombuffer(content, np.uint8).reshape(-1, record)  # a record: labels, then red, green, blue planes
     labels = records[:, label_bytes - 1].astype(np.int64)
     if labels.max() >= classes:
         raise ValueError(f"a label is {labels.max()}, allowed are 0 to {classes - 1}")
@@ -67,7 +67,7 @@ def _parse_records(content: bytes, label_bytes: int, classes: int) -> tuple[NDAr
 
 
 def _read_members(path: Path, names: Collection[str]) -> dict[str, bytes]:
-    """Files of a tar.gz archive, in one pass, with nothing unpacked to the disk."""
+    """Read files of a tar.gz archive in one pass, without unpacking it to disk."""
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(path, "r:gz") as archive:
@@ -105,14 +105,14 @@ def read_cifar(path: Path, classes: int) -> tuple[Split, Split]:
 
 
 def fetch_dataset(dataset: Dataset, mirrors: Mapping[str, Sequence[str]], root: Path) -> tuple[Split, Split]:
-    """Fetch and verify a dataset at its own size; (training split, test split).
+    """Fetch and verify a dataset at its original image size; (training split, test split).
 
     Args:
         mirrors: by file; see `fetch_file`.
-        root: of the project; its downloads/ keeps archives between runs.
+        root: the project's root; downloads/ in it keeps archives.
 
     Raises:
-        ValueError: it cannot be had, or is not what specs/data.yaml says.
+        ValueError: the dataset cannot be fetched, or does not match specs/data.yaml.
     """
     source = dataset.source
     if isinstance(source, DigitsSource):

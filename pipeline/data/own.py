@@ -1,4 +1,4 @@
-"""Images of the user's own, from a folder or a NumPy archive, compared with what specs/data.yaml says of them."""
+"""Reads the user's own images, from a folder or a NumPy archive, and compares them with specs/data.yaml."""
 
 import hashlib
 import zipfile
@@ -30,8 +30,11 @@ class _Content:
 def split_by_class(part: Part, fraction: float, seed: int) -> tuple[Part, Part]:
     """Split images so that each class has the same share in both; (training split, test split).
 
+    Args:
+        fraction: share of the test split.
+
     Raises:
-        ValueError: there are too few images of a class.
+        ValueError: a class has too few images.
     """
     from sklearn.model_selection import train_test_split
 
@@ -41,10 +44,13 @@ def split_by_class(part: Part, fraction: float, seed: int) -> tuple[Part, Part]:
 
 
 def _read_image(path: Path, channels: int, size: int) -> NDArray[np.uint8]:
-    """[C, size, size]: turned upright, the middle square, resized bilinearly (Pillow's, which averages)."""
+    """Read an image as [C, size, size]: turned upright, cropped to the middle square, resized bilinearly.
+
+    Pillow averages when it shrinks.
+    """
     try:
         with Image.open(path) as opened:
-            if opened.mode.startswith(("I", "F")):  # Pillow would cut off what is above 255
+            if opened.mode.startswith(("I", "F")):  # Pillow would clip values above 255
                 raise ValueError("more than 8 bits a channel")
             image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -54,12 +60,12 @@ def _read_image(path: Path, channels: int, size: int) -> NDArray[np.uint8]:
 
 
 def _list_entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name, without hidden files such as .DS_Store."""
+    """Entries of a folder, sorted by name, without hidden files such as .DS_Store."""
     return sorted((entry for entry in folder.iterdir() if not entry.name.startswith(".")), key=lambda entry: entry.name)
 
 
 def _list_classes(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class."""
+    """The image files of each class: one sub-folder per class."""
     if not folder.is_dir():
         raise SpecError(f"{folder}: no such folder; without test_fraction, train/ and test/ are needed")
     classes = {entry.name: _list_entries(entry) for entry in _list_entries(folder) if entry.is_dir()}
@@ -78,7 +84,7 @@ def _read_part(classes: dict[str, list[Path]], source: FolderSource, channels: i
 
 
 def _digest_files(folder: Path, files: list[Path]) -> str:
-    """SHA-256 of the names and contents of files, whatever the order in which the disk lists them."""
+    """SHA-256 of the files' names and contents, in the order of names."""
     names = {path.relative_to(folder).as_posix(): path for path in files}
     lines = [f"{digest_file(names[name])}  {name}\n" for name in sorted(names)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -97,7 +103,7 @@ def _read_folder(source: FolderSource, channels: int, folder: Path) -> _Content:
 
 
 def _load_npz(path: Path, names: list[str]) -> dict[str, NDArray[np.generic]]:
-    """Arrays of these names; no pickle is opened."""
+    """Read arrays by name, without unpickling anything."""
     if not zipfile.is_zipfile(path):
         raise SpecError(f"{path}: not a NumPy archive (.npz)")
     try:
@@ -110,10 +116,10 @@ def _load_npz(path: Path, names: list[str]) -> dict[str, NDArray[np.generic]]:
 
 
 def _check_arrays(images: NDArray[np.generic], labels: NDArray[np.generic]) -> Part:
-    """Bring arrays of a NumPy archive to our layout.
+    """Convert arrays of a NumPy archive to images [N, C, H, H] and labels [N].
 
     Raises:
-        ValueError: a wrong type or shape.
+        ValueError: a type or shape is wrong.
     """
     if images.dtype != np.uint8:
         raise ValueError(f"images have the type {images.dtype}; uint8, 0 to 255, is needed")
@@ -125,15 +131,15 @@ def _check_arrays(images: NDArray[np.generic], labels: NDArray[np.generic]) -> P
             f"integers of shape [{len(images)}] are needed"
         )
     pixels = images.astype(np.uint8)
-    planes = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)
+    planes = pixels[:, None] if pixels.ndim == 3 else pixels.transpose(0, 3, 1, 2)  # [N, C, H, H]
     return np.ascontiguousarray(planes), labels.astype(np.int64)
 
 
 def _count_classes(parts: list[Part]) -> int:
-    """Number of classes.
+    """Count the classes.
 
     Raises:
-        ValueError: the labels are not 0, 1, 2 and so on without a gap.
+        ValueError: the labels are not 0, 1, 2, ... without a gap.
     """
     found = np.unique(np.concatenate([labels for _, labels in parts])).tolist()
     if found != list(range(len(found))):
@@ -161,12 +167,12 @@ def _split(source: OwnSource, parts: list[Part]) -> list[Part]:
         return parts
     try:
         return list(split_by_class(parts[0], source.test_fraction, source.split_seed))
-    except ValueError as error:  # scikit-learn's: too few images of a class
+    except ValueError as error:  # from scikit-learn: a class has too few images
         raise SpecError(f"{source.path}: test_fraction = {source.test_fraction}: {error}") from None
 
 
 def _compare(dataset: Dataset, source: OwnSource, content: _Content, train: Part, test: Part) -> None:
-    """Refuse a content that is not the one that specs/data.yaml describes, and say what to write there."""
+    """Refuse images that differ from specs/data.yaml; the message gives the values to write there."""
     found = {
         "source.sha256": (source.sha256, content.sha256),
         "channels": (dataset.channels, train[0].shape[1]),
@@ -180,10 +186,10 @@ def _compare(dataset: Dataset, source: OwnSource, content: _Content, train: Part
 
 
 def fetch_own(dataset: Dataset, source: FolderSource | NpzSource, root: Path) -> tuple[Split, Split]:
-    """Read and check images of the user's own; (training split, test split).
+    """Read and check the user's own images; (training split, test split).
 
     Raises:
-        SpecError: they are not there, are no images, or are others than specs/data.yaml says.
+        SpecError: images are missing or unreadable, or do not match specs/data.yaml.
     """
     path = root / source.path
     content = _read_folder(source, dataset.channels, path) if source.kind == "folder" else _read_npz(source, path)

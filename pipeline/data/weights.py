@@ -1,4 +1,4 @@
-"""Inception's weights: found or fetched, verified either way."""
+"""Finds or downloads Inception's weights, and verifies them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from pipeline.run.inputs import find_checkout
 from pipeline.schema.data import InceptionExtractor
 
 INCEPTION_LOGITS = 1008
-"""Of the original network: ImageNet's 1000 classes and 8 that are unused."""
+"""Logits of the original network: ImageNet's 1000 classes and 8 unused ones."""
 INCEPTION_CHANNELS = 3
 
 
 def find_weights(spec: InceptionExtractor, mirrors: Sequence[str], root: Path) -> Path:
-    """The verified file: at `path` if specs/data.yaml gives one, else in downloads/, else fetched to there.
+    """The verified file: at the spec's `path` if it has one, else in downloads/, where it is fetched if missing.
 
     Raises:
-        ValueError: it is not there, is another file or cannot be fetched; the message says what to put where.
+        ValueError: the file is missing, wrong, or cannot be fetched; the message says what to put where.
     """
     if spec.path is None:
         try:

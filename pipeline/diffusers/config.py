@@ -1,4 +1,4 @@
-"""A U-Net of ours as the configuration of diffusers' UNet2DModel, and back (facts 3.6)."""
+"""A U-Net of ours as the configuration of diffusers' UNet2DModel, and back."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -8,9 +8,10 @@ from safetensors.torch import save_file
 from pipeline.diffusers.config import CLASS, write_config
 from pipeline.diffusers.imports import CONFIG, SCHEDULER, WEIGHTS
 from pipeline.diffusers.weights import to_diffusers
-from pipeline.run.outputs import read_run, read_weights
+from pipeline.run.outputs import read_weights
 from pipeline.schema.diffusion import Diffusion, Sampling
 from pipeline.schema.files import replace_file, write_json
+from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.study import DdpmRun
 
 _PIPELINE, _SCHEDULER = "DDPMPipeline", "DDPMScheduler"

@@ -1,4 +1,4 @@
-"""The same U-Net under two sets of names: ours, and those of diffusers' UNet2DModel (facts 3.7).
+"""The same U-Net under two sets of names: ours, and those of diffusers' UNet2DModel.
 
 The map follows from the network's structure, so it holds for every size. Nothing here needs diffusers.
 """

@@ -1,6 +1,6 @@
 """Noise schedules in continuous time: t in [0, 1], 0 the data and 1 the noise.
 
-They stand apart from `schedule.py`, so that another one makes no model of DDPM stale.
+They are not in `schedule.py`, so that a new one makes no DDPM model stale.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class VpLinear:
     beta_max: float
 
     def beta(self, t: Tensor) -> Tensor:
-        """Rate at which noise comes."""
+        """The noise rate beta(t)."""
         return self.beta_min + t * (self.beta_max - self.beta_min)
 
     def __call__(self, t: Tensor) -> GaussianPath:

@@ -14,7 +14,7 @@ The level comes second. A vector field has its time first, (t, x), as ODE solver
 
 
 def noise_loss(denoiser: Denoiser, schedule: Schedule, x: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise, unweighted (Ho et al. 2020, equation 14).
+    """Mean squared error of the predicted noise, unweighted, over batch and pixels (Ho et al. 2020, equation 14).
 
     Args:
         schedule: on the device of x.

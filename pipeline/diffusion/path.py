@@ -32,7 +32,7 @@ Schedule = Callable[[Tensor], GaussianPath]
 
 
 def preserve_variance(alpha: Tensor, sigma: Tensor, beta: Tensor) -> GaussianPath:
-    """The path where alpha^2 + sigma^2 = 1 and the noise comes at the rate beta.
+    """The variance-preserving path, alpha^2 + sigma^2 = 1, with noise rate beta.
 
     d alpha / dt = -beta alpha / 2 is the drift of the VP SDE (Song et al. 2021, score SDE, equation 11). d sigma / dt
     follows from the identity; it has no bound as sigma goes to 0.
@@ -41,7 +41,7 @@ def preserve_variance(alpha: Tensor, sigma: Tensor, beta: Tensor) -> GaussianPat
 
 
 def _align(values: Tensor, x: Tensor) -> Tensor:
-    """Factors in x's precision, one for each x; [] stays [], which may be on the CPU where x is not."""
+    """Factors [B] as [B, 1, ..., 1], in x's dtype. A factor [] stays []; it may be on the CPU while x is on a GPU."""
     values = values.to(x.dtype)
     return values.view(-1, *[1] * (x.ndim - 1)) if values.ndim else values  # [B, 1, ..., 1]
 

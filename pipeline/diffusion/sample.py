@@ -18,7 +18,7 @@ Callback = Callable[[int, Tensor, Tensor], object]
 
 
 def choose_levels(levels: int, steps: int) -> list[int]:
-    """Levels to visit, most noisy first, evenly spaced; with one step the most noisy one alone."""
+    """Levels to visit, evenly spaced, the noisiest first; with one step, the noisiest only."""
     return torch.linspace(levels - 1, 0, steps, dtype=torch.float64).round().long().tolist()
 
 
@@ -108,6 +108,6 @@ def sample_images(
 
 
 def quantise_images(x: Tensor, quantisation: Literal["truncate", "round"]) -> Tensor:
-    """[-1, 1] to uint8; values outside are clipped. `truncate` is score_sde's and half a grey level too dark."""
+    """Convert [-1, 1] to uint8 and clip. `truncate` is as in score_sde, and half a grey level too dark on average."""
     scaled = ((x + 1) / 2 * 255).clamp(0, 255)
     return (scaled.round() if quantisation == "round" else scaled).to(torch.uint8)

@@ -11,11 +11,11 @@ from pipeline.schema.diffusion import Diffusion
 
 
 def take_root(x: Tensor) -> Tensor:
-    """The square root, rounded correctly; of what needs no gradient.
+    """The square root, correctly rounded; for tensors that need no gradient.
 
-    On a CPU torch's own is MKL's, which starts from the CPU's estimate of 1 / sqrt(x): its last bit is the maker's.
+    On a CPU, torch calls MKL, which starts from the CPU's own estimate of 1 / sqrt(x): the last bit depends on the CPU.
     """
-    # NumPy makes a number of an array without dimensions; asarray makes it an array again.
+    # NumPy returns a scalar for an array without dimensions; asarray makes it an array again.
     return torch.from_numpy(np.asarray(np.sqrt(x.numpy()))) if x.device.type == "cpu" else x.sqrt()
 
 

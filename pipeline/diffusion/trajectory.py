@@ -1,4 +1,4 @@
-"""A few images on their way from noise, with the x0-predictions there."""
+"""Sampling trajectories of a few images: x_t and the x0-prediction at some moments."""
 
 import torch
 from torch import Tensor
@@ -9,22 +9,22 @@ from pipeline.diffusion.schedule import DiscreteSchedule
 from pipeline.schema.diffusion import Sampling
 
 IMAGES = 4
-"""Ours: the first images of a set, two rows each, are no taller than a window."""
+"""Number of images. Two rows each still fit into a window (our choice)."""
 MOMENTS = 10
-"""Ours: at 40 pixels an image they are as wide as half a page, so that two models stand side by side."""
+"""Number of moments. At 40 pixels per image, two trajectories fit side by side on a page (our choice)."""
 END = -1
-"""Stands for the level of an image without noise; 0 is the least noisy level that a network gets."""
+"""Stands for the level of the final image, without noise; level 0 is the least noisy one."""
 
 
 def choose_moments(steps: int) -> list[int]:
-    """Numbers of steps taken, from none to all, evenly spaced: MOMENTS of them, or every one where there are fewer."""
+    """Moments as numbers of steps taken, evenly spaced from 0 to `steps`; at most MOMENTS of them."""
     return sorted({round(index * steps / (MOMENTS - 1)) for index in range(MOMENTS)})
 
 
 class Trajectory:
-    """Keeps x_t and the x0-prediction of a batch's first images at some moments of its sampling.
+    """Records x_t and the x0-prediction of a batch's first images while it is sampled.
 
-    It changes nothing: the batch is sampled as without it.
+    Recording does not change the samples.
     """
 
     def __init__(self, schedule: DiscreteSchedule, sampling: Sampling) -> None:
@@ -36,13 +36,13 @@ class Trajectory:
         self.x0: list[Tensor] = []
 
     def watch(self, step: int, x: Tensor, noise: Tensor) -> None:
-        """Keep this moment if it is one of those chosen: the callback of `sample_images`."""
+        """Callback for `sample_images`: record this step if it is one of the moments."""
         if step in self.moments:
             level, x = self.visited[step], x[:IMAGES]
             self._keep(level, x, predict_x0(self.schedule(level), x, noise[:IMAGES]))
 
     def finish(self, x: Tensor) -> None:
-        """Keep the end: images without noise, each its own x0-prediction."""
+        """Record the final images; each is its own x0-prediction."""
         self._keep(END, x[:IMAGES], x[:IMAGES])
 
     def _keep(self, level: int, x: Tensor, x0: Tensor) -> None:

@@ -14,5 +14,5 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_activation(name: str) -> nn.Module:
-    """An activation with PyTorch's default settings."""
+    """A new activation with PyTorch's default settings: relu, silu, elu, softplus or sigmoid."""
     return _ACTIVATIONS[name]()

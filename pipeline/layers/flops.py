@@ -7,7 +7,7 @@ from torch.utils.module_tracker import ModuleTracker
 
 
 class _NoTracker(ModuleTracker):
-    """Counts for the whole, not by module: hooks on modules fail within the gradients of a solve."""
+    """Counts one total, not per module: module hooks fail inside the gradients of a solve."""
 
     def __enter__(self) -> "_NoTracker":
         return self
@@ -17,7 +17,7 @@ class _NoTracker(ModuleTracker):
 
 
 def count_flops(work: Callable[[], object]) -> int:
-    """FLOPs of a call, forward and backward, also within autograd functions."""
+    """FLOPs of a call: forward and backward, inside autograd functions too. A multiply-add counts as two."""
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _NoTracker()
     with counter:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-_EPS = 1e-5  # PyTorch's default, the NODE study's
+_EPS = 1e-5  # PyTorch's default
 
 NormName = Literal["group", "batch", "instance", "layer"]
 
@@ -12,22 +12,24 @@ NormName = Literal["group", "batch", "instance", "layer"]
 def make_norm(
     norm: NormName, channels: int, size: int, groups: int, batch_statistics: Literal["batch", "running"] = "batch"
 ) -> nn.Module:
-    """A normalisation of [B, C, H, W] with an affine map behind it.
+    """A normalisation layer for [B, C, H, W], with an affine map.
 
-    An offset per channel cancels exactly where each channel has statistics of its own (the paper's equation 5).
+    Where each channel has its own mean and variance, an offset per channel cancels exactly (the paper's Equation 5).
 
     Args:
-        norm: `group`, over the channels of a group and the pixels of an image, with min(groups, channels) groups;
-            `batch`, each channel over batch and pixels; `instance`, each channel over pixels; `layer`, over channels
-            and pixels, with affine weights for each element in place of each channel.
-        size: H = W, which `layer` needs for its weights.
-        batch_statistics: of `batch` in evaluation: those of the batch at hand, as in the reference code of the paper's
-            recipe, or averages kept in training, under which an offset does not cancel.
+        norm: which values share mean and variance. `group`: the channels of a group and the pixels of an image, with
+            min(groups, channels) groups. `batch`: one channel, over batch and pixels. `instance`: one channel of an
+            image. `layer`: all channels and pixels of an image; its affine map has a weight per element, not per
+            channel.
+        size: H = W; `layer` needs it for its weights.
+        batch_statistics: what `batch` uses in evaluation. `batch`: the statistics of the current batch, as in
+            neural-ode-features. `running`: averages from training; an offset does not cancel under them.
     """
     if norm == "batch":
         return nn.BatchNorm2d(channels, eps=_EPS, track_running_stats=batch_statistics == "running")
-    if norm == "instance":
+    if norm == "instance":  # as many groups as channels
         return nn.GroupNorm(channels, channels, eps=_EPS)
     if norm == "layer":
         return nn.LayerNorm((channels, size, size), eps=_EPS)
+    # neural-ode-features limits the groups in the same way.
     return nn.GroupNorm(min(groups, channels), channels, eps=_EPS)

@@ -1,4 +1,4 @@
-"""The few numbers of an arm that DVC's own tools show: metrics/STUDY/CASE/ARM.json."""
+"""An arm's headline numbers for `dvc metrics`: metrics/STUDY/CASE/ARM.json."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,10 @@ from pipeline.schema.record import Failure, Record
 
 
 def summarise_arm(keys: Sequence[str], records: Sequence[Record | Failure]) -> dict[str, float | int]:
-    """Means over the completed runs, without what none has a value of; `failed`, where there are, counts the others."""
+    """Means over the completed runs, by key. A key without any value is left out.
+
+    `failed` counts the failed runs, if there are any.
+    """
     completed = [record for record in records if not isinstance(record, Failure)]
     means: dict[str, float | int] = {}
     for key in keys:
@@ -21,5 +24,5 @@ def summarise_arm(keys: Sequence[str], records: Sequence[Record | Failure]) -> d
 
 
 def write_metrics(path: Path, metrics: Mapping[str, float | int]) -> None:
-    """Write them as JSON."""
+    """Write an arm's metrics as JSON."""
     write_json(path, metrics)

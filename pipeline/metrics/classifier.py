@@ -26,8 +26,8 @@ class FeatureClassifier(nn.Module):
         features = self.body(x)
         return features, self.head(features)
 
-    def judge(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features, logits without the head's bias, logits."""
+    def classify(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [B, features], logits without the head's bias, and logits, both [B, classes]."""
         features = self.body(x)
         unbiased = features @ self.head.weight.T
         return features, unbiased, unbiased + self.head.bias

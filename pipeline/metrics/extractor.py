@@ -1,4 +1,4 @@
-"""The classifier in whose features samples are judged."""
+"""Trains the small classifier whose features serve the FID and KID of a small dataset."""
 
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from pipeline.schema.data import ClassifierExtractor
 
 
 def train_extractor(spec: ClassifierExtractor, train: Split, test: Split, device: str, out: Path) -> float:
-    """Train with Adam and write weights and history to `out`; returns the test accuracy in %."""
+    """Train with Adam and write weights and history to `out`; returns the test accuracy in %.
+
+    Initialisation and data order depend on the extractor's own seed.
+    """
     seed_global(spec.seed, "initialisation")
     network = FeatureClassifier(train.images.shape[1], spec.features, train.classes).to(device)
-    # Fused: else the square root is MKL's, whose last bit is the CPU's own (see `take_root`).
+    # Fused: the unfused one takes MKL's square root, whose last bit depends on the CPU (see `take_root`).
     optimiser = torch.optim.Adam(network.parameters(), spec.learning_rate, fused=True)
     images, test_images = (scale_images(torch.from_numpy(split.images).to(device)) for split in (train, test))
     labels, test_labels = (torch.from_numpy(split.labels).to(device) for split in (train, test))

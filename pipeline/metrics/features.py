@@ -1,4 +1,4 @@
-"""The extractor and the reference of a dataset, as the stages `extractor` and `reference` leave them in a folder."""
+"""Reads the extractor and the reference of a case from their folders; writes the reference."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,27 +23,31 @@ from pipeline.schema.document import read_document, write_document
 from pipeline.schema.reference import ExtractorFile, ReferenceFile
 
 WEIGHTS = {"classifier": "weights.safetensors", "inception": "weights.pth"}
-"""The file of the weights, by kind of extractor."""
+"""File name of the weights, by kind of extractor."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network that gives features, ready to use."""
+    """A feature extractor, ready to use."""
 
     name: str
-    """Tells its weights apart."""
+    """Name in torch-fidelity's registry; it differs for other weights."""
     sha256: str
-    """Of its weights."""
+    """SHA-256 of the weights."""
     features: int
-    """Their dimension."""
+    """Dimension of the features."""
     extract: Extract
 
 
 def load_extractor(folder: Path, device: str, batch_size: int) -> Extractor:
-    """The extractor in a folder.
+    """Load the extractor of a folder.
+
+    Args:
+        folder: extractors/CASE, with extractor.json and the weights.
+        batch_size: images at a time.
 
     Raises:
-        ValueError: something is missing or damaged, or the weights are not those that extractor.json speaks of.
+        ValueError: a file is missing or damaged, or the weights do not match extractor.json.
     """
     file = read_document(folder / "extractor.json", ExtractorFile)
     weights = folder / WEIGHTS[file.kind]
@@ -57,18 +61,18 @@ def load_extractor(folder: Path, device: str, batch_size: int) -> Extractor:
     else:
         network = FeatureClassifier(file.channels, file.features, file.classes)
         load_weights(weights, network)
-        name = register_classifier(f"classifier-{file.sha256[:12]}", network.to(device).eval().judge)
+        name = register_classifier(f"classifier-{file.sha256[:12]}", network.to(device).eval().classify)
     return Extractor(name, file.sha256, file.features, open_extractor(name, device, batch_size))
 
 
 def write_reference(folder: Path, train: Split, expected: int, extractor: Extractor) -> None:
-    """Write features and statistics of the whole training split.
+    """Write features and statistics of the whole training split to `folder`.
 
     Args:
-        expected: number of images that specs/data.yaml gives.
+        expected: number of training images in specs/data.yaml.
 
     Raises:
-        ValueError: another number of images, or too few for the covariance.
+        ValueError: the split has another number of images, or too few for the covariance.
     """
     images = train.images
     if len(images) != expected:
@@ -94,16 +98,16 @@ def write_reference(folder: Path, train: Split, expected: int, extractor: Extrac
 
 
 def read_reference(folder: Path, extractor: Extractor) -> tuple[ReferenceFile, Statistics]:
-    """What `write_reference` wrote.
+    """Read what `write_reference` wrote.
 
     Raises:
-        ValueError: something is missing or damaged, or it was made with another extractor.
+        ValueError: a file is missing or damaged, or the reference was made with another extractor.
     """
     about = read_document(folder / "reference.json", ReferenceFile)
     if about.extractor_sha256 != extractor.sha256:
         raise ValueError(
             f"{folder}/reference.json: made with {about.extractor} (sha256 {about.extractor_sha256}), samples are "
-            f"judged by {extractor.name} ({extractor.sha256})"
+            f"scored by {extractor.name} ({extractor.sha256})"
         )
     path = folder / "reference.safetensors"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""FID, KID and Inception Score. torch-fidelity is named here only."""
+"""FID, KID and Inception Score of generated images. The only file that imports torch-fidelity."""
 
 import io
 import pickle
@@ -22,15 +22,15 @@ from torch_fidelity.utils import create_feature_extractor
 from pipeline.schema.scores import Evaluation, Scores
 
 INCEPTION = "inception-v3-compat"
-_ISC_SEED = 2020  # of the order of images, torch-fidelity's default
+_ISC_SEED = 2020  # for the order of images; torch-fidelity's default
 
-Judge = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+Classify = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 """Images [B, C, H, W] in [0, 1] to features [B, D], logits without their bias and logits, both [B, classes]."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor makes of N images; float32, on the CPU."""
+    """Features and logits of N images; float32, on the CPU."""
 
     features: Tensor
     """[N, D]."""
@@ -41,12 +41,12 @@ class Features:
 
 
 Extract = Callable[[NDArray[np.uint8]], Features]
-"""Images [N, C, H, W], 0 to 255, to what an extractor makes of them."""
+"""Images [N, C, H, W], 0 to 255, to their features and logits."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the features of images."""
+    """Feature mean and covariance, with the features."""
 
     features: Tensor
     """[N, D], float32."""
@@ -56,11 +56,11 @@ class Statistics:
     """[D, D]."""
 
 
-def register_classifier(name: str, judge: Judge) -> str:
-    """Make a function known to torch-fidelity as a feature extractor; returns the name.
+def register_classifier(name: str, classify: Classify) -> str:
+    """Register a function as a feature extractor of torch-fidelity; returns the name.
 
-    The name must tell the weights apart, because torch-fidelity knows extractors by name; a name that is known keeps
-    its first function.
+    torch-fidelity identifies extractors by name, so other weights need another name. A name that is already registered
+    keeps its first function.
     """
     layers = ("features", "logits_unbiased", "logits")
 
@@ -81,7 +81,7 @@ def register_classifier(name: str, judge: Judge) -> str:
             return False
 
         def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-            found = dict(zip(layers, judge(images.float() / 255), strict=True))
+            found = dict(zip(layers, classify(images.float() / 255), strict=True))  # torch-fidelity passes uint8
             return tuple(found[layer] for layer in self.features_list)
 
     if name not in FEATURE_EXTRACTORS_REGISTRY:
@@ -96,7 +96,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path}: not readable as weights: not a pickle of tensors alone; no code in it was run"
         ) from None
-    except (RuntimeError, EOFError, LookupError, AssertionError) as error:  # a damaged file fails in many ways
+    except (RuntimeError, EOFError, LookupError, AssertionError) as error:  # what torch.load raises on damaged files
         raise ValueError(f"{path}: not readable as weights: {(str(error) or repr(error)).splitlines()[0]}") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: not readable as weights: no dictionary of tensors")
@@ -104,13 +104,13 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def register_inception(weights: Path, sha256: str) -> str:
-    """Make torch-fidelity's Inception with these weights known under a name that tells them apart; returns the name.
+    """Register torch-fidelity's Inception with these weights; returns the name, which holds their digest.
 
     Args:
-        sha256: of the file; to verify it is the caller's business.
+        sha256: SHA-256 of the file. The caller has verified it.
 
     Raises:
-        ValueError: the file holds anything but tensors, or those of another network.
+        ValueError: the file holds anything but tensors, or the weights of another network.
     """
     name = f"{INCEPTION}-{sha256[:12]}"
     if name in FEATURE_EXTRACTORS_REGISTRY:
@@ -119,7 +119,7 @@ def register_inception(weights: Path, sha256: str) -> str:
 
     class Inception(FeatureExtractorInceptionV3):  # type: ignore[misc]
         def __init__(self, name: str, features_list: list[str], **_: Any) -> None:
-            # The base class unpickles whatever it is given, code included. So it is given tensors that we pickled.
+            # The base class would run code in a pickle. So it gets tensors that we have pickled ourselves.
             own = io.BytesIO()
             torch.save(state, own)
             own.seek(0)
@@ -134,17 +134,17 @@ def register_inception(weights: Path, sha256: str) -> str:
 
 
 def open_extractor(name: str, device: str, batch_size: int) -> Extract:
-    """The function of a registered extractor: one pass over images in memory gives all that the metrics need.
+    """The function of a registered extractor: one pass over images gives all features and logits.
 
-    No file is read or written: torch-fidelity's own cache has keys that ignore the weights.
+    It does not use torch-fidelity's cache on disk, whose keys ignore the weights.
 
     Args:
-        batch_size: images at a time; it changes features by float32's rounding only.
+        batch_size: images at a time. It changes features by float32 rounding only.
     """
     layer = FEATURE_EXTRACTORS_REGISTRY[name].get_default_feature_layer_for_metric("fid")
     layers = [layer, "logits_unbiased", "logits"]
     network = create_feature_extractor(name, layers, cuda=device == "cuda", verbose=False)
-    if device == "cpu":  # Inception takes three quarters of the time, the same but for float32's rounding
+    if device == "cpu":  # Inception takes a quarter less time; equal up to float32 rounding
         network.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
@@ -158,10 +158,13 @@ def open_extractor(name: str, device: str, batch_size: int) -> Extract:
 
 
 def check_rank(images: int, features: int, whose: str) -> None:
-    """Refuse so few images that the covariance of their features is singular.
+    """Refuse too few images: the covariance of their features would be singular.
+
+    Args:
+        whose: the set of images, for the message.
 
     Raises:
-        ValueError: not more images than features.
+        ValueError: there are no more images than features.
     """
     if images <= features:
         raise ValueError(
@@ -173,39 +176,47 @@ def check_rank(images: int, features: int, whose: str) -> None:
 def measure_statistics(features: Tensor) -> Statistics:
     """Mean and unbiased covariance of features [N, D] in float64.
 
-    Differs: torch-fidelity takes the mean in float32, whose rounding over 50,000 images is 1e-5 of a feature.
+    Differs: torch-fidelity takes the mean in float32, with a rounding error of about 1e-5 over 50,000 images.
     """
     mean = features.numpy().mean(axis=0, dtype=np.float64)
     return Statistics(features, mean, fid_features_to_statistics(features)["sigma"])
 
 
 def measure_fid(samples: Statistics, reference: Statistics) -> float:
-    """Frechet distance of two Gaussians, in float64."""
+    """FID: |mu_1 - mu_2|^2 + Tr(Sigma_1 + Sigma_2 - 2 (Sigma_1 Sigma_2)^(1/2)), in float64.
+
+    Source: Heusel et al. 2017.
+    """
     a, b = ({"mu": each.mean, "sigma": each.covariance} for each in (samples, reference))
     return float(fid_statistics_to_metric(a, b, verbose=False)[KEY_METRIC_FID])
 
 
 def measure_inception_score(logits: Tensor, splits: int) -> tuple[float, float]:
-    """Mean and population standard deviation over splits of the images in a random, fixed order.
+    """Inception Score, exp of the mean KL(p(y|x) || p(y)): mean and population standard deviation over splits.
 
-    Differs: the logarithm of the mean is NumPy's. torch-fidelity takes torch's, in float64 on a CPU that of MKL, whose
-    last bit is the CPU's own.
+    Source: Salimans et al. 2016, section 4. Images come in a random order with a fixed seed, as in torch-fidelity.
+    Differs: the logarithm of the mean is NumPy's. torch's float64 logarithm on a CPU is MKL's; its last bit depends on
+    the CPU.
+
+    Args:
+        logits: [N, classes].
     """
     order = np.random.RandomState(_ISC_SEED).permutation(len(logits))
     shuffled = logits[order].double()
-    p, log_p, scores = shuffled.softmax(1), shuffled.log_softmax(1), []
+    # log_softmax, not log(softmax): a probability may underflow to zero.
+    p, log_p, scores = shuffled.softmax(1), shuffled.log_softmax(1), []  # p(y|x) [N, classes]
     for index in range(splits):
         part = slice(index * len(logits) // splits, (index + 1) * len(logits) // splits)
-        log_mean = torch.from_numpy(np.log(p[part].mean(0).numpy()))
+        log_mean = torch.from_numpy(np.log(p[part].mean(0).numpy()))  # log p(y) [classes]
         scores.append((p[part] * (log_p[part] - log_mean)).sum(1).mean().exp().item())
     return float(np.mean(scores)), float(np.std(scores))
 
 
 def measure_scores(samples: Features, reference: Statistics, evaluation: Evaluation) -> Scores:
-    """Every score of a sample set.
+    """FID, KID (Binkowski et al. 2018) and Inception Score of a sample set.
 
     Raises:
-        ValueError: too few images for the covariance, or for a subset of the KID.
+        ValueError: there are too few images for the covariance, or for a subset of the KID.
     """
     check_rank(len(samples.features), samples.features.shape[1], "a sample set")
     fewest = min(len(samples.features), len(reference.features))

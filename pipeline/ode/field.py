@@ -1,4 +1,4 @@
-"""The vector field of a solve: what it may say about itself, and how it is called."""
+"""The vector field of a solve: an optional protocol for derived tensors, and a wrapper that counts evaluations."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Derived:
-    """Tensors computed from one parameter alone, through which alone the field uses it; with their graph."""
+    """Tensors computed from one parameter, with their graph. The field uses that parameter only through them."""
 
     parameter: nn.Parameter
     tensors: tuple[Tensor, ...]
@@ -19,17 +19,20 @@ class Derived:
 
 @runtime_checkable
 class Deriving(Protocol):
-    """A field that computes tensors from its parameters alone; a solve computes them once in place of at every call."""
+    """A field with tensors that depend on its parameters alone. A solve computes them once, not at every call."""
 
     def derive(self) -> list[Derived]:
-        """The tensors, from the parameters as they are now."""
+        """Compute the tensors from the current parameters."""
 
     def use(self, tensors: Sequence[Tensor] | None) -> None:
-        """Take these tensors, in the order of `derive`, in place of computing them; None: compute them again."""
+        """Use these tensors, in the order of `derive`, instead of computing them. None: compute them at each call."""
 
 
 class CountedField(nn.Module):
-    """A vector field (t, x) that counts its evaluations, and keeps the autocast of the forward pass in the backward."""
+    """A vector field (t, x) that counts its evaluations.
+
+    It also stores the autocast state, so that the backward pass runs under the autocast of the forward pass.
+    """
 
     def __init__(self, field: nn.Module, device: torch.device) -> None:
         super().__init__()
@@ -40,19 +43,19 @@ class CountedField(nn.Module):
         self.autocast_dtype = torch.get_autocast_dtype(device.type)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        """The derivative at time t, in the type of x."""
+        """The derivative at time t, in the shape and dtype of x."""
         self.evaluations += 1
         with torch.autocast(self.device_type, self.autocast_dtype) if self.autocast else nullcontext():
             value: Tensor = self.field(t, x)
         return value.to(x.dtype)
 
     def derive(self) -> list[Derived]:
-        """What the field derives; nothing, if it does not."""
+        """The field's derived tensors; none if it is not `Deriving`."""
         return self.field.derive() if isinstance(self.field, Deriving) else []
 
     @contextmanager
     def using(self, tensors: Sequence[Tensor]) -> Iterator[None]:
-        """Calls take these tensors in place of deriving them."""
+        """Context manager: calls use these tensors instead of deriving them."""
         if not isinstance(self.field, Deriving):
             yield
             return

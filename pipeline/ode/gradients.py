@@ -1,4 +1,7 @@
-"""The two gradients of a dopri5 solve: the adjoint ODE, and backpropagation through its accepted steps."""
+"""Gradients of a dopri5 solve: by the adjoint ODE, or by backpropagation through the accepted steps.
+
+Sources: Chen et al. 2018, algorithm 1 (adjoint); Kidger et al. 2021 (seminorm); torchdiffeq 0.2.5.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +17,23 @@ from pipeline.ode.field import CountedField, Derived
 
 @dataclass(frozen=True)
 class Problem:
-    """dx/dt = field(t, x) on [0, 1]."""
+    """The initial value problem dx/dt = field(t, x) on [0, 1], and how to solve it."""
 
     field: CountedField
     tolerance: Tolerance
     seminorm: bool
 
     def parameters(self) -> list[nn.Parameter]:
-        """Those that get a gradient."""
+        """The parameters that need a gradient."""
         return [parameter for parameter in self.field.parameters() if parameter.requires_grad]
 
 
 class Inputs:
-    """What the field is differentiated by: tensors derived from parameters, and the other parameters themselves."""
+    """The tensors to differentiate the field by: derived tensors, and the parameters that are used directly.
+
+    `sources` are the derived tensors with their graph, `leaves` the same values cut off from it, `others` the
+    parameters from which nothing is derived.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.parameters = problem.parameters()
@@ -35,11 +42,12 @@ class Inputs:
             self.derived: list[Derived] = [part for part in problem.field.derive() if id(part.parameter) in known]
         consumed = {id(part.parameter) for part in self.derived}
         self.others = [parameter for parameter in self.parameters if id(parameter) not in consumed]
+        # The field sees the leaves; gradients flow from them to the sources once, after the solve.
         self.sources = [tensor for part in self.derived for tensor in part.tensors]
         self.leaves = [tensor.detach().requires_grad_() for tensor in self.sources]
 
     def gather(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """Gradients of leaves and others, in this order, to those of all parameters in their order."""
+        """Turn gradients of [*leaves, *others] into gradients of the parameters, in the order of the parameters."""
         count = len(self.leaves)
         by_parameter = dict(zip(map(id, self.others), gradients[count:], strict=True))
         if self.derived:
@@ -50,7 +58,7 @@ class Inputs:
 
 
 def integrate(problem: Problem, x: Tensor) -> Tensor:
-    """The state at t = 1, no gradient."""
+    """The state at t = 1, in the shape of x; without a graph."""
 
     def derivative(t: Tensor, state: Tensor, out: Tensor, _: Tensor | None) -> None:
         out.copy_(problem.field(t, state.view(x.shape)).reshape(-1))
@@ -63,11 +71,13 @@ def integrate(problem: Problem, x: Tensor) -> Tensor:
 
 
 class AdjointSolve(torch.autograd.Function):
-    """Solve forward without a graph; backward, solve state, adjoint and parameter gradients from t = 1 to 0.
+    """Forward: solve without a graph. Backward: solve for state, adjoint and parameter gradients from t = 1 to 0.
 
-    The state is solved again backwards, as in torchdiffeq; the error norm is the largest root mean square of the
-    state, its adjoint, the gradient of t (which torchdiffeq counts, though nobody asks for it) and, without `seminorm`,
-    each parameter's gradient.
+    Only the end state is kept; the state is solved again backwards. The error norm is the largest root mean square
+    over the state, its adjoint, the gradient of t and, without `seminorm`, each parameter's gradient. The gradient of t
+    is not needed; it counts because torchdiffeq counts it.
+
+    Source: Chen et al. 2018, equations 4 and 5; torchdiffeq 0.2.5, adjoint.py.
     """
 
     @staticmethod
@@ -89,7 +99,7 @@ class AdjointSolve(torch.autograd.Function):
         sizes = [tensor.numel() for tensor in wanted]
 
         def derivative(s: Tensor, state: Tensor, out: Tensor, quadrature: Tensor | None) -> None:
-            # In s = -t: y' = -f, a' = a df/dy; in the quadrature a df/dt, and a df/dtheta for the parameters.
+            # With s = -t: dy/ds = -f and da/ds = a df/dy. The quadrature sums a df/dt and a df/dtheta.
             y, t = state[:count].view_as(end).detach().requires_grad_(), (-s).requires_grad_()
             with torch.enable_grad():
                 value = problem.field(t, y)
@@ -107,28 +117,29 @@ class AdjointSolve(torch.autograd.Function):
             return inputs.gather([part.view_as(tensor) for part, tensor in zip(parts, wanted, strict=True)])
 
         def judge(quadrature: Tensor) -> Tensor:
-            """What of the quadrature counts in the error norm."""
+            """The part of the quadrature that enters the error norm: gradient of t, then of the parameters."""
             parts = [] if problem.seminorm else split(quadrature)
             return torch.cat([quadrature[:1], *(part.reshape(-1) for part in parts)])
 
         with problem.field.using(inputs.leaves):
             judged = [1] if problem.seminorm else [1, *(parameter.numel() for parameter in inputs.parameters)]
             run = Integration(derivative, problem.tolerance, [count, count], 1 + sum(sizes), judge, judged)
+            # State of the backward solve: y, then its adjoint [2N]; s runs from -1 to 0.
             path = run.run(torch.cat([end.reshape(-1), gradient.reshape(-1)]), -1.0, 0.0)
         assert path.quadrature is not None
         return None, path.state[count:].view_as(end), *split(path.quadrature)
 
 
 class DirectSolve(torch.autograd.Function):
-    """Solve forward with a graph per evaluation; backward, go back through the accepted steps.
+    """Forward: solve with one graph per evaluation. Backward: backpropagate through the accepted steps.
 
-    Differs from automatic differentiation of torchdiffeq: the step sizes are constants. There the first one carries a
-    gradient, of the order of the solver's error.
+    Differs: step sizes are constants here. Under automatic differentiation of torchdiffeq, the first step size carries
+    a gradient; it is of the order of the solver's error.
     """
 
     @staticmethod
     def forward(ctx: Any, problem: Problem, inputs: Inputs, x: Tensor, *sources: Tensor) -> Tensor:
-        """See the class; `sources` are those of the inputs, and its others."""
+        """See the class; `sources` are the inputs' sources and others."""
         tape: list[tuple[Tensor, Tensor]] = []
 
         def derivative(t: Tensor, state: Tensor, out: Tensor, _: Tensor | None) -> None:
@@ -154,7 +165,7 @@ class DirectSolve(torch.autograd.Function):
         totals: list[Tensor] = []
 
         def pull(evaluation: tuple[Tensor, Tensor], gradient: Tensor) -> Tensor:
-            """Gradient of an evaluation's input [N]; those of the parameters are added to the totals."""
+            """Gradient of an evaluation's input, [N]; adds the parameters' gradients to the totals."""
             y, value = evaluation
             vjp = torch.autograd.grad(
                 value, (y, *wanted), gradient.view_as(value), allow_unused=True, materialize_grads=True
@@ -167,16 +178,20 @@ class DirectSolve(torch.autograd.Function):
 
         g_state = gradient.reshape(-1).contiguous()
         weights = g_state.new_tensor([path.steps[-1].size * weight for weight in path.interpolation])
-        g_stages = torch.outer(weights, g_state)
-        g_result = torch.zeros_like(g_state)  # of the state at the end of the step, which the last one does not return
+        g_stages = torch.outer(weights, g_state)  # [7, N]
+        # The solve returns an interpolated state, not the end of the last step: its gradient starts at zero.
+        g_result = torch.zeros_like(g_state)
+        # Each step maps stage 0 and the state at its start to stages 1..6 and the state at its end; walk it backwards.
         for step in reversed(path.steps):
             for index in range(len(NODES), 0, -1):
                 g_input = pull(tape.pop(), g_stages[index])
-                if index == len(NODES):
+                if index == len(NODES):  # the input of the last stage is the result of the step
                     g_input = g_input + g_result
                 g_state = g_state + g_input
+                # The input was state + size * (weights of the earlier stages): a rank-1 update of their gradients.
                 weights = tabulate(STAGES[index - 1], g_input.dtype, g_input.device)
                 g_stages[:index].addr_(weights, g_input, alpha=step.size)
+            # Stage 0 is the last stage of the step before, so its gradient moves there.
             g_result, last = g_state, g_stages[0].clone()
             g_state = torch.zeros_like(g_state)
             g_stages = torch.zeros_like(g_stages)
@@ -186,9 +201,9 @@ class DirectSolve(torch.autograd.Function):
 
 
 def _keep_accepted(tape: list[tuple[Tensor, Tensor]], path: Path) -> list[tuple[Tensor, Tensor]]:
-    """Evaluations of the start and of the accepted steps' stages; the graphs of all others are dropped."""
-    kept = tape[:1]  # then comes the one that the first step size needs
+    """The evaluation at the start and those of the accepted steps; the other graphs are freed."""
+    kept = tape[:1]  # the second evaluation only served the first step size
     for step in path.steps:
-        first = 2 + step.index * len(NODES)
+        first = 2 + step.index * len(NODES)  # six evaluations per attempt
         kept += tape[first : first + len(NODES)]
     return kept

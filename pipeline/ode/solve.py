@@ -1,4 +1,4 @@
-"""Initial value problems on [0, 1]. torchdiffeq is named here only."""
+"""Solves initial value problems on [0, 1] with a gradient. The only file that imports torchdiffeq."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +14,7 @@ from pipeline.ode.gradients import AdjointSolve, DirectSolve, Inputs, Problem, i
 
 @dataclass(frozen=True)
 class Method:
-    """Which solver, how exact, and how its gradient comes about."""
+    """Solver, tolerances, step limit and gradient."""
 
     solver: Literal["dopri5", "bosh3", "dopri8"]
     implementation: Literal["native", "torchdiffeq"]
@@ -26,7 +26,7 @@ class Method:
 
 
 class Solution:
-    """The state at t = 1 and what it cost."""
+    """The state at t = 1 and the numbers of function evaluations (NFE)."""
 
     def __init__(self, x: Tensor, counted: CountedField) -> None:
         self.x = x
@@ -35,23 +35,23 @@ class Solution:
 
     @property
     def nfe_backward(self) -> int:
-        """Function evaluations of the adjoint solve (NFE-B); 0 before it, and with the direct gradient."""
+        """Function evaluations of the adjoint solve (NFE-B); 0 before that solve, and with the direct gradient."""
         return self._counted.evaluations - self.nfe
 
 
 def solve(field: nn.Module, x: Tensor, method: Method) -> Solution:
-    """Integrate dx/dt = field(t, x) from t = 0 to t = 1.
+    """Integrate dx/dt = field(t, x) from t = 0 to t = 1 (the paper's Equation 1).
 
-    The whole batch shares its steps: one error norm over all of x. Only parameters that `field` owns get a gradient,
-    so whatever the field uses must be its submodule.
+    The whole batch shares its steps, because the error norm is taken over all of x. Only parameters that `field` owns
+    get a gradient: whatever the field uses must be its submodule.
 
     Args:
-        field: the vector field, called as (t, x) with t a scalar tensor; it may be evaluated beyond t = 1.
-        x: initial state, any shape; float32 or wider, also under autocast.
+        field: the vector field, called as (t, x) with t a scalar tensor. It may be called with t > 1.
+        x: initial state, any shape; float32 or float64, also under autocast.
 
     Raises:
-        SolveError: the step size underflows, a state is not finite, or there are more than max_steps steps; the
-            backward pass raises it too.
+        SolveError: the step size underflows, a state is not finite, or max_steps is exceeded. The backward pass
+            raises it too.
     """
     counted = CountedField(field, x.device)
     with torch.autocast(x.device.type, enabled=False):
@@ -75,7 +75,7 @@ def _solve_natively(field: CountedField, x: Tensor, method: Method) -> Tensor:
 
 
 def _solve_with_torchdiffeq(field: nn.Module, x: Tensor, method: Method) -> Tensor:
-    # Imported here: it brings SciPy, half a second that the native solver does not need.
+    # Imported here: it imports SciPy, half a second that the native solver does not need.
     from torchdiffeq import odeint, odeint_adjoint
 
     times = torch.tensor([0.0, 1.0], device=x.device)
@@ -93,7 +93,7 @@ def _solve_with_torchdiffeq(field: nn.Module, x: Tensor, method: Method) -> Tens
 
 
 def backpropagate(loss: Tensor) -> None:
-    """`loss.backward()`, through solves.
+    """Call `loss.backward()`, with torchdiffeq's failures as SolveError.
 
     Raises:
         SolveError: an adjoint solve gave up.
@@ -105,7 +105,7 @@ def backpropagate(loss: Tensor) -> None:
 
 
 def _as_solve_error(error: AssertionError) -> SolveError:
-    """torchdiffeq asserts that the step size, the state and the number of steps are sound."""
+    """Convert an assertion of torchdiffeq about step size, state or number of steps; raise any other again."""
     known = ("underflow in dt", "non-finite values in state", "max_num_steps exceeded")
     text = str(error).splitlines()[0] if str(error) else ""
     if not text.startswith(known):

@@ -1,21 +1,24 @@
-"""python -m pipeline plan: what `dvc repro` would train, and what that would cost on this device."""
+"""python -m pipeline plan: what `dvc repro` would compute, and what that would cost on this device."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.plan.fate import find_fates
-from pipeline.plan.rows import Row, list_outputs, locate_record, make_rows
+from pipeline.plan.dvc import find_statuses
+from pipeline.plan.rows import Row, list_outputs, make_rows
+from pipeline.run.closures import closure_path, describe_closures
 from pipeline.schema.project import Project, load_project
+from pipeline.schema.resolved import describe_all
 
 if TYPE_CHECKING:
-    from pipeline.plan.cost import Bench, Cost
+    from pipeline.run.bench import Cost
 
 _SECONDS = 8.0  # that the timed steps of a plan may take, about
 
@@ -52,20 +55,19 @@ class Forecast:
 
     rows: list[Row]
     priced: list[Priced]
-    evaluations: int
-    """DDPM evaluations to run, which are not priced."""
+    """Of the rows with something to run, those whose study says what the step costs."""
     device: str | None
-    """None: nothing is to be run."""
+    """None: nothing was measured."""
     threads: int
     notes: list[str]
 
 
-def count_images(root: Path, project: Project, study: str, dataset: str) -> tuple[int, int]:
+def count_images(root: Path, project: Project, study: str, case: str) -> tuple[int, int]:
     """Images of the training and the test split: of the data if fetched, else as specs/data.yaml says."""
     from safetensors import SafetensorError, safe_open
 
     def count(split: str, known: int) -> int:
-        path = root / "data" / study / dataset / f"{split}.safetensors"
+        path = root / "data" / study / case / f"{split}.safetensors"
         if not path.is_file():
             return known
         try:
@@ -74,72 +76,74 @@ def count_images(root: Path, project: Project, study: str, dataset: str) -> tupl
         except SafetensorError as error:
             raise ValueError(f"{path}: not a whole safetensors file: {error}") from None
 
-    data = project.data.datasets[dataset]
-    return count("train", data.train_images), count("test", data.test_images)
+    dataset = project.case(study, case).dataset
+    return (0, 0) if dataset is None else (count("train", dataset.train_images), count("test", dataset.test_images))
 
 
 def time_check() -> float:
-    """Seconds of the check that every stage's command begins with."""
+    """Seconds of a process that reads the settings and imports no torch."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "pipeline", "check", "--quiet"], check=True)
     return time.perf_counter() - start
 
 
-def _price(root: Path, project: Project, row: Row, bench: "Bench") -> "Cost":
-    from pipeline.plan.cost import cost_ddpm, cost_node, cost_sampling
-
-    run, data = row.run, project.data.datasets[row.run.dataset]
-    if run.study == "node":
-        return cost_node(run, data, *count_images(root, project, "node", run.dataset), bench)
-    if row.stage == "train_ddpm":
-        return cost_ddpm(run, data, bench)
-    return cost_sampling(run, project.ddpm.datasets[run.dataset].sampling, data, bench)
+def find_costs(project: Project, row: Row) -> Any | None:
+    """The module that prices a row; None: it is not priced. Loaded by name: it is the study's own, and needs torch."""
+    name = project.study(row.run.study).costs
+    costs: Any = import_module(name) if name else None
+    return costs if costs and row.step in costs.STEPS else None
 
 
 def price_rows(
     root: Path, project: Project, rows: Sequence[Row], on_row: Callable[[Row], object] = lambda row: None
-) -> tuple[list[Priced], str]:
-    """Measure every row once, whatever its number of seeds, and name the device."""
+) -> tuple[list[Priced], str | None]:
+    """Measure every row that can be priced once, whatever its number of seeds, and name the device."""
     start = time.perf_counter()
-    from pipeline.plan.cost import Bench
+    found = [(row, costs) for row in rows if (costs := find_costs(project, row)) is not None]
+    if not found:
+        return [], None
+    from pipeline.run.bench import Bench
 
     imports = time.perf_counter() - start
     compute = project.panel.compute
     device = choose_device(compute)
-    bench = Bench(compute, device, _SECONDS / len(rows))
-    start_up = imports + 2 * time_check()  # the stage reads the specs once more
+    bench = Bench(compute.model_copy(update={"compile": False}), device, _SECONDS / len(found))
+    start_up = imports + 2 * time_check()  # a stage reads its settings once more at its end
     priced = []
-    for row in rows:
+    for row, costs in found:
         on_row(row)
+        images = count_images(root, project, row.run.study, row.run.case)
         try:
-            priced.append(Priced(row, _price(root, project, row, bench), start_up))
+            priced.append(Priced(row, costs.price(project, row.run, row.step, bench, images), start_up))
         except ArithmeticError as error:  # such a run is recorded as failed, and costs nothing more
             priced.append(Priced(row, None, start_up, str(error)))
     return priced, device
 
 
-def _note(project: Project, priced: Sequence[Priced], evaluations: int) -> list[str]:
+def _note(project: Project, priced: Sequence[Priced]) -> list[str]:
     """What the numbers leave out or take for granted, one line each."""
-    stages = {one.row.stage for one in priced}
     notes = ["FLOP: convolutions, matrix products and attention; a multiplication and an addition are two."]
     notes.append(f"Times include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
-    if "train_node" in stages:
-        notes.append("NODE: as many function evaluations (NFE) as at initialisation; training changes them.")
-    if evaluations:
-        notes.append(f"Not counted: evaluations of diffusion models ({evaluations}).")
+    modules = dict.fromkeys(find_costs(project, one.row) for one in priced)
+    notes += [note for costs in modules if (note := getattr(costs, "NOTE", None))]
     if project.panel.compute.compile:
         notes.append("Measured without torch.compile, which params.yaml asks for.")
     if any(one.cost.scaled for one in priced if one.cost):
         notes.append("~: a smaller batch was measured and scaled, as a step takes long here.")
-    for one in priced:
-        if one.failure:
-            run = one.row.run
-            notes.append(f"{one.row.stage} {run.dataset} {run.arm}: the first step fails: {one.failure}")
+    notes += [
+        f"{one.row.group} {one.row.run.arm}: the first step fails: {one.failure}" for one in priced if one.failure
+    ]
     return notes
 
 
+def foresee_check(root: Path, project: Project) -> dict[str, str]:
+    """Contents, by path, of what the stage `check` will write: closures/ and resolved/."""
+    closures = {closure_path(stage).as_posix(): content for stage, content in describe_closures(root).items()}
+    return closures | {path.as_posix(): content for path, content in describe_all(project)}
+
+
 def make_forecast(root: Path, on_row: Callable[[Row], object] = lambda row: None) -> Forecast:
-    """Find out what is to be run, and measure it; imports torch only if there is something.
+    """Find out what is to be run, and measure it; imports torch only if something can be priced.
 
     Raises:
         SpecError: a mistake in params.yaml or specs/, or DVC cannot read the project.
@@ -147,11 +151,7 @@ def make_forecast(root: Path, on_row: Callable[[Row], object] = lambda row: None
     project = load_project(root)
     threads = project.panel.compute.threads
     tune_process(threads, project.panel.compute.portable)
-    records = [locate_record(run) for run in project.runs() if run.study == "ddpm"]
-    fates = find_fates(root, [*(path for _, _, path in list_outputs(project)), *records])
-    rows, evaluations = make_rows(project, fates), sum(fates[path] == "made" for path in records)
-    todo = [row for row in rows if row.seeds("made")]
-    if not todo:
-        return Forecast(rows, [], evaluations, None, threads, [])
-    priced, device = price_rows(root, project, todo, on_row)
-    return Forecast(rows, priced, evaluations, device, threads, _note(project, priced, evaluations))
+    paths = [path for _, _, path in list_outputs(project)]
+    rows = make_rows(project, find_statuses(root, paths, foresee_check(root, project)))
+    priced, device = price_rows(root, project, [row for row in rows if row.seeds("made")], on_row)
+    return Forecast(rows, priced, device, threads, _note(project, priced) if priced else [])

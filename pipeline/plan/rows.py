@@ -1,54 +1,59 @@
-"""What there is to train and to sample, and what becomes of each seed of it."""
+"""The rows of the plan: one for each step, study, case and arm, with what becomes of each seed."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from pipeline.plan.fate import Fate
+from pipeline.plan.dvc import Status
 from pipeline.schema.project import Project
-from pipeline.schema.study import Run
+from pipeline.schema.study import Run, Step
 
-Stage = Literal["train_node", "train_ddpm", "sample"]
+_FOLDERS: dict[Step, str] = {"train": "runs", "sample": "samples"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One stage for one arm on one dataset: the same work for every seed."""
+    """One step of one arm: the same work for every seed."""
 
-    stage: Stage
+    step: Step
     run: Run
     """Of the first seed."""
-    fates: dict[int, Fate]
+    statuses: dict[int, Status]
     """By seed."""
 
-    def seeds(self, fate: Fate) -> list[int]:
-        """The seeds that have this fate."""
-        return [seed for seed, each in self.fates.items() if each == fate]
+    def seeds(self, status: Status) -> list[int]:
+        """The seeds that have this status."""
+        return [seed for seed, each in self.statuses.items() if each == status]
+
+    @property
+    def group(self) -> str:
+        """STEP STUDY CASE."""
+        return f"{self.step} {self.run.study} {self.run.case}"
 
 
-def _locate(run: Run) -> str:
-    return f"{run.study}/{run.dataset}/{run.arm}/{run.seed}"
+def locate_output(step: Step, run: Run) -> str:
+    """Path of what a step makes, relative to the root."""
+    folder = _FOLDERS.get(step)
+    return f"{folder}/{run.name}" if folder else f"evaluations/{run.name}.json"
 
 
-def locate_record(run: Run) -> str:
-    """Where the evaluation of a DDPM run writes its record."""
-    return f"evaluations/{_locate(run)}.json"
-
-
-def list_outputs(project: Project) -> Iterator[tuple[Stage, Run, str]]:
-    """Every training and sampling that params.yaml asks for, with the path of its output."""
+def list_outputs(project: Project) -> Iterator[tuple[Step, Run, str]]:
+    """Every step of every run that params.yaml asks for, with the path of its output: study, case, step, run."""
     runs = project.runs()
-    for run in runs:
-        yield ("train_node" if run.study == "node" else "train_ddpm"), run, f"runs/{_locate(run)}"
-    for run in runs:
-        if run.study == "ddpm":
-            yield "sample", run, f"samples/{_locate(run)}"
+    for study, case in dict.fromkeys((run.study, run.case) for run in runs):
+        own = [run for run in runs if (run.study, run.case) == (study, case)]
+        for step in project.study(study).steps:
+            for run in own:
+                yield step, run, locate_output(step, run)
 
 
-def make_rows(project: Project, fates: Mapping[str, Fate]) -> list[Row]:
-    """The rows of the plan, in the order of params.yaml; `fates` by the path of the output."""
-    rows: dict[tuple[Stage, str, str], Row] = {}
-    for stage, run, path in list_outputs(project):
-        row = rows.setdefault((stage, run.dataset, run.arm), Row(stage, run, {}))
-        row.fates[run.seed] = fates[path]
+def make_rows(project: Project, statuses: Mapping[str, Status]) -> list[Row]:
+    """The rows of the plan.
+
+    Args:
+        statuses: by the path of the output.
+    """
+    rows: dict[tuple[str, str], Row] = {}
+    for step, run, path in list_outputs(project):
+        row = Row(step, run, {})
+        rows.setdefault((row.group, run.arm), row).statuses[run.seed] = statuses[path]
     return list(rows.values())

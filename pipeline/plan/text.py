@@ -2,16 +2,22 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.plan.forecast import Forecast, Priced, make_forecast
-from pipeline.plan.rows import Row, Stage
+from pipeline.plan.rows import Row
+from pipeline.schema.study import Step
 
 _TERA = 1e12
-_HEADER = ("stage", "dataset", "arm", "seeds to run", "restored", "kept", "TFLOP each", "time each", "time")
-_NOUNS: dict[Stage, str] = {"train_node": "NODE training", "train_ddpm": "DDPM training", "sample": "sampling"}
+_HEADER = ("step", "study", "case", "arm", "seeds to run", "restored", "kept", "TFLOP each", "time each", "time")
+_NOUNS: dict[Step, str] = {
+    "train": "training",
+    "sample": "sampling",
+    "evaluate": "evaluation",
+    "measure": "measurement",
+}
 
 
 def format_seconds(seconds: float) -> str:
@@ -40,13 +46,15 @@ def _align(table: Sequence[Sequence[str]], left: int) -> list[str]:
     ]
 
 
-def _describe(row: Row, priced: Priced | None) -> list[str]:
-    """One line of the table."""
-    seeds = ",".join(map(str, row.seeds("made"))) or "-"
-    cells = [row.stage, row.run.dataset, row.run.arm, seeds]
-    cells += [str(len(row.seeds(fate))) for fate in ("restored", "kept")]
+def _describe(rows: Sequence[Row], priced: Priced | None) -> list[str]:
+    """One line of the table: a row with its price, or all rows of a step and case that are not priced."""
+    run, made = rows[0].run, [seed for row in rows for seed in row.seeds("made")]
+    arm = run.arm if len(rows) == 1 else f"{len(rows)} arms"
+    seeds = (",".join(map(str, made)) if len(rows) == 1 else f"{len(made)} runs") if made else "-"
+    cells = [rows[0].step, run.study, run.case, arm, seeds]
+    cells += [str(sum(len(row.seeds(status)) for row in rows)) for status in ("restored", "kept")]
     if priced is None:
-        return [*cells, "", "", ""]
+        return [*cells, "not priced" if made else "", "", ""]
     if priced.cost is None:
         return [*cells, "fails", "", ""]
     mark = "~" if priced.cost.scaled else ""
@@ -54,42 +62,56 @@ def _describe(row: Row, priced: Priced | None) -> list[str]:
     return [*cells, format_flops(priced.flops), *(mark + time for time in times)]
 
 
+def _list_lines(forecast: Forecast) -> Iterator[list[str]]:
+    """The lines of the table, of rows with something to run or to restore."""
+    by_row = {id(one.row): one for one in forecast.priced}
+    shown = [row for row in forecast.rows if len(row.seeds("kept")) < len(row.statuses)]
+    for group in dict.fromkeys(row.group for row in shown):
+        rows = [row for row in shown if row.group == group]
+        if any(id(row) in by_row for row in rows):
+            yield from (_describe([row], by_row.get(id(row))) for row in rows)
+        else:
+            yield _describe(rows, None)
+
+
 def _total(priced: Sequence[Priced]) -> str:
-    counts = {stage: sum(one.count for one in priced if one.row.stage == stage) for stage in _NOUNS}
-    what = ", ".join(f"{count} {_NOUNS[stage]}{'s' * (count > 1)}" for stage, count in counts.items() if count)
+    counts = {step: sum(one.count for one in priced if one.row.step == step) for step in _NOUNS}
+    what = ", ".join(f"{count} {_NOUNS[step]}{'s' * (count > 1)}" for step, count in counts.items() if count)
     flops, seconds = sum(one.flops * one.count for one in priced), sum(one.seconds * one.count for one in priced)
     return f"{what}: {format_flops(flops)} TFLOP, {format_seconds(seconds)}"
 
 
 def write_text(forecast: Forecast) -> str:
-    """A line for every stage, dataset and arm with something to run or restore; totals; what they leave out."""
-    models = [row for row in forecast.rows if row.stage != "sample"]
-    restored, kept = (sum(len(row.seeds(fate)) for row in models) for fate in ("restored", "kept"))
-    rest = f"{kept} models up to date, {restored} to be restored from DVC's cache."
-    if not forecast.priced:
-        return f"Nothing to train: {rest}\n"
-    by_row = {id(one.row): one for one in forecast.priced}
-    shown = [row for row in forecast.rows if len(row.seeds("kept")) < len(row.fates)]
-    lines = _align([_HEADER, *(_describe(row, by_row.get(id(row))) for row in shown)], left=4)
+    """A line for every step, study, case and arm with something to run or restore; totals; what they leave out."""
+    firsts = {row.run.study: row.step for row in reversed(forecast.rows)}  # the first step of each study
+    models = [row for row in forecast.rows if row.step == firsts[row.run.study]]
+    restored, kept = (sum(len(row.seeds(status)) for row in models) for status in ("restored", "kept"))
+    rest = f"{kept} runs up to date, {restored} to be restored from DVC's cache."
+    if not any(row.seeds("made") for row in forecast.rows):
+        return f"Nothing to compute: {rest}\n"
+    lines = _align([_HEADER, *_list_lines(forecast)], left=5)
     lines.append("")
-    for study, dataset in dict.fromkeys((one.row.run.study, one.row.run.dataset) for one in forecast.priced):
-        part = [one for one in forecast.priced if (one.row.run.study, one.row.run.dataset) == (study, dataset)]
-        lines.append(f"{study} {dataset}: {_total(part)}")
-    threads = f", {forecast.threads} thread{'s' if forecast.threads > 1 else ''}" if forecast.device == "cpu" else ""
-    lines.append(f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}")
-    return "\n".join([*lines, "", rest, *forecast.notes]) + "\n"
+    for study, case in dict.fromkeys((one.row.run.study, one.row.run.case) for one in forecast.priced):
+        part = [one for one in forecast.priced if (one.row.run.study, one.row.run.case) == (study, case)]
+        lines.append(f"{study} {case}: {_total(part)}")
+    if forecast.priced:
+        plural = "s" if forecast.threads > 1 else ""
+        threads = f", {forecast.threads} thread{plural}" if forecast.device == "cpu" else ""
+        lines += [f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}", ""]
+    return "\n".join([*lines, rest, *forecast.notes]) + "\n"
 
 
 def write_json(forecast: Forecast) -> str:
-    """The same for machines: FLOPs and seconds of one seed, and of all that are to run."""
+    """The same for machines: FLOPs and seconds of one seed, and of all that are to run; null: not priced."""
     by_row = {id(one.row): one for one in forecast.priced}
 
     def describe(row: Row) -> dict[str, Any]:
-        priced = by_row.get(id(row))
-        content: dict[str, Any] = {"stage": row.stage, "dataset": row.run.dataset, "arm": row.run.arm}
-        content["seeds"] = {fate: row.seeds(fate) for fate in ("made", "restored", "kept")}
+        priced, run = by_row.get(id(row)), row.run
+        content: dict[str, Any] = {"step": row.step, "study": run.study, "case": run.case, "arm": str(run.arm)}
+        content["seeds"] = {status: row.seeds(status) for status in ("made", "restored", "kept")}
+        if row.seeds("made"):
+            content |= {"flops_each": priced and priced.flops, "seconds_each": priced and priced.seconds}
         if priced is not None:
-            content |= {"flops_each": priced.flops, "seconds_each": priced.seconds}
             content |= {"scaled": bool(priced.cost and priced.cost.scaled), "failure": priced.failure}
         return content
 
@@ -97,7 +119,6 @@ def write_json(forecast: Forecast) -> str:
         "device": forecast.device,
         "threads": forecast.threads,
         "rows": [describe(row) for row in forecast.rows],
-        "evaluations": forecast.evaluations,
         "flops": sum(one.flops * one.count for one in forecast.priced),
         "seconds": sum(one.seconds * one.count for one in forecast.priced),
         "notes": forecast.notes,
@@ -113,6 +134,6 @@ def print_plan(root: Path, as_json: bool) -> None:
         if terminal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
-    forecast = make_forecast(root, lambda row: show(f"measuring {row.stage} {row.run.dataset} {row.run.arm}"))
+    forecast = make_forecast(root, lambda row: show(f"measuring {row.group} {row.run.arm}"))
     show("")
     print(write_json(forecast) if as_json else write_text(forecast), end="")

@@ -1,22 +1,40 @@
 """Charts of the web page: Vega-Lite specifications with tooltips, and legends that hide a series."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
 
-from pipeline.report.figures import PALETTE, draw_panel
+from pipeline.report.figures import PALETTE, draw_panel, render_svg
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import Point
+from pipeline.report.views import Chart, Drawing
+from pipeline.schema.curve import Point as CurvePoint
 from pipeline.schema.figure import Figure
-from pipeline.studies.ddpm.study import DdpmRecord
-from pipeline.studies.node.study import NodeRecord
+from pipeline.schema.record import Record
 
-Chart = dict[str, Any]
-"""A Vega-Lite specification."""
+BEFORE, AFTER = "before training", "after training"
+_STATIC_WIDTH = 560
+"""Pixels of a chart that fills its place where there is a script."""
 _WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 _TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
 _ROW = 22
 """Pixels of an arm's row."""
+
+
+def render_static(chart: Chart) -> str:
+    """A chart of the page as SVG, for where there is no script, and for print."""
+    fixed = {key: value for key, value in chart.items() if key != "autosize"}
+    if fixed.get("width") == "container":
+        fixed["width"] = _STATIC_WIDTH
+    return render_svg({**fixed, "config": {"aria": False}})  # the picture's text says it
+
+
+def make_drawings(name: str, title: str, chart: Chart | None, still: Chart | None = None) -> list[Drawing]:
+    """The drawing of a chart; none where there is nothing to draw.
+
+    Args:
+        still: what stands for the chart where there is no script, if it is not the chart itself.
+    """
+    return [] if chart is None else [Drawing(f"chart-{name}", title, chart, render_static(still or chart))]
 
 
 def _tooltip(*fields: tuple[str, str]) -> list[Chart]:
@@ -36,7 +54,7 @@ def _fade(opacity: float) -> Chart:
 
 
 def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
-    """A figure of the paper on one dataset."""
+    """A figure of the paper on one case."""
     chart = {**deepcopy(draw_panel(figure, panel, points)), **_WIDE}
     del chart["title"]  # the page has it
     has_legend = figure.series is not None
@@ -56,10 +74,11 @@ def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
 
 def _changes(panel: Panel) -> Iterator[Chart]:
     """How much a run's network depends on time or level, before and after training; one row a run and moment."""
+    keys = {BEFORE: "change_initial", AFTER: "change"}
     for arm in panel.arms:
-        for seed, record in panel.completed(arm).items():
-            for moment, value in (("before training", record.change_initial), ("after training", record.change)):
-                if value is not None:
+        for seed in panel.completed(arm):
+            for moment, key in keys.items():
+                if (value := panel.values(arm, key).get(seed)) is not None:
                     yield {"arm": arm, "seed": seed, "series": moment, "value": value}
 
 
@@ -81,13 +100,13 @@ def draw_awareness(panel: Panel) -> Chart | None:
             "field": "series",
             "type": "nominal",
             "title": None,
-            "scale": {"domain": ["before training", "after training"], "range": [PALETTE[4], PALETTE[0]]},
+            "scale": {"domain": [BEFORE, AFTER], "range": [PALETTE[4], PALETTE[0]]},
             "legend": {"orient": "top", "direction": "vertical"},
         },
         "shape": {
             "field": "series",
             "type": "nominal",
-            "scale": {"domain": ["before training", "after training"], "range": ["square", "circle"]},
+            "scale": {"domain": [BEFORE, AFTER], "range": ["square", "circle"]},
         },
         "opacity": _fade(0.85),
         "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("series", "moment"), ("value", "relative change")),
@@ -102,18 +121,12 @@ def draw_awareness(panel: Panel) -> Chart | None:
     }
 
 
-def _sites(record: NodeRecord | DdpmRecord) -> dict[str, list[float | None]]:
-    """The change at each site or block when time or the level goes all its way, before and after training."""
-    found: dict[str, list[float | None]] = {}
-    for moment, awareness in (("before training", record.initial), ("after training", record.trained)):
-        if awareness is not None:
-            changes = awareness.site_change if hasattr(awareness, "site_change") else awareness.block_change
-            found[moment] = [values[-1] for values in changes]
-    return found
+SiteChanges = Callable[[Record], Mapping[str, Sequence[float | None]]]
+"""A record to the change at each of its network's sites, by moment."""
 
 
-def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> Chart | None:
-    """The same layer by layer, seed by seed averaged by Vega; None without a value.
+def draw_sites(panel: Panel, changes: SiteChanges, names: Mapping[str, Sequence[str]], title: str) -> Chart | None:
+    """The same site by site, over seeds averaged by Vega; None without a value.
 
     Args:
         names: of an arm's sites or blocks, in the order of its records.
@@ -123,7 +136,7 @@ def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> 
         {"arm": arm, "seed": seed, "site": site, "moment": moment, "value": value}
         for arm in panel.arms
         for seed, record in panel.completed(arm).items()
-        for moment, values in _sites(record).items()
+        for moment, values in changes(record).items()
         for site, value in zip(names[arm], values, strict=True)
         if value is not None
     ]
@@ -154,18 +167,20 @@ def draw_sites(panel: Panel, names: Mapping[str, Sequence[str]], title: str) -> 
             ],
         },
     }
-    column = {"field": "moment", "title": None, "sort": ["before training", "after training"]}
+    column = {"field": "moment", "title": None, "sort": [BEFORE, AFTER]}
     return {"data": {"values": rows}, "facet": {"column": column}, "spec": cell}
 
 
-def draw_snapshots(panel: Panel) -> Chart | None:
-    """FID over training steps, one line an arm and seed; None without a value."""
+def draw_lines(points: Sequence[CurvePoint], horizontal: str, vertical: str) -> Chart | None:
+    """Values over training in one chart, a line an arm and seed; None without a point.
+
+    Args:
+        horizontal: title of the axis.
+        vertical: likewise.
+    """
     rows = [
-        {"series": arm, "arm": arm, "seed": seed, "step": snapshot.step, "value": snapshot.scores.fid}
-        for arm in panel.arms
-        for seed, record in panel.completed(arm).items()
-        if isinstance(record, DdpmRecord)
-        for snapshot in record.snapshots
+        {"series": point.arm, "arm": point.arm, "seed": point.seed, "step": point.at, "value": point.value}
+        for point in points
     ]
     if not rows:
         return None
@@ -176,8 +191,8 @@ def draw_snapshots(panel: Panel) -> Chart | None:
         "params": _hide(str(row["series"]) for row in rows),
         "mark": {"type": "line", "point": {"size": 60}},
         "encoding": {
-            "x": {"field": "step", "type": "quantitative", "title": "training step"},
-            "y": {"field": "value", "type": "quantitative", "title": "FID", "scale": {"zero": False}},
+            "x": {"field": "step", "type": "quantitative", "title": horizontal},
+            "y": {"field": "value", "type": "quantitative", "title": vertical, "scale": {"zero": False}},
             "color": {
                 "field": "series",
                 "type": "nominal",
@@ -188,6 +203,6 @@ def draw_snapshots(panel: Panel) -> Chart | None:
             },
             "detail": {"field": "seed"},
             "opacity": _fade(1),
-            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", "step"), ("value", "FID")),
+            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", "step"), ("value", vertical)),
         },
     }

@@ -1,38 +1,39 @@
 """Claims of the paper to verdicts over records.
 
-Claims compare trained runs, so too few seeds decide nothing, whatever their interval.
+In claims that compare trained runs, too few seeds decide nothing, whatever their interval. Those about what is exactly
+known are decided by a tolerance, or by the record's own standard errors.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
 from pipeline.report.contrasts import Contrast, Side, Sweep, find_contrasts
-from pipeline.report.panel import NOT_RUN, Panel, read_panel
+from pipeline.report.panel import NOT_RUN, Panel, read_panels
 from pipeline.report.statistics import find_interval, summarise
 from pipeline.report.sweeps import find_points
-from pipeline.schema.arm import BASELINE
-from pipeline.schema.claim import Claim, Comparison, Effect, Equal, Extreme
-from pipeline.schema.panel import STUDIES, StudyName
+from pipeline.report.views import find_views
+from pipeline.schema.arm import Arm
+from pipeline.schema.claim import Agrees, Claim, Comparison, Equal, Extreme
 from pipeline.schema.project import Project
 from pipeline.schema.table import Table
-from pipeline.studies.ddpm.study import DdpmRecord, Protocol
 
 Verdict = Literal["holds", "fails", "undecided", "too few seeds", "not run"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Unit = Literal["seeds", "sets"]
-NOISE_DIGITS = 9
-"""Decimals of an effect that are kept: what lies below is the rounding of floating-point numbers."""
-_FREE = {"weights", "sets", "versions"}
-"""Fields of a protocol in which arms may differ and be compared all the same."""
+NOISE_DIGITS = 12
+"""Digits of an effect's greatest term that are kept: what lies below is the rounding of floating-point numbers."""
+
+REPLICATE = "replicate"
+"""The field of a study that changes nothing but the random numbers of a training."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A contrast on one dataset."""
+    """A contrast on one case."""
 
     part: Comparison
     contrast: Contrast
@@ -48,6 +49,8 @@ class Outcome:
     """Why runs that are there cannot be compared; empty where they can."""
     least: int = 2
     """Seeds below which there is no verdict."""
+    margin: float | None = None
+    """How far from 0 the effects may be where the number is known: each, or their mean by its standard error."""
 
     @property
     def seeds(self) -> int:
@@ -63,12 +66,17 @@ class Outcome:
             return "undecided"
         if self.seeds < self.least:
             return "too few seeds"
-        return decide(self.effects, self.contrast.side, self.part.digits)
+        if self.contrast.each:
+            return _decide_each(self.effects, self.contrast)
+        if self.margin is not None:
+            summary = summarise(self.effects)
+            return "holds" if summary is not None and abs(summary.mean) <= self.margin else "fails"
+        return decide(self.effects, self.contrast.side, self.part.digits, self.contrast.tolerance)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A comparison on one dataset: its outcomes, those of one series together."""
+    """A comparison on one case: its outcomes, those of one series together."""
 
     part: Comparison
     series: Sequence[Sequence[Outcome]]
@@ -76,7 +84,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim on one dataset."""
+    """A claim on one case."""
 
     comparisons: Sequence[Compared]
     verdict: Verdict
@@ -89,11 +97,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Page:
-    """All claims on one dataset."""
+    """All claims on one case."""
 
-    panels: Mapping[StudyName, Panel]
+    panels: Mapping[str, Panel]
     judged: Mapping[str, Judged]
-    """By the claim's id; a claim of a study that does not run on the dataset is absent."""
+    """By the claim's id; a claim of a study that does not run on the case is absent."""
     replicates: Sequence[Outcome]
     """Arms that differ from another in their training's random numbers alone, against that other."""
 
@@ -103,18 +111,32 @@ class Page:
         return next(iter(self.panels.values()))
 
 
-def decide(effects: Mapping[int, float], side: Side, digits: int) -> Verdict:
+def _decide_each(effects: Mapping[int, float], contrast: Contrast) -> Verdict:
+    """The verdict where nothing is left to chance: one seed on the other side is enough to fail."""
+    if contrast.side == "=":
+        assert contrast.tolerance is not None
+        return "holds" if all(abs(effect) <= contrast.tolerance for effect in effects.values()) else "fails"
+    sign = -1 if contrast.side == "<" else 1
+    return "holds" if all(sign * effect > 0 for effect in effects.values()) else "fails"
+
+
+def decide(effects: Mapping[int, float], side: Side, digits: int, tolerance: float | None = None) -> Verdict:
     """The verdict on effects by seed or set.
 
     An inequality is decided by the side of 0 on which the 95 % interval of the mean lies; where all effects are 0, they
     are evidence of nothing. An equality holds where the mean rounds to 0 at `digits` decimals, and its interval stays
-    within one unit of the last of them; it fails where the interval excludes 0.
+    within one unit of the last of them; it fails where the interval excludes 0. With a tolerance, it holds where the
+    interval stays within that, and fails where it lies outside.
     """
     summary = summarise(effects)
     interval = find_interval(summary) if summary else None
     if summary is None or interval is None:
         return "undecided"
     low, high = interval
+    if tolerance is not None:
+        if -tolerance <= low and high <= tolerance:
+            return "holds"
+        return "fails" if low > tolerance or high < -tolerance else "undecided"
     if side == "=":
         unit = 10.0**-digits
         if round(summary.mean, digits) == 0 and -unit < low and high < unit:
@@ -159,16 +181,12 @@ def _find_obstacle(contrast: Contrast, panel: Panel, key: str) -> str:
     """Why runs that are there cannot be compared."""
     if empty := [arm for arm in contrast.weights if not panel.values(arm, key)]:
         return f"no completed run of {_list_arms(empty)}"
-    differing = _compare_protocols(contrast, panel)
-    return f"the protocols differ in {', '.join(differing)}" if differing else ""
-
-
-def _compare_protocols(contrast: Contrast, panel: Panel) -> list[str]:
-    """The fields in which the protocols of a contrast's arms differ, so that their scores say nothing of the arms."""
+    values = [value for arm in contrast.weights for value in panel.values(arm, key).values()]
+    if contrast.logs and min(values) <= 0:
+        return f"{key} is not above 0, so that it has no logarithm"
     records = [record for arm in contrast.weights for record in panel.completed(arm).values()]
-    protocols = [record.protocol for record in records if isinstance(record, DdpmRecord)]
-    fields = [name for name in Protocol.model_fields if name not in _FREE]
-    return [name for name in fields if len({getattr(protocol, name) for protocol in protocols}) > 1]
+    differing = find_views(panel.study).find_differences(records)
+    return f"the protocols differ in {', '.join(differing)}" if differing else ""
 
 
 def _list_arms(arms: Sequence[str]) -> str:
@@ -176,8 +194,10 @@ def _list_arms(arms: Sequence[str]) -> str:
 
 
 def _weigh(contrast: Contrast, values: Mapping[str, float]) -> float:
-    terms = [weight * values[arm] for arm, weight in contrast.weights.items()]
-    return round(math.fsum([*terms, contrast.offset]), NOISE_DIGITS)
+    found = {arm: math.log(value) if contrast.logs else value for arm, value in values.items()}
+    terms = [*(weight * found[arm] for arm, weight in contrast.weights.items()), contrast.offset]
+    greatest = max(map(abs, terms))
+    return round(math.fsum(terms), NOISE_DIGITS - math.ceil(math.log10(greatest))) if greatest else 0.0
 
 
 def _pair(contrast: Contrast, values: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
@@ -187,8 +207,10 @@ def _pair(contrast: Contrast, values: Mapping[str, Mapping[int, float]]) -> dict
     return {index: _weigh(contrast, {arm: found[index] for arm, found in values.items()}) for index in common}
 
 
-def _paper_effect(contrast: Contrast, key: str, table: Table | None, dataset: str) -> float | None:
-    found = table.paper.values.get(dataset, {}) if table is not None and table.paper is not None else {}
+def _paper_effect(contrast: Contrast, key: str, table: Table | None, case: str) -> float | None:
+    if contrast.logs:
+        return None
+    found = table.paper.values.get(case, {}) if table is not None and table.paper is not None else {}
     values = {arm: found[arm][key] for arm in contrast.weights if key in found.get(arm, {})}
     return _weigh(contrast, values) if values and len(values) == len(contrast.weights) else None
 
@@ -201,13 +223,17 @@ def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Ta
     Args:
         least: seeds below which there is no verdict.
     """
-    outcome = partial(Outcome, part, contrast, _paper_effect(contrast, part.key, table, panel.dataset), least=least)
+    outcome = partial(Outcome, part, contrast, _paper_effect(contrast, part.key, table, panel.case), least=least)
     if absent := _find_absent(contrast, panel):
         return outcome({}, not_run=absent)
     if obstacle := _find_obstacle(contrast, panel, part.key):
         return outcome({}, obstacle=obstacle)
+    if isinstance(part, Agrees):
+        return _judge_agreement(part, contrast, panel)
     effects = _pair(contrast, {arm: panel.values(arm, part.key) for arm in contrast.weights})
-    if len(effects) != 1:
+    if contrast.each:
+        return replace(outcome(effects), least=1)
+    if len(effects) != 1 or contrast.logs:  # a set's number may have no logarithm where the mean has one
         return outcome(effects)
     (seed,) = effects
     sets = {arm: panel.set_values(arm, seed, part.key) for arm in contrast.weights}
@@ -217,8 +243,24 @@ def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Ta
     return outcome(_pair(contrast, sets), "sets") if counts[0] > 1 else outcome(effects)
 
 
+def _judge_agreement(part: Agrees, contrast: Contrast, panel: Panel) -> Outcome:
+    """An arm's number against what theory gives, over its seeds."""
+    arm, exact, stderr = part.arm, part.exact, panel.values(part.arm, f"{part.key}_stderr")
+    effects = {}
+    for seed, value in panel.values(arm, part.key).items():
+        truth = exact if exact is not None else panel.values(arm, f"{part.key}_exact").get(seed)
+        if truth is not None and (part.tolerance is not None or seed in stderr):
+            effects[seed] = value - truth
+    if not effects:
+        return Outcome(part, contrast, None, {}, obstacle=f"{part.key} has no exact value, or no standard error")
+    margin = part.tolerance
+    if margin is None:  # the error of a mean of independent values
+        margin = part.errors * math.sqrt(math.fsum(stderr[seed] ** 2 for seed in effects)) / len(effects)
+    return Outcome(part, contrast, None, effects, least=1, margin=margin)
+
+
 def compare_runs(claim: Claim, panel: Panel, sweep: Sweep, table: Table | None, least: int) -> list[Compared]:
-    """The comparisons of a claim on one dataset.
+    """The comparisons of a claim on one case.
 
     Args:
         table: the one with the paper's values, if any.
@@ -240,7 +282,7 @@ def judge(comparisons: Sequence[Compared], peers: Sequence[Sequence[Compared]]) 
     """A claim fails with one of its comparisons, and holds with all.
 
     Args:
-        peers: the same comparisons on every dataset of this scale, this one among them: what the paper says of most
+        peers: the same comparisons on every case of this scale, this one among them: what the paper says of most
             series is a statement about all of them.
     """
     verdicts = []
@@ -252,14 +294,10 @@ def judge(comparisons: Sequence[Compared], peers: Sequence[Sequence[Compared]]) 
     return _all_hold(verdicts)
 
 
-def _find_replicates(arms: Sequence[str]) -> list[tuple[str, str]]:
+def _find_replicates(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
     """Arms that replicate another one, each with that other."""
-    pairs = []
-    for arm in arms:
-        original = ",".join(part for part in arm.split(",") if not part.startswith("replicate=")) or BASELINE
-        if original != arm:
-            pairs.append((arm, original))
-    return pairs
+    found = [(arm, {key: value for key, value in arm.overrides.items() if key != REPLICATE}) for arm in arms]
+    return [(arm, Arm(others)) for arm, others in found if REPLICATE in arm.overrides]
 
 
 def judge_replicates(claims: Sequence[Claim], panel: Panel) -> list[Outcome]:
@@ -274,41 +312,43 @@ def judge_replicates(claims: Sequence[Claim], panel: Panel) -> list[Outcome]:
     return outcomes
 
 
-def _name_arms(claim: Claim, project: Project, dataset: str) -> Claim:
-    """The claim with its arms as they are called on a dataset, whose baseline may have what an arm asks for."""
+def list_claims(project: Project) -> list[Claim]:
+    """The claims of all studies, in the report's order."""
+    return [claim for file in project.claims.values() for claim in file.claims]
+
+
+def _name_arms(claim: Claim, project: Project, panel: Panel) -> Claim:
+    """The claim with its arms as they are called on a case, whose baseline may have what an arm asks for."""
 
     def rename(part: Comparison) -> Comparison:
-        if not isinstance(part, Effect | Equal):
-            return part
-        names = {"arm": part.arm, "reference": part.reference}
-        update = {key: project.canonicalise(claim.study, dataset, arm) for key, arm in names.items() if arm is not None}
+        names = {key: getattr(part, key, None) for key in ("arm", "reference")}
+        update = {key: project.canonicalise(panel.study, panel.case, arm) for key, arm in names.items() if arm}
         return part.model_copy(update=update)
 
     return claim.model_copy(update={"comparisons": [rename(part) for part in claim.comparisons]})
 
 
-def _compare_claims(project: Project, panels: Mapping[StudyName, Panel]) -> dict[str, list[Compared]]:
+def _compare_claims(project: Project, panels: Mapping[str, Panel]) -> dict[str, list[Compared]]:
     """The comparisons of the claims about these studies, by the claim's id."""
     found = {}
-    for claim in project.claims:
-        if (panel := panels.get(claim.study)) is not None:
-            sweep = partial(find_points, project, panel.dataset, panel.arms)
+    for study, panel in panels.items():
+        file, sweep = project.claims[study], partial(find_points, panel)
+        for claim in file.claims:
             table = project.tables[claim.table] if claim.table is not None else None
-            named = _name_arms(claim, project, panel.dataset)
-            found[claim.id] = compare_runs(named, panel, sweep, table, project.claim_seeds)
+            found[claim.id] = compare_runs(_name_arms(claim, project, panel), panel, sweep, table, file.seeds)
     return found
 
 
-def judge_claims(project: Project, datasets: Sequence[Mapping[StudyName, Panel]]) -> list[Page]:
-    """All claims on each dataset.
+def judge_claims(project: Project, cases: Sequence[Mapping[str, Panel]]) -> list[Page]:
+    """All claims on each case.
 
     Args:
-        datasets: for each, the panels of the studies that run on it.
+        cases: for each, the panels of the studies that run on it.
     """
-    compared = [_compare_claims(project, panels) for panels in datasets]
-    scales = [next(iter(panels.values())).scale for panels in datasets]
+    compared = [_compare_claims(project, panels) for panels in cases]
+    scales = [next(iter(panels.values())).scale for panels in cases]
     pages = []
-    for panels, mine, scale in zip(datasets, compared, scales, strict=True):
+    for panels, mine, scale in zip(cases, compared, scales, strict=True):
         same_scale = [other for other, its in zip(compared, scales, strict=True) if its == scale]
         judged = {
             name: Judged(comparisons, judge(comparisons, [other[name] for other in same_scale if name in other]))
@@ -317,16 +357,16 @@ def judge_claims(project: Project, datasets: Sequence[Mapping[StudyName, Panel]]
         replicates = [
             outcome
             for study, panel in panels.items()
-            for outcome in judge_replicates([claim for claim in project.claims if claim.study == study], panel)
+            for outcome in judge_replicates(project.claims[study].claims, panel)
         ]
         pages.append(Page(panels, judged, replicates))
     return pages
 
 
 def judge_records(root: Path, project: Project) -> list[Page]:
-    """All claims on each dataset on which a study runs, by the records there are."""
-    datasets = []
-    for dataset in project.panel.datasets:
-        if studies := [study for study in STUDIES if dataset in project.panel.active(study)]:
-            datasets.append({study: read_panel(root, project, study, dataset) for study in studies})
-    return judge_claims(project, datasets)
+    """All claims on each case on which a study runs, by the records there are."""
+    cases: dict[tuple[str, str], dict[str, Panel]] = {}
+    for study in project.specs:
+        for panel in read_panels(root, project, study):
+            cases.setdefault((panel.case, panel.scale), {})[study] = panel
+    return judge_claims(project, list(cases.values()))

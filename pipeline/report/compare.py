@@ -4,7 +4,8 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,40 +16,54 @@ from rich.markup import escape
 from rich.table import Table as Drawing
 
 from pipeline.report.markdown import format_summary
-from pipeline.report.panel import Panel, read_panel
+from pipeline.report.panel import Panel, read_panels
 from pipeline.report.statistics import Summary, find_interval, summarise, summarise_difference
 from pipeline.report.terminal import open_console
-from pipeline.schema.panel import STUDIES, StudyName
 from pipeline.schema.project import Project, load_project
+from pipeline.schema.report import FILE as LAYOUT
 from pipeline.schema.table import Column
 
-Change = Literal["same", "new", "gone", "other seeds", "one seed", "within chance", "significant"]
+Change = Literal["significant", "within chance", "one seed", "lost pairing", "new", "gone", "same"]
 _PATHS = ("params.yaml", "specs", "records")
-_STYLES: dict[Change, str] = {"significant": "bold red", "within chance": "yellow", "one seed": "yellow", "new": "cyan"}
+_STYLES: dict[Change, str] = {
+    **{"significant": "bold red", "within chance": "yellow", "one seed": "yellow", "lost pairing": "magenta"},
+    "new": "cyan",
+}  # fmt: skip
+_SUMMARY: dict[Change, str] = {
+    "significant": "changed significantly",
+    "within chance": "changed within chance",
+    "one seed": "changed in their one seed",
+    "lost pairing": "lost pairing",
+    "new": "new",
+    "gone": "gone",
+    "same": "the same",
+}
 
 
 @dataclass(frozen=True)
 class Compared:
     """One cell in both."""
 
-    study: StudyName
-    dataset: str
+    study: str
+    case: str
     arm: str
     column: Column
     before: Summary | None
     after: Summary | None
     difference: Summary | None
     """After - before, paired by seed over the seeds that both have."""
+    paired: bool
+    """Whether both have the same seeds."""
 
     @property
     def change(self) -> Change:
-        """Significant: the 95 % interval of the difference excludes 0."""
+        """Significant: the difference's 95 % interval excludes 0. Lost pairing: the seeds that both have are alike."""
         if self.before is None or self.after is None:
             return "new" if self.before is None else "gone"
         if self.difference is None:
-            return "other seeds"
-        if self.before == self.after and self.difference.mean == 0 and not self.difference.std:
-            return "same"
+            return "lost pairing"
+        if self.difference.mean == 0 and not self.difference.std:
+            return "same" if self.paired else "lost pairing"
         if (interval := find_interval(self.difference)) is None:
             return "one seed"
         return "within chance" if interval[0] <= 0 <= interval[1] else "significant"
@@ -87,6 +102,8 @@ def _check_out(root: Path, name: str | None) -> Iterator[Path]:
         yield root
         return
     commit = _resolve(root, name)
+    if not _git(root, "ls-tree", "--name-only", commit, "--", LAYOUT):
+        raise ValueError(f"{name}: it has no {LAYOUT}: its specs/ are laid out for another version of the code")
     with tempfile.TemporaryDirectory() as folder:
         there = _git(root, "ls-tree", "--name-only", commit, "--", *_PATHS).decode().split()
         archive = _git(root, "archive", "--format=tar", commit, "--", *there)
@@ -95,8 +112,8 @@ def _check_out(root: Path, name: str | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _load(root: Path, name: str | None) -> tuple[Project, dict[tuple[StudyName, str], Panel]]:
-    """A revision's project and panels.
+def _load(root: Path, name: str | None) -> tuple[Project, dict[tuple[str, str], Panel]]:
+    """A revision's project and panels, by study and case.
 
     Raises:
         ValueError: it cannot be read by this version of the code; the message names the revision.
@@ -104,16 +121,20 @@ def _load(root: Path, name: str | None) -> tuple[Project, dict[tuple[StudyName, 
     with _check_out(root, name) as folder:
         try:
             project = load_project(folder)
-            asked = [(study, dataset) for study in STUDIES for dataset in project.panel.active(study)]
-            return project, {(study, dataset): read_panel(folder, project, study, dataset) for study, dataset in asked}
+            panels = [panel for study in project.specs for panel in read_panels(folder, project, study)]
+            return project, {(panel.study, panel.case): panel for panel in panels}
         except ValueError as error:
             raise ValueError(f"{name or 'workspace'}: {error}") from None
 
 
-def _list_columns(project: Project, study: StudyName) -> list[Column]:
-    """What a study's tables show, each key once."""
-    columns = [column for table in project.tables.values() if table.study == study for column in table.columns]
-    return list({column.key: column for column in reversed(columns)}.values())[::-1]
+def _list_columns(projects: Sequence[Project], study: str) -> list[Column]:
+    """What a study's tables show, each key once, as the first project has it."""
+    found = dict[str, Column]()
+    for project in projects:
+        for table in project.tables.values():
+            for column in table.columns if table.study == study else ():
+                found.setdefault(column.key, column)
+    return list(found.values())
 
 
 def compare(root: Path, before: str | None, after: str | None) -> list[Compared]:
@@ -126,56 +147,68 @@ def compare(root: Path, before: str | None, after: str | None) -> list[Compared]
     Raises:
         ValueError: there is no such revision, or it cannot be read.
     """
-    _, old = _load(root, before)
+    old_project, old = _load(root, before)
     project, new = _load(root, after)
     cells = []
-    for study, dataset in dict.fromkeys([*new, *old]):
-        panels = [side.get((study, dataset)) for side in (old, new)]
+    for study, case in dict.fromkeys([*new, *old]):
+        panels = [side.get((study, case)) for side in (old, new)]
         arms = dict.fromkeys(arm for panel in reversed(panels) if panel is not None for arm in panel.arms)
-        for arm in arms:
-            for column in _list_columns(project, study):
-                first, second = (
-                    panel.values(arm, column.key) if panel and arm in panel.arms else {} for panel in panels
-                )
-                if first or second:
-                    difference = summarise_difference(second, first)
-                    cells.append(Compared(study, dataset, arm, column, summarise(first), summarise(second), difference))
+        columns = _list_columns([project, old_project], study)
+        for arm, column in ((arm, column) for arm in arms for column in columns):
+            first, second = (panel.values(arm, column.key) if panel and arm in panel.arms else {} for panel in panels)
+            if first or second:
+                paired = first.keys() == second.keys()
+                sides = summarise(first), summarise(second), summarise_difference(second, first)
+                cells.append(Compared(study, case, arm, column, *sides, paired))
     return cells
 
 
+def _show_difference(cell: Compared) -> tuple[str, str]:
+    """The difference and its interval; nothing that looks like 0 where pairing was lost."""
+    if cell.difference is None or cell.change == "lost pairing":
+        common = f"{cell.difference.n} seeds alike" if cell.difference is not None else "no seed in common"
+        return ("—" if cell.before is None or cell.after is None else common), "—"
+    digits, interval = cell.column.digits, find_interval(cell.difference)
+    text = format_summary(cell.difference, digits, "+") + ("" if cell.paired else f" (n = {cell.difference.n})")
+    return text, "—" if interval is None else f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
+
+
 def _row(cell: Compared) -> list[str]:
-    digits = cell.column.digits
-    interval = find_interval(cell.difference) if cell.difference is not None else None
     style = _STYLES.get(cell.change, "dim")
     return [
-        escape(f"{cell.study} {cell.dataset}"),
+        escape(f"{cell.study} {cell.case}"),
         escape(cell.arm),
         escape(cell.column.label),
-        format_summary(cell.before, digits),
-        format_summary(cell.after, digits),
-        format_summary(cell.difference, digits, "+"),
-        "—" if interval is None else f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}",
+        format_summary(cell.before, cell.column.digits),
+        format_summary(cell.after, cell.column.digits),
+        *_show_difference(cell),
         f"[{style}]{cell.change}[/]",
     ]
+
+
+def _draw(title: str, cells: Sequence[Compared]) -> Drawing:
+    drawing = Drawing(title=escape(title), title_justify="left", title_style="bold")
+    for text in ("Study", "Arm", "Column"):
+        drawing.add_column(text, overflow="fold")
+    for text in ("Before", "After", "Difference", "95 % interval", "Change"):
+        drawing.add_column(text, justify="right", overflow="fold")
+    for cell in cells:
+        drawing.add_row(*_row(cell))
+    return drawing
 
 
 def print_comparison(
     root: Path, before: str, after: str | None, everything: bool, console: Console | None = None
 ) -> None:
-    """Print the cells that differ, all if `everything`, and how many are the same."""
+    """Print how many cells changed in which way, then those that differ, all if `everything`."""
     console = console or open_console()
     cells = compare(root, before, after)
-    shown = [cell for cell in cells if everything or cell.change != "same"]
-    if shown:
-        drawing = Drawing(title=escape(f"{before} → {after or 'workspace'}"), title_justify="left", title_style="bold")
-        for text in ("Study", "Arm", "Column"):
-            drawing.add_column(text, overflow="fold")
-        for text in ("Before", "After", "Difference", "95 % interval", "Change"):
-            drawing.add_column(text, justify="right", overflow="fold")
-        for cell in shown:
-            drawing.add_row(*_row(cell))
-        console.print(drawing)
-    same = sum(cell.change == "same" for cell in cells)
-    console.print(f"{len(cells)} cells: {same} the same, {len(cells) - same} differ", highlight=False)
-    if any(cell.change == "significant" for cell in cells):
+    counts = Counter(cell.change for cell in cells)
+    told = ", ".join(f"{counts[change]} {said}" for change, said in _SUMMARY.items() if counts[change])
+    console.print(f"{len(cells)} cells{': ' if told else ''}{told}", highlight=False)
+    if counts["significant"]:
         console.print("Each cell stands alone: of cells without an effect, one in twenty is significant by chance.")
+    if counts["lost pairing"]:
+        console.print("Lost pairing: the two have other seeds, so that their difference says nothing.")
+    if shown := [cell for cell in cells if everything or cell.change != "same"]:
+        console.print(_draw(f"{before} → {after or 'workspace'}", shown))

@@ -5,18 +5,18 @@ An effect weighs two arms with 1 and -1, a slope weighs each arm as least square
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Literal
 
 from pipeline.report.panel import Panel
 from pipeline.report.statistics import summarise
-from pipeline.report.sweeps import Point
-from pipeline.schema.claim import Comparison, Effect, Equal, Extreme, Split, Trend
-from pipeline.schema.figure import SeriesField, SweepField
+from pipeline.report.sweeps import Point, name_number, read_coordinate
+from pipeline.schema.claim import Agrees, Bound, Comparison, Effect, Equal, Extreme, Slope, Split, Trend
 
 Side = Literal["<", ">", "="]
-Sweep = Callable[[SweepField, SeriesField | None], Sequence[Point]]
-"""Finds the arms of a dataset that vary a field."""
+Sweep = Callable[[str, str | None], Sequence[Point]]
+"""Finds the arms of a case that vary a field, in the series of another."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,12 @@ class Contrast:
     side: Side
     weights: Mapping[str, float] = field(default_factory=dict)
     offset: float = 0.0
+    logs: bool = False
+    """Whether it is the natural logarithms of the values that are weighed."""
+    tolerance: float | None = None
+    """How far from 0 what is equal may be; None: one unit of the last decimal shown."""
+    each: bool = False
+    """Whether every seed must fulfil it, however many, and not their mean: where nothing is left to chance."""
     lacks: str = ""
     """Why there is nothing to compare: what params.yaml does not ask for."""
     nearest: bool = False
@@ -39,6 +45,11 @@ def find_contrasts(part: Comparison, panel: Panel, sweep: Sweep) -> list[list[Co
         return [[_subtract(part.key, part.arm, part.direction, part.reference)]]
     if isinstance(part, Equal):
         return [[_equality(part)]]
+    if isinstance(part, Agrees):
+        return [[_agreement(part)]]
+    if isinstance(part, Bound):
+        text = f"{part.key}: `{part.arm}` {part.direction} {part.value:g}{_name_each(part.each)}"
+        return [[Contrast(text, part.direction, {part.arm: 1.0}, -part.value, each=part.each)]]
     if isinstance(part, Split):
         return [[_split(part, sweep(part.x, None))]]
     points = sweep(part.x, part.series)
@@ -46,17 +57,31 @@ def find_contrasts(part: Comparison, panel: Panel, sweep: Sweep) -> list[list[Co
     if not groups:
         text = f"{part.key}: {part.kind} along {part.x}"
         return [[Contrast(text, "=", lacks=f"params.yaml has no arms that vary {part.x}")]]
+    if isinstance(part, Slope):
+        return [[_slope(part, group)] for group in groups]
     if isinstance(part, Trend):
         return [[_trend(part, group)] for group in groups]
     return [_extreme(part, panel, group) for group in groups]
 
 
-def _is_at(point: Point, value: float | SeriesField | None) -> bool:
-    """Whether x is a value, or that of another field of the same network."""
-    return point.x == (getattr(point.network, value) if isinstance(value, str) else value)
+def _name_each(each: bool) -> str:
+    return ", each seed" if each else ""
 
 
-def _series(points: Sequence[Point]) -> list[int | None]:
+def _agreement(part: Agrees) -> Contrast:
+    value = f"{part.key}_exact" if part.exact is None else f"{part.exact:g}"
+    within = f"{part.errors:g} standard errors" if part.tolerance is None else f"{part.tolerance:g}, each seed"
+    text = f"{part.key}: `{part.arm}` = {value} within {within}"
+    each = part.tolerance is not None
+    return Contrast(text, "=", {part.arm: 1.0}, -(part.exact or 0.0), tolerance=part.tolerance, each=each)
+
+
+def _is_at(point: Point, value: float | str | None) -> bool:
+    """Whether x is a value, or that of another field of the same run."""
+    return point.x == (read_coordinate(point.run, value) if isinstance(value, str) else value)
+
+
+def _series(points: Sequence[Point]) -> list[float | None]:
     """The series in which x varies; an arm that stands alone in its series is no sweep."""
     seen = dict.fromkeys(point.series for point in points)
     return [value for value in seen if len({point.x for point in points if point.series == value}) > 1]
@@ -65,7 +90,7 @@ def _series(points: Sequence[Point]) -> list[int | None]:
 def _subtract(key: str, arm: str, side: Side, reference: str) -> Contrast:
     text = f"{key}: `{arm}` {side} `{reference}`"
     if arm == reference:
-        return Contrast(text, side, lacks=f"both arms are `{arm}` on this dataset")
+        return Contrast(text, side, lacks=f"both arms are `{arm}` on this case")
     return Contrast(text, side, {arm: 1.0, reference: -1.0})
 
 
@@ -79,7 +104,7 @@ def _equality(part: Equal) -> Contrast:
 
 def _difference(points: Sequence[Point], others: Sequence[Point]) -> dict[str, float]:
     """Weights of the mean over some arms minus the mean over others."""
-    weights = {point.arm: 1 / len(points) for point in points}
+    weights: dict[str, float] = {point.arm: 1 / len(points) for point in points}
     return weights | {point.arm: -1 / len(others) for point in others}
 
 
@@ -94,26 +119,44 @@ def _split(part: Split, points: Sequence[Point]) -> Contrast:
     return Contrast(text, part.direction, _difference(high, low))
 
 
-def _name_series(series: SeriesField | None, points: Sequence[Point]) -> str:
-    return "" if series is None else f", {series} {points[0].series}"
+def _name_series(series: str | None, points: Sequence[Point]) -> str:
+    return "" if series is None else f", {series} {name_number(points[0].series)}"
 
 
-def _name_value(x: SweepField, value: float | SeriesField) -> str:
+def _name_value(x: str, value: float | str) -> str:
     return f"{x} = {value}" if isinstance(value, str) else f"{x} = {value:g}"
 
 
-def _trend(part: Trend, points: Sequence[Point]) -> Contrast:
-    kept = [point for point in points if not _is_at(point, part.without)]
+def _fit(
+    part: Trend | Slope, points: Sequence[Point], log: Callable[[float], float]
+) -> tuple[str, dict[str, float], str]:
+    """Of a least-squares slope against the logarithm of x: where it is, its weights, and what it lacks."""
+    kept = [point for point in points if not _is_at(point, part.without) and point.x > 0]  # 0 has no logarithm
     beside = "" if part.without is None else f", without {_name_value(part.x, part.without)}"
+    if any(point.x <= 0 for point in points):
+        beside += f", without {part.x} up to 0"
     where = beside + _name_series(part.series, points)
-    text = f"{part.key}: slope per doubling of {part.x} {part.direction} 0{where}"
     if len({point.x for point in kept}) < 2:
-        return Contrast(text, part.direction, lacks=f"params.yaml has no arms with two values of {part.x}{where}")
-    logs = [math.log2(point.x) for point in kept]
+        return where, {}, f"params.yaml has no arms with two values of {part.x}{where}"
+    logs = [log(point.x) for point in kept]
     mean = math.fsum(logs) / len(logs)
     total = math.fsum((value - mean) ** 2 for value in logs)
-    weights = {point.arm: (value - mean) / total for point, value in zip(kept, logs, strict=True)}
-    return Contrast(text, part.direction, weights)
+    weights: dict[str, float] = {point.arm: (value - mean) / total for point, value in zip(kept, logs, strict=True)}
+    return where, weights, ""
+
+
+def _trend(part: Trend, points: Sequence[Point]) -> Contrast:
+    where, weights, lacks = _fit(part, points, math.log2)
+    text = f"{part.key}: slope per doubling of {part.x} {part.direction} 0{where}"
+    return Contrast(text, part.direction, weights, lacks=lacks)
+
+
+def _slope(part: Slope, points: Sequence[Point]) -> Contrast:
+    where, weights, lacks = _fit(part, points, math.log)
+    about = f"{part.slope:g} ± {part.tolerance:g}{_name_each(part.each)}"
+    text = f"log {part.key}: slope against log {part.x} = {about}{where}"
+    rule = Contrast(text, "=", weights, -part.slope, logs=True, lacks=lacks)
+    return replace(rule, tolerance=part.tolerance, each=part.each)
 
 
 def name_target(part: Extreme) -> str:
@@ -132,9 +175,10 @@ def _extreme(part: Extreme, panel: Panel, points: Sequence[Point]) -> list[Contr
         return [Contrast(text, side, lacks=f"params.yaml has no {lacks}")]
     name = f"{part.key}: {part.x} {target[0].x:g} {side}"
     contrasts = [Contrast(f"{name} mean of the others{where}", side, _difference(target, others))]
-    means = {point: summary.mean for point in others if (summary := summarise(panel.values(point.arm, part.key)))}
+    found = ((point, summarise(panel.values(point.arm, part.key))) for point in others)
+    means = [(point, summary.mean) for point, summary in found if summary is not None]
     if means:
-        rival = (min if side == "<" else max)(means, key=means.__getitem__)
+        rival, _ = (min if side == "<" else max)(means, key=itemgetter(1))
         text = f"{name} {rival.x:g}, next by mean{where}"
         contrasts.append(Contrast(text, side, _difference(target, [rival]), nearest=True))
     return contrasts

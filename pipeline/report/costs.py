@@ -7,23 +7,21 @@ from statistics import fmean
 from pipeline.report.flops import Flops
 from pipeline.report.markdown import align_table, escape_cell
 from pipeline.report.panel import Panel
-from pipeline.schema.ledger import STEPS, Entry, ledger_path, read_ledger
-from pipeline.schema.study import Run
+from pipeline.schema.ledger import Entry, ledger_path, read_ledger
+from pipeline.schema.study import Run, find_study
 
 Books = Mapping[tuple[str, str, str, int], Sequence[Entry]]
-"""Entries by study, dataset, arm and seed."""
+"""Entries by study, case, arm and seed."""
 _UNKNOWN = "—"
 _PLACE = ("device", "cpu", "workers", "threads", "portable", "precision", "torch", "git")
 
 
 def read_books(root: Path, runs: Iterable[Run]) -> Books:
     """The ledger's entries of these runs."""
-    books: dict[tuple[str, str, str, int], list[Entry]] = {
-        (run.study, run.dataset, run.arm, run.seed): [] for run in runs
-    }
-    for study, dataset in dict.fromkeys((study, dataset) for study, dataset, _, _ in books):
-        for entry in read_ledger(ledger_path(root, study, dataset)):
-            if (key := (study, dataset, entry.arm, entry.seed)) in books:
+    books: dict[tuple[str, str, str, int], list[Entry]] = {(run.study, run.case, run.arm, run.seed): [] for run in runs}
+    for study, case in dict.fromkeys((study, case) for study, case, _, _ in books):
+        for entry in read_ledger(ledger_path(root, study, case)):
+            if (key := (study, case, entry.arm, entry.seed)) in books:
                 books[key].append(entry)
     return books
 
@@ -44,15 +42,18 @@ def _show_flops(values: Sequence[float]) -> str:
     return f"{fmean(values) / 1e12:.3g}" if values else _UNKNOWN
 
 
-def render_costs(study: str, panel: Panel, books: Books, flops: Flops) -> str:
-    """TFLOP and minutes of each arm, means over seeds, a column a step, as a Markdown table."""
-    steps = STEPS[study]
-    counted = [step for step in steps if step != "evaluate"]
-    rows = []
+def render_costs(panel: Panel, books: Books, flops: Flops) -> str:
+    """TFLOP and minutes of each arm, means over seeds, a column a step, as a Markdown table.
+
+    TFLOP: of the steps of which those of any run are known.
+    """
+    steps, rows = find_study(panel.study).steps, []
+    known = {step for study, case, _, _, step in flops if (study, case) == (panel.study, panel.case)}
+    counted = [step for step in steps if step in known]
     for arm in panel.arms:
-        keys = [(study, panel.dataset, arm, seed) for seed in panel.seeds]
+        keys = [(panel.study, panel.case, arm, seed) for seed in panel.seeds[arm]]
         work = [_show_flops([flops[*key, step] for key in keys if (*key, step) in flops]) for step in counted]
-        entries = [entry for seed in panel.seeds for entry in books.get((study, panel.dataset, arm, seed), ())]
+        entries = [entry for key in keys for entry in books.get(key, ())]
         found = {step: [entry for entry in entries if entry.step == step] for step in steps}
         devices = sorted({entry.device for entry in entries if entry.device is not None})
         minutes = [_average(found[step]) for step in steps]
@@ -61,11 +62,18 @@ def render_costs(study: str, panel: Panel, books: Books, flops: Flops) -> str:
     return align_table(["Arm", "Device", *units], rows)
 
 
+def _show_fact(entry: Entry, key: str) -> str:
+    """What is known of a place; a CPU has no GPUs at work."""
+    value = getattr(entry, key)
+    on_cpu = entry.device is not None and entry.device.startswith("cpu")
+    return _UNKNOWN if value is None or (key == "workers" and on_cpu) else str(value)
+
+
 def render_places(books: Books) -> str:
-    """How many outputs were made with what, and which kinds of place a dataset's runs mix."""
+    """How many outputs were made with what."""
     groups: dict[tuple[str, ...], int] = {}
     for entry in (entry for entries in books.values() for entry in entries):
-        place = tuple(_UNKNOWN if getattr(entry, key) is None else str(getattr(entry, key)) for key in _PLACE)
+        place = tuple(_show_fact(entry, key) for key in _PLACE)
         groups[place] = groups.get(place, 0) + 1
     header = ["Device", "CPU", "GPUs at work", "CPU threads", "Portable", "Precision", "torch", "Code", "Outputs"]
     rows = [[*map(escape_cell, place), str(count)] for place, count in sorted(groups.items())]
@@ -85,13 +93,13 @@ def _name_maker(entry: Entry, key: str) -> str | None:
 
 
 def find_mixtures(books: Books) -> list[str]:
-    """A line for each study and dataset whose numbers were made in places that may give different bytes."""
+    """A line for each study and case whose numbers were made in places that may give different bytes."""
     lines = []
-    for study, dataset in dict.fromkeys((study, dataset) for study, dataset, _, _ in books):
-        entries = [entry for key, found in books.items() if key[:2] == (study, dataset) for entry in found]
+    for study, case in dict.fromkeys((study, case) for study, case, _, _ in books):
+        entries = [entry for key, found in books.items() if key[:2] == (study, case) for entry in found]
         for key in ("device", "workers", "threads", "precision", "torch"):
             values = sorted({str(value) for entry in entries if (value := _name_maker(entry, key)) is not None})
             if len(values) > 1:
                 told = "; ".join(map(escape_cell, values))
-                lines.append(f"**Mixed:** runs of {study}, {dataset}, were not made with the same {key}: {told}.")
+                lines.append(f"**Mixed:** runs of {study}, {case}, were not made with the same {key}: {told}.")
     return lines

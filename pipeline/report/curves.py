@@ -1,18 +1,18 @@
 """Charts of curves over training: a small one an arm, a line a seed, the baseline behind it in grey."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
+from pipeline.report.charts import make_drawings
 from pipeline.report.figures import PALETTE
 from pipeline.report.panel import Panel
+from pipeline.report.views import Chart, Drawing
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.curve import Point, curve_path, read_curve
-from pipeline.schema.study import Curve
+from pipeline.schema.project import Project
+from pipeline.schema.study import Curve, find_study
 
-Chart = dict[str, Any]
-"""A Vega-Lite specification."""
 _MOST = 50
 """Points of a run that the page draws; curves/ has them all."""
 _CELL = {"width": 196, "height": 88}
@@ -25,14 +25,15 @@ def thin(points: Sequence[Point], most: int = _MOST) -> list[Point]:
     return [point for index, point in enumerate(reversed(points)) if index % every == 0][::-1]
 
 
-def find_points(root: Path, study: str, panel: Panel, curve: Curve) -> list[Point]:
+def read_points(root: Path, panel: Panel, curve: Curve) -> list[Point]:
     """The points of the runs that params.yaml asks for, in its order, thinned."""
-    order = {run: index for index, run in enumerate((arm, seed) for arm in panel.arms for seed in panel.seeds)}
+    runs = [(str(arm), seed) for arm in panel.arms for seed in panel.seeds[arm]]
+    order = {run: index for index, run in enumerate(runs)}
 
     def place(point: Point) -> int:
         return order[point.arm, point.seed]
 
-    points = read_curve(curve_path(root, study, panel.dataset, curve), curve)
+    points = read_curve(curve_path(root, panel.study, panel.case, curve), curve)
     wanted = sorted((point for point in points if (point.arm, point.seed) in order), key=place)
     return [point for _, run in groupby(wanted, place) for point in thin(list(run))]
 
@@ -88,3 +89,15 @@ def draw_curves(points: Sequence[Point], curve: Curve, hover: bool = True) -> Ch
         "spacing": {"row": 12, "column": 16},
         "spec": {**_CELL, "layer": list(_layers(points, curve, hover))},
     }
+
+
+def list_curves(root: Path, project: Project, panel: Panel, names: Collection[str]) -> list[Drawing]:
+    """The drawings of a panel's curves of these names."""
+    drawings: list[Drawing] = []
+    for curve in find_study(panel.study).curves:
+        if curve.name in names:
+            points = read_points(root, panel, curve)
+            chart, still = draw_curves(points, curve), draw_curves(points, curve, hover=False)
+            title = f"{curve.title[0].upper()}{curve.title[1:]}: {project.specs[panel.study].title}, {panel.title}"
+            drawings += make_drawings(f"{curve.name}-{panel.study}-{panel.case}", title, chart, still)
+    return drawings

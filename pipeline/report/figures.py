@@ -7,9 +7,9 @@ from typing import Any
 import vl_convert
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent, say_no_case
 from pipeline.report.statistics import summarise
-from pipeline.report.sweeps import Point
+from pipeline.report.sweeps import Point, name_number
 from pipeline.schema.figure import Figure
 
 Chart = dict[str, Any]
@@ -39,12 +39,17 @@ def gather_rows(figure: Figure, panel: Panel, points: Sequence[Point]) -> tuple[
         values = panel.values(point.arm, figure.y.key)
         if (summary := summarise(values)) is None:
             continue
-        place = {"arm": point.arm, "x": point.x, "series": str(point.series), "default": point.default}
+        place = {"arm": point.arm, "x": point.x, "series": name_number(point.series), "default": point.default}
         spread = summary.std or 0.0
         band = {"mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread}
         means.append({**place, **band, "n": summary.n})
         seeds += [{**place, "seed": seed, "value": value} for seed, value in values.items()]
     return means, seeds
+
+
+def list_drawn(points: Sequence[Point]) -> list[Point]:
+    """Those with a place on the logarithmic axis: 0 has none."""
+    return [point for point in points if point.x > 0]
 
 
 def _decades(low: float, high: float) -> tuple[int, int]:
@@ -60,7 +65,7 @@ def find_ticks(figure: Figure, points: Sequence[Point]) -> list[float]:
 
 def list_series(points: Sequence[Point]) -> list[str]:
     """Names of the series, in order; one for a figure without."""
-    return list(dict.fromkeys(str(point.series) for point in points))
+    return list(dict.fromkeys(name_number(point.series) for point in points))
 
 
 def _horizontal(figure: Figure, points: Sequence[Point]) -> Chart:
@@ -90,7 +95,7 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
     base = {"x": _horizontal(figure, points), "color": _by_series(figure, points, PALETTE)}
     marked = base | {"shape": _by_series(figure, points, SHAPES)}
     mean, low, single = (_vertical(figure, field) for field in ("mean", "low", "value"))
-    line, rule = [{"filter": "!datum.default"}], [{"filter": "datum.default"}]
+    line = [{"filter": "!datum.default"}]
     layers: list[Chart] = [
         {
             "transform": line,
@@ -109,25 +114,29 @@ def _layers(figure: Figure, points: Sequence[Point]) -> list[Chart]:
             "encoding": {**marked, "y": mean},
         },
     ]
-    if any(point.default for point in points):
-        black = {"x": base["x"], "color": {"value": "#000000"}}
-        bar = {"type": "errorbar", "ticks": True}
-        text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
-        layers += [
-            {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
-            {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
-            {
-                "transform": rule,
-                "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
-                "encoding": {**black, "y": mean},
-            },
-            {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
-        ]
-    return layers
+    return [*layers, *_mark_default(base["x"], mean, low)] if any(point.default for point in points) else layers
+
+
+def _mark_default(x: Chart, mean: Chart, low: Chart) -> list[Chart]:
+    """A dashed rule at PyTorch's default, with the mean and its spread."""
+    rule, black = [{"filter": "datum.default"}], {"x": x, "color": {"value": "#000000"}}
+    bar = {"type": "errorbar", "ticks": True}
+    text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
+    return [
+        {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
+        {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
+        {
+            "transform": rule,
+            "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
+            "encoding": {**black, "y": mean},
+        },
+        {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
+    ]
 
 
 def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
-    """One dataset's part of the picture."""
+    """One case's part of the picture."""
+    points = list_drawn(points)
     means, seeds = gather_rows(figure, panel, points)
     embedded = panel.scale == "embedded"
     title = {"text": panel.title, "subtitle": SMALL_SCALE if embedded else " "}
@@ -139,12 +148,12 @@ def draw_panel(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
 
 
 def draw_figure(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> Chart:
-    """The figure as a Vega-Lite specification, two datasets in a row: on a page of 1000 pixels it is not made smaller.
+    """The figure as a Vega-Lite specification, two cases in a row: on a page of 1000 pixels it is not made smaller.
 
     Args:
-        points: the arms of each dataset's sweep.
+        points: the arms of each case's sweep.
     """
-    charts = [draw_panel(figure, panel, points[panel.dataset]) for panel in panels]
+    charts = [draw_panel(figure, panel, points[panel.case]) for panel in panels]
     return {
         "concat": charts,
         "columns": 2,
@@ -168,21 +177,16 @@ def bundle_library() -> str:
     return f'(() => {{\n"use strict";\n{bundle}\n}})();'
 
 
-def say_no_dataset(figure: Figure) -> str:
-    """What stands in place of a figure without panels."""
-    return f"No dataset: `studies.{figure.study}` in params.yaml is empty."
-
-
 def _table(figure: Figure, panel: Panel, points: Sequence[Point]) -> str:
     header = ["Arm", *([figure.series] if figure.series else []), figure.x.label, "n", figure.y.label]
     rows = []
     for point in points:
         summary = summarise(panel.values(point.arm, figure.y.key))
         value = say_absent(panel, point.arm) if summary is None else format_summary(summary, figure.y.digits)
-        x = f"{point.x:.4g}{' (default)' if point.default else ''}"
-        series = [str(point.series)] if figure.series else []
+        x = f"{point.x:.4g}{' (default)' if point.default else ''}{'' if point.x > 0 else ' (not drawn)'}"
+        series = [name_number(point.series)] if figure.series else []
         rows.append([f"`{point.arm}`", *series, x, count_runs(panel, point.arm), value])
-    return align_table([escape_cell(cell) for cell in header], rows, left=1)
+    return align_table(header, rows, left=1)
 
 
 def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> str:
@@ -190,14 +194,15 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
 
     Args:
         name: of the SVG and the PDF beside the page.
-        points: the arms of each dataset's sweep.
+        points: the arms of each case's sweep.
     """
-    parts = [f"## {figure.title}", "", figure.caption, "", f"![{figure.title}](<{name}.svg>)", ""]
+    title = escape_cell(figure.title)
+    parts = [f"## {title}", "", figure.caption, "", f"![{title}](<{name}.svg>)", ""]
     parts += [f"For a paper, of a column's width: [{name}.pdf]({name}.pdf)."]
     for panel in panels:
-        swept = points[panel.dataset]
+        swept = points[panel.case]
         arms = [point.arm for point in swept]
-        parts += ["", f"### {panel.title}", ""]
+        parts += ["", f"### {escape_cell(panel.title)}", ""]
         notes = [EMBEDDED] if panel.scale == "embedded" else []
         notes += map(escape_cell, [*list_failed(panel, arms), *list_gaps(panel, arms)])
         if len({point.x for point in swept}) < 2:
@@ -205,7 +210,7 @@ def render_figure(figure: Figure, name: str, panels: Sequence[Panel], points: Ma
         parts += [_table(figure, panel, swept)] if swept else []
         parts += ["", *(f"- {note}." for note in notes)] if notes else []
     if not panels:
-        parts += ["", say_no_dataset(figure)]
+        parts += ["", say_no_case(figure.study)]
     parts += [
         "",
         "Line and band: mean ± standard deviation over n seeds (n − 1 in the denominator); dots: single seeds.",

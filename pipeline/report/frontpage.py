@@ -1,36 +1,48 @@
 """Results on README.md, which the repository's front page shows: between two marks stands what reports/ has."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.schema.files import write_file
+from pipeline.schema.report import load_report
 
 _BEGIN, _END = "<!-- results: python -m pipeline frontpage -->", "<!-- end of results -->"
-_TABLES = ("table1", "table3")
 
 
-def _quote_table(root: Path, name: str) -> list[str]:
-    """Title and tables of a rendered page, with their scale and without the rest that explains them."""
+def _read_view(root: Path, name: str) -> tuple[str, list[str]]:
+    """Title and further lines of a rendered view."""
     title, *lines = (root / "reports" / f"{name}.md").read_text(encoding="utf-8").splitlines()
-    quoted = [f"**[{title.removeprefix('## ')}](reports/{name}.md)**"]
+    return title.removeprefix("## "), lines
+
+
+def _quote_table(root: Path, name: str) -> Iterator[str]:
+    """Title and tables of a rendered page, with their scale and without the rest that explains them."""
+    title, lines = _read_view(root, name)
+    yield f"**[{title}](reports/{name}.md)**"
     for line in lines:
         if line.startswith("### "):
-            quoted += ["", f"On {line.removeprefix('### ')}:", ""]
+            yield from ("", f"On {line.removeprefix('### ')}:", "")
         elif line.startswith("|"):
-            quoted.append(line)
+            yield line
         elif line.startswith("- the embedded default"):
-            quoted += ["", line.removeprefix("- ").capitalize()]
-    return [*quoted, ""]
+            yield from ("", line.removeprefix("- ").capitalize())
+    yield ""
 
 
 def quote_results(root: Path) -> str:
-    """What README.md shows, from reports/.
+    """What README.md shows, from reports/: the tables and figures that specs/report.yaml names.
 
     Raises:
         OSError: there is no report.
+        SpecError: specs/report.yaml is wrong.
     """
-    lines = [line for name in _TABLES for line in _quote_table(root, name)]
-    picture = "![Figure 7: accuracy over the number of groups](<reports/figure7.svg>)"
-    return "\n".join([_BEGIN, "", *lines, picture, "", _END])
+    report, parts = load_report(root), list[str]()
+    for name in report.front:
+        if name in report.figures:
+            parts += [f"![{_read_view(root, name)[0]}](<reports/{name}.svg>)", ""]
+        else:
+            parts += _quote_table(root, name)
+    return "\n".join([_BEGIN, "", *parts, _END])
 
 
 def put_results(root: Path) -> str:

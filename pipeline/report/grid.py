@@ -41,16 +41,16 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Block:
-    """One dataset's part of a table."""
+    """One case's part of a table."""
 
-    dataset: str
+    case: str
     title: str
     scale: str
-    """`embedded` or `paper`."""
+    """`embedded`, `paper` or `exact`."""
     headings: Sequence[Heading]
     rows: Sequence[GridRow]
     incidents: Sequence[str]
-    """A line for each failed or outdated run: text, in which anything may stand."""
+    """Why there are no differences, and a line for each failed or outdated run: text, in which anything may stand."""
     notes: Sequence[str]
     """Lines about the protocol: Markdown."""
 

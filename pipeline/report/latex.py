@@ -103,7 +103,7 @@ def _sentences(lines: Sequence[str]) -> list[str]:
 
 
 def _float(grid: Grid, blocks: Sequence[Block], label: str, sideways: bool) -> list[str]:
-    """Some of the datasets, and all that stands below them in the report."""
+    """Some of the cases, and all that stands below them in the report."""
     begin, end = [r"\begin{table}"], [r"\end{table}"]
     if sideways:
         begin = [r"\begin{table*}[p]", r"\rotatebox{90}{\begin{minipage}{\textheight}"]
@@ -127,15 +127,15 @@ def _float(grid: Grid, blocks: Sequence[Block], label: str, sideways: bool) -> l
 
 
 def write_latex(grid: Grid, label: str) -> str:
-    """A `table` with one `tabular` a dataset; on its side, one a page, where there are many columns.
+    """A `table` with one `tabular` a case; on its side, one a page, where there are many columns.
 
     Args:
-        label: after `tab:`; `-DATASET` is added from the second page on.
+        label: after `tab:`; `-CASE` is added from the second page on.
     """
     lines = ["% Needs \\usepackage{booktabs,graphicx} and \\usepackage[T1]{fontenc}."]
     if all(len(block.headings) <= _UPRIGHT for block in grid.blocks):
         lines += _float(grid, grid.blocks, label, sideways=False)
     else:
         for index, block in enumerate(grid.blocks):
-            lines += _float(grid, [block], f"{label}-{block.dataset}" if index else label, sideways=True)
+            lines += _float(grid, [block], f"{label}-{block.case}" if index else label, sideways=True)
     return "\n".join(lines) + "\n"

@@ -28,7 +28,15 @@ def _measure(text: str) -> int:
 
 
 def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    """A Markdown table padded so that it reads well in a terminal; the first `left` columns aligned left."""
+    """A Markdown table padded so that it reads well in a terminal; the first `left` columns aligned left.
+
+    By hand: tabulate counts a combining mark as a column, and escapes nothing.
+
+    Args:
+        header: text.
+        rows: cells of Markdown.
+    """
+    header = [escape_cell(text) for text in header]
     columns = range(len(header))
     widths = [max(3, *(_measure(row[index]) for row in (header, *rows))) for index in columns]
 
@@ -42,13 +50,13 @@ def align_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int 
 
 
 def render_grid(grid: Grid) -> str:
-    """A table in Markdown: one a dataset, each with its protocol below."""
-    parts = [f"## {grid.title}", "", grid.caption]
+    """A table in Markdown: one a case, each with its protocol below."""
+    parts = [f"## {escape_cell(grid.title)}", "", grid.caption]
     for block in grid.blocks:
         header = ["Setting", "Arm", "n", *(heading.text for heading in block.headings)]
         rows = [
             [escape_cell(row.label), f"`{row.arm}`", row.n, *(cell.text for cell in row.cells)] for row in block.rows
         ]
-        parts += ["", f"### {block.title}", "", align_table(header, rows), ""]
+        parts += ["", f"### {escape_cell(block.title)}", "", align_table(header, rows), ""]
         parts += [f"- {line}." for line in (*map(escape_cell, block.incidents), *block.notes)]
     return "\n".join([*parts, "", *grid.remarks]) + "\n"

@@ -1,7 +1,18 @@
-"""The full report: verdicts, tables, figures and sample grids on one Markdown page."""
+"""The report as one Markdown page: the views in the order of specs/report.yaml, then sample grids."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from pipeline.report.claims import list_claims
+from pipeline.report.costs import find_mixtures
+from pipeline.report.figures import render_figure
+from pipeline.report.markdown import render_grid
+from pipeline.report.sources import Sources
+from pipeline.report.sweeps import find_points
+from pipeline.report.verdicts import render_verdicts
+from pipeline.report.views import render_text
+from pipeline.schema.report import VERDICTS
+from pipeline.schema.study import find_study
 
 _HEAD = """# Report
 
@@ -16,10 +27,10 @@ _EMBEDDED = """
 > is shown as it is and says little about the paper. Fill in `cifar10` and `cifar100` in params.yaml for its scale.
 """
 
-_SAMPLES = """## Samples (DDPM)
+_SAMPLES = """## Samples
 
 The first images of each model, unselected; in the same place the same noise. Below them the first few on their way from
-pure noise to the image, two rows each: as it is, and what the network foresees there.
+pure noise to the image, two rows each: as it is, and the x0-prediction there.
 """
 
 
@@ -27,7 +38,7 @@ pure noise to the image, two rows each: as it is, and what the network foresees 
 class Preview:
     """A grid of samples, and a trajectory."""
 
-    dataset: str
+    case: str
     arm: str
     seed: int
     path: str
@@ -41,7 +52,7 @@ def render_page(
 
     Args:
         sections: name to rendered Markdown, in order.
-        embedded: whether a dataset of the small default is among the panels.
+        embedded: whether a case of the small default is among the panels.
         warnings: Markdown, what to know before any number is compared with another.
     """
     parts = [_HEAD + (_EMBEDDED if embedded else ""), *(f"> {warning}\n" for warning in warnings)]
@@ -49,8 +60,35 @@ def render_page(
     if previews:
         parts.append(_SAMPLES)
         for preview in previews:
-            title = f"{preview.dataset}, arm `{preview.arm}`, seed {preview.seed}"
+            title = f"{preview.case}, arm `{preview.arm}`, seed {preview.seed}"
             alt = title.replace("`", "")
             parts.append(f"**{title}**\n\n![Samples: {alt}](<previews/{preview.path}>)\n")
             parts.append(f"![From noise to image: {alt}](<trajectories/{preview.path}>)\n")
     return "\n".join(parts)
+
+
+def _render_views(sources: Sources) -> Iterator[tuple[str, str]]:
+    """Name and Markdown of each view, in order; what is of the web page alone has none."""
+    project, report = sources.project, sources.project.report
+    for name in report.order:
+        if name == VERDICTS:
+            yield name, render_verdicts(list_claims(project), sources.verdicts)
+        elif name in report.tables:
+            yield name, render_grid(sources.lay_out_table(name))
+        elif name in report.figures:
+            figure = project.figures[name]
+            panels = sources.panels[figure.study]
+            points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
+            yield name, render_figure(figure, name, panels, points)
+        elif name in report.texts:
+            yield name, render_text(name, project, sources.panels[report.texts[name]])
+
+
+def render_report(sources: Sources) -> str:
+    """reports/README.md."""
+    previews = [
+        Preview(run.case, run.arm, run.seed, f"{run.name}.png")
+        for run, _ in sources.runs
+        if "sample" in find_study(run.study).steps
+    ]
+    return render_page(dict(_render_views(sources)), previews, sources.embedded, find_mixtures(sources.books))

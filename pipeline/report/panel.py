@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from pipeline.report.tidy import Row, list_rows
 from pipeline.schema.arm import Arm
@@ -33,7 +34,7 @@ class Panel:
     scale: str
     """`embedded`, `paper`, or `exact`."""
     seeds: Mapping[str, Sequence[int]]
-    """Arm to the seeds asked for, in the order of params.yaml."""
+    """Arm to the seeds asked for, in the order of params.yaml; its keys are `Arm`."""
     runs: Mapping[str, Run]
     """Arm to its run, of any seed."""
     records: Records
@@ -41,9 +42,9 @@ class Panel:
     """Arm to seed to settings that are not what its record was made from: `training.epochs was 8, is 16`."""
 
     @property
-    def arms(self) -> list[str]:
+    def arms(self) -> list[Arm]:
         """Those asked for, in the order of params.yaml."""
-        return list(self.seeds)
+        return cast(list[Arm], list(self.seeds))
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -101,7 +102,7 @@ def read_panel(root: Path, project: Project, study: str, case: str) -> Panel:
     runs, changes = dict[str, Run](), dict[str, dict[int, list[str]]]()
     records = dict[str, dict[int, Record | Failure]]()
     for text, wanted in project.panel.grid(study, case).seeds_by_arm().items():
-        arm: Arm = project.arm(study, case, text)
+        arm = project.arm(study, case, text)
         seeds[arm], records[arm], runs[arm] = wanted, {}, project.resolve(study, case, arm, seed=0)
         now = project.settings(runs[arm])  # the same for every seed
         for seed in wanted:
@@ -132,6 +133,11 @@ def say_absent(panel: Panel, arm: str) -> str:
     if arm not in panel.arms:
         return NOT_RUN
     return FAILED if len(panel.failed(arm)) == len(panel.seeds[arm]) else MISSING
+
+
+def say_no_case(study: str) -> str:
+    """What stands in place of a view of a study that runs on nothing."""
+    return f"No case: `cases.{study}` in params.yaml is empty."
 
 
 def say_status(panel: Panel, arm: str) -> str:

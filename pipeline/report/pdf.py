@@ -21,10 +21,10 @@ from pipeline.report.figures import (
     Chart,
     find_ticks,
     gather_rows,
+    list_drawn,
     list_series,
-    say_no_dataset,
 )
-from pipeline.report.panel import Panel
+from pipeline.report.panel import Panel, say_no_case
 from pipeline.report.sweeps import Point
 from pipeline.schema.figure import Figure
 
@@ -124,7 +124,7 @@ def _draw_panel(figure: Figure, axes: Axes, panel: Panel, points: Sequence[Point
 
 
 def _count_lines(figure: Figure, panel: Panel, points: Sequence[Point]) -> int:
-    """Lines above the axes: the dataset, its scale, the legend."""
+    """Lines above the axes: the case, its scale, the legend."""
     entries = any(point.default for point in points) + (len(list_series(points)) if figure.series else 0)
     return 1 + (panel.scale == "embedded") + (figure.series is not None) + math.ceil(entries / _COLUMNS)
 
@@ -142,12 +142,13 @@ def _write_head(figure: Figure, axes: Axes, panel: Panel, lines: int) -> None:
 
 
 def draw_pdf(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Sequence[Point]]) -> bytes:
-    """The figure as a PDF, datasets one below the other: the same bytes for the same values, on every machine.
+    """The figure as a PDF, cases one below the other: the same bytes for the same values, on every machine.
 
     Args:
-        points: the arms of each dataset's sweep.
+        points: the arms of each case's sweep.
     """
-    lines = [_count_lines(figure, panel, points[panel.dataset]) for panel in panels]
+    points = {case: list_drawn(found) for case, found in points.items()}
+    lines = [_count_lines(figure, panel, points[panel.case]) for panel in panels]
     tops = [count * _LINE + 2 * _ABOVE for count in lines]
     height = sum(top + _HEIGHT + _BELOW for top in tops) or 2 * _LINE
     with mpl.rc_context():
@@ -159,10 +160,10 @@ def draw_pdf(figure: Figure, panels: Sequence[Panel], points: Mapping[str, Seque
             bottom -= top + _HEIGHT + _BELOW
             place = (_LEFT / WIDTH, (bottom + _BELOW) / height, _INNER / WIDTH, _HEIGHT / height)
             axes = sheet.add_axes(place)
-            _draw_panel(figure, axes, panel, points[panel.dataset])
+            _draw_panel(figure, axes, panel, points[panel.case])
             _write_head(figure, axes, panel, count)
         if not panels:
-            sheet.text(4 / WIDTH, 0.5, say_no_dataset(figure), va="center")
+            sheet.text(4 / WIDTH, 0.5, say_no_case(figure.study), va="center")
         file = io.BytesIO()
         about = {"Title": figure.title, "Creator": None, "Producer": None, "CreationDate": None}
         sheet.savefig(file, format="pdf", metadata=about)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from pipeline.report.views import SiteWords, find_views
 from pipeline.schema.architecture import EXACT, Architecture, Branch, Change, Design, Norm, Outline, Parameter, Remedy
-from pipeline.schema.panel import StudyName
 
 Status = Literal["same", "added", "changed", "removed", "absent"]
 """Beside the baseline; absent: it is in neither."""
@@ -34,20 +34,6 @@ _REMEDIES: Mapping[Remedy, tuple[str, str, str]] = {
         "More channels share mean and deviation. Their offsets differ, and only what they have in common is lost.",
     ),
 }
-_STUDIES: Mapping[StudyName, tuple[str, str, str]] = {
-    "node": (
-        "NODE",
-        "The first of {sites} sites of the ODE function f: Norm – Act – Site – Norm – Act – Site – Norm.",
-        "f",
-    ),
-    "ddpm": (
-        "DDPM",
-        "The site of the first of {sites} residual blocks: Norm – Act – Site – Norm – Act – Conv. t is the level; "
-        "e_t, its embedding, is the same for all blocks.",
-        "U-Net",
-    ),
-}
-"""Name, what is drawn, and what its FLOPs are of."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +89,14 @@ class Diagram:
 
 @dataclass(frozen=True)
 class Schematic:
-    """The designs of a study on a dataset, the baseline first."""
+    """The designs of a study on a case, the baseline first."""
 
-    study: StudyName
-    dataset: str
+    study: str
+    case: str
     title: str
     place: str
     open: bool
-    """Shown at first: the first dataset of a study, as another's differs in numbers alone."""
+    """Shown at first: the first case of a study, as another's differs in numbers alone."""
     diagrams: Sequence[Diagram]
 
 
@@ -204,16 +190,16 @@ def _show_difference(value: int, before: int) -> str:
     return "as the baseline" if value == before else f"{value - before:+,} ({(value - before) / before:+.2%})"
 
 
-def _count(design: Design) -> tuple[int, int]:
+def _count(design: Design, words: SiteWords) -> tuple[int, int]:
     """Parameters of the network, and FLOPs of the part with the sites for one image."""
-    drawn = [part.flops_image + part.flops_call for part in design.parts if part.name in ("field", "unet")]
+    drawn = [part.flops_image + part.flops_call for part in design.parts if part.name == words.part]
     return sum(part.params for part in design.parts), sum(drawn)
 
 
-def _list_costs(design: Design, baseline: Design, name: str) -> list[tuple[str, str, str]]:
-    (params, flops), (params_before, flops_before) = _count(design), _count(baseline)
+def _list_costs(design: Design, baseline: Design, words: SiteWords) -> list[tuple[str, str, str]]:
+    (params, flops), (params_before, flops_before) = _count(design, words), _count(baseline, words)
     shown = [("parameters", f"{params:,}", _show_difference(params, params_before)),
-             (f"{name}, one image", show_flops(flops), _show_difference(flops, flops_before))]  # fmt: skip
+             (f"{words.label}, one image", show_flops(flops), _show_difference(flops, flops_before))]  # fmt: skip
     return [(what, much, "" if design is baseline else difference) for what, much, difference in shown]
 
 
@@ -230,7 +216,7 @@ def _is_same_norm(norm: Norm, other: Norm) -> bool:
     return (norm.kind, norm.unit, norm.over_batch) == (other.kind, other.unit, other.over_batch)
 
 
-def _draw(design: Design, designs: Sequence[Design], name: str) -> Diagram:
+def _draw(design: Design, designs: Sequence[Design], words: SiteWords) -> Diagram:
     baseline, greatest = designs[0], _find_greatest(designs)
     kinds = [kind for kind in _SYMBOLS if any(_find(one, kind) for one in designs)]
     effects = [
@@ -241,20 +227,24 @@ def _draw(design: Design, designs: Sequence[Design], name: str) -> Diagram:
         *_REMEDIES[design.remedy][:2], _say(design, baseline), design.arm, design.outline,
         rows=_lay_out(design, baseline, kinds),
         norm_status="same" if _is_same_norm(design.outline.norm, baseline.outline.norm) else "changed",
-        effects=effects, costs=_list_costs(design, baseline, name),
+        effects=effects, costs=_list_costs(design, baseline, words),
     )  # fmt: skip
 
 
-def draw_schematics(architecture: Architecture, titles: Mapping[str, str]) -> list[Schematic]:
-    """The diagrams of each study on each dataset that has designs; datasets have titles."""
+def draw_schematics(architecture: Architecture, titles: Mapping[tuple[str, str], str]) -> list[Schematic]:
+    """The diagrams of each study on each case that has designs.
+
+    Args:
+        titles: of cases, by study and name.
+    """
     drawn: list[Schematic] = []
     for networks in architecture.networks:
-        if not (designs := networks.designs):
+        words = find_views(networks.study).site
+        if not (designs := networks.designs) or words is None:
             continue
-        study, place, name = _STUDIES[networks.study]
         drawn.append(Schematic(
-            networks.study, networks.dataset, f"{study}, {titles[networks.dataset]}",
-            place.format(sites=designs[0].outline.sites), all(one.study != networks.study for one in drawn),
-            [_draw(design, designs, name) for design in designs],
+            networks.study, networks.case, f"{words.study}, {titles[networks.study, networks.case]}",
+            words.place.format(sites=designs[0].outline.sites), all(one.study != networks.study for one in drawn),
+            [_draw(design, designs, words) for design in designs],
         ))  # fmt: skip
     return drawn

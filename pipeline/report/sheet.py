@@ -22,13 +22,13 @@ def _numbers(heading: Heading, cell: Cell) -> dict[str, str]:
 
 
 def write_csv(grid: Grid) -> str:
-    """One row a dataset and arm; of each column KEY the mean, KEY.std over seeds and KEY.n, and paper.KEY.
+    """One row a case and arm; of each column KEY the mean, KEY.std over seeds and KEY.n, and paper.KEY.
 
-    What is not known is empty; `status` says why. The header has the columns of all datasets (RFC 4180, UTF-8, LF).
+    What is not known is empty; `status` says why. The header has the columns of all cases (RFC 4180, UTF-8, LF).
     """
     headings = {heading.key: heading for block in grid.blocks for heading in block.headings}
     header = [
-        "dataset",
+        "case",
         "setting",
         "arm",
         "runs",
@@ -42,7 +42,7 @@ def write_csv(grid: Grid) -> str:
     for block in grid.blocks:
         for row in block.rows:
             facts = {
-                "dataset": block.dataset,
+                "case": block.case,
                 "setting": row.label,
                 "arm": row.arm,
                 "runs": row.n,

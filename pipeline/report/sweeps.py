@@ -1,49 +1,53 @@
-"""The arms that vary one field of the NODE network, for figures and claims."""
+"""The arms that vary one field of a study, for figures and claims."""
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.schema.arm import parse_arm
-from pipeline.schema.figure import SeriesField, SweepField
-from pipeline.schema.project import Project
-from pipeline.studies.node.study import NodeNetwork, resolve_node_run
+from pipeline.report.panel import Panel
+from pipeline.schema.arm import Arm, list_fields
+from pipeline.schema.study import Run, find_study
 
 
 @dataclass(frozen=True)
 class Point:
     """An arm of a sweep."""
 
-    arm: str
+    arm: Arm
     x: float
     """The field that is varied, as it takes effect."""
-    series: int | None
-    network: NodeNetwork
+    series: float | None
+    """The series' field, likewise."""
+    run: Run
     default: bool
     """Whether x is not set, but is what PyTorch's default comes to."""
 
 
-def default_std(network: NodeNetwork) -> float:
-    """Standard deviation of a site's initial weights by PyTorch's default, uniform within 1 / sqrt(fan-in)."""
-    inputs = network.width + network.time.startswith("concat")
-    return 1 / math.sqrt(3 * 9 * inputs)
+def _read_field(run: Run, field: str) -> float | None:
+    """A field's value, as it is set."""
+    value: float | None = getattr(getattr(run, list_fields(type(run))[field].part), field)
+    return value
 
 
-def _coordinate(network: NodeNetwork, field: SweepField) -> float:
-    if field == "weight_std":
-        return default_std(network) if network.weight_std is None else network.weight_std
-    return min(network.groups, network.channels)
+def read_coordinate(run: Run, field: str) -> float | None:
+    """A field's value as it takes effect; None where nothing is set, and the study does not say what that comes to."""
+    effect = find_study(run.study).coordinates.get(field)
+    return _read_field(run, field) if effect is None else effect(run)
 
 
-def find_points(
-    project: Project, dataset: str, arms: Sequence[str], x: SweepField, series: SeriesField | None
-) -> list[Point]:
-    """The arms that override no field but x and the series', the baseline among them; by series, then x."""
+def find_points(panel: Panel, x: str, series: str | None) -> list[Point]:
+    """The arms that override no field but x and the series', the baseline among them; by series, then x.
+
+    An arm in which one of them is neither set nor known has no place on an axis, and is left out.
+    """
     points = []
-    for arm in arms:
-        if parse_arm(arm, NodeNetwork).keys() <= {x, series}:
-            network = resolve_node_run(project.node, dataset, arm, 0).network
-            value = getattr(network, series) if series is not None else None
-            default = x == "weight_std" and network.weight_std is None
-            points.append(Point(arm, _coordinate(network, x), value, network, default))
+    for arm in panel.arms:
+        if arm.overrides.keys() <= {x, series}:
+            run = panel.runs[arm]
+            place, name = read_coordinate(run, x), read_coordinate(run, series) if series is not None else None
+            if place is not None and (series is None or name is not None):
+                points.append(Point(arm, place, name, run, default=_read_field(run, x) is None))
     return sorted(points, key=lambda point: (point.series or 0, point.x))
+
+
+def name_number(value: float | None) -> str:
+    """A coordinate as text."""
+    return str(value) if value is None or isinstance(value, int) else f"{value:.4g}"

@@ -4,30 +4,28 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.markdown import format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_outdated, say_status
-from pipeline.report.protocol import describe_ddpm, describe_node
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_outdated, say_no_case, say_status
 from pipeline.report.statistics import Summary, summarise, summarise_difference
+from pipeline.report.views import find_views
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.table import Column, Row, Table, reference_arm
-from pipeline.studies.ddpm.study import DdpmRecord
-from pipeline.studies.node.study import NodeRecord
 
 _NOTHING = Cell("—")
 
 
-def _paper_values(table: Table, dataset: str) -> Mapping[str, Mapping[str, float]]:
-    """The paper's values on a dataset: arm to column to value; empty where it has none."""
-    return table.paper.values.get(dataset, {}) if table.paper is not None else {}
+def _paper_values(table: Table, case: str) -> Mapping[str, Mapping[str, float]]:
+    """The paper's values on a case: arm to column to value; empty where it has none."""
+    return table.paper.values.get(case, {}) if table.paper is not None else {}
 
 
-def _paper_columns(table: Table, dataset: str) -> list[Column]:
-    arms = _paper_values(table, dataset).values()
+def _paper_columns(table: Table, case: str) -> list[Column]:
+    arms = _paper_values(table, case).values()
     return [column for column in table.columns if any(column.key in values for values in arms)]
 
 
-def _paper_cells(table: Table, dataset: str, arm: str) -> list[Cell]:
-    values, cells = _paper_values(table, dataset), []
-    for column in _paper_columns(table, dataset):
+def _paper_cells(table: Table, case: str, arm: str) -> list[Cell]:
+    values, cells = _paper_values(table, case), []
+    for column in _paper_columns(table, case):
         value = values.get(arm, {}).get(column.key)
         reference = values.get(reference_arm(table), {}).get(column.key)
         cells.append(_NOTHING if value is None else Cell(f"{value:.{column.digits}f}", printed=value))
@@ -40,13 +38,13 @@ def _paper_cells(table: Table, dataset: str, arm: str) -> list[Cell]:
     return cells
 
 
-def _headings(table: Table, dataset: str) -> list[Heading]:
+def _headings(table: Table, case: str) -> list[Heading]:
     headings = []
     for column in table.columns:
         headings.append(Heading(column.label, column.key))
         if column.difference:
             headings.append(Heading("Diff", f"{column.key}.diff"))
-    for column in _paper_columns(table, dataset):
+    for column in _paper_columns(table, case):
         headings.append(Heading(f"paper: {column.label}", f"paper.{column.key}", of_paper=True))
         if column.difference:
             headings.append(Heading("paper: Diff", f"paper.{column.key}.diff", of_paper=True))
@@ -62,7 +60,7 @@ def _row(table: Table, panel: Panel, row: Row) -> GridRow:
             cells.append(_difference(table, panel, row.arm, column))
     if not panel.completed(row.arm):
         cells[0] = Cell(status)
-    cells += _paper_cells(table, panel.dataset, row.arm)
+    cells += _paper_cells(table, panel.case, row.arm)
     return GridRow(row.label, row.arm, count_runs(panel, row.arm), status, cells)
 
 
@@ -105,14 +103,17 @@ def _fill_columns(table: Table, panel: Panel, rows: Sequence[Row]) -> list[Colum
 
 def _notes(panel: Panel, arms: Sequence[str]) -> list[str]:
     records = [record for arm in arms for _, record in sorted(panel.completed(arm).items())]
-    node = [record for record in records if isinstance(record, NodeRecord)]
-    ddpm = [record for record in records if isinstance(record, DdpmRecord)]
-    notes = [EMBEDDED] if panel.scale == "embedded" else []
-    if node:
-        notes += describe_node(node)
-    if ddpm:
-        notes += describe_ddpm(ddpm, panel.scale == "embedded")
-    return notes
+    embedded = panel.scale == "embedded"
+    notes = [EMBEDDED] if embedded else []
+    return [*notes, *find_views(panel.study).describe(records, embedded)] if records else notes
+
+
+def _say_no_difference(table: Table, panel: Panel) -> list[str]:
+    """Why the columns of differences are empty, where there is nothing to refer to."""
+    reference = reference_arm(table)
+    if reference in panel.arms or not any(column.difference for column in table.columns):
+        return []
+    return [f"Diff: none, `{reference}` is not in params.yaml"]
 
 
 def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> Block:
@@ -120,28 +121,28 @@ def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> 
     shown = table.model_copy(update={"columns": _fill_columns(table, panel, rows)})
     arms = [row.arm for row in rows]
     return Block(
-        dataset=panel.dataset,
+        case=panel.case,
         title=panel.title,
         scale=panel.scale,
-        headings=_headings(shown, panel.dataset),
+        headings=_headings(shown, panel.case),
         rows=[_row(shown, panel, row) for row in rows],
-        incidents=[*list_failed(panel, arms), *list_outdated(panel, arms)],
-        notes=[*_notes(panel, arms), *describe(panel.dataset)],
+        incidents=[*_say_no_difference(shown, panel), *list_failed(panel, arms), *list_outdated(panel, arms)],
+        notes=[*_notes(panel, arms), *describe(panel.case)],
     )
 
 
 def lay_out(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> Grid:
-    """A table's cells, one block a dataset, each with its protocol.
+    """A table's cells, one block a case, each with its protocol.
 
     Args:
-        describe: dataset to lines about the network and the budgets of its runs.
+        describe: case to lines about the network and the budgets of its runs.
     """
-    remarks = [] if panels else [f"No dataset: `studies.{table.study}` in params.yaml is empty.", ""]
+    remarks = [] if panels else [say_no_case(table.study), ""]
     spread = "Values: mean ± standard deviation over n seeds (n − 1 in the denominator)"
     if any(column.difference for column in table.columns):
         spread += "; Diff: to the first row, paired by seed"
     remarks.append(spread + ".")
-    if table.paper is not None and any(panel.dataset in table.paper.values for panel in panels):
+    if table.paper is not None and any(panel.case in table.paper.values for panel in panels):
         n = "an unstated number of seeds" if table.paper.n is None else f"{table.paper.n} seeds"
         remarks.append(f"Paper: {table.paper.source}; {n}, spread not given.")
     return Grid(table.title, table.caption, [_block(table, panel, describe) for panel in panels], remarks)

@@ -9,10 +9,9 @@ from rich.markup import escape
 from rich.table import Table as Drawing
 
 from pipeline.report.grid import Block, Cell, GridRow, Heading
-from pipeline.report.panel import Panel, list_gaps, read_panel
+from pipeline.report.panel import Panel, list_gaps, read_panels
 from pipeline.report.statistics import Summary, find_interval
 from pipeline.report.tables import lay_out
-from pipeline.schema.panel import STUDIES
 from pipeline.schema.project import load_project
 
 _WIDTH = 160
@@ -49,7 +48,7 @@ def _draw_row(block: Block, row: GridRow) -> list[str]:
 
 
 def draw_block(title: str, block: Block) -> Drawing:
-    """One dataset's part of a table."""
+    """One case's part of a table."""
     drawing = Drawing(title=escape(f"{title} - {block.title}"), title_justify="left", title_style="bold")
     drawing.add_column("Setting", overflow="fold", min_width=12)
     for text in ("n", *(heading.text for heading in block.headings)):
@@ -59,8 +58,8 @@ def draw_block(title: str, block: Block) -> Drawing:
     return drawing
 
 
-def _list_absent(panels: Sequence[tuple[str, Panel]]) -> list[str]:
-    return [f"{study} {panel.dataset}: {line}" for study, panel in panels for line in list_gaps(panel, panel.arms)]
+def _list_absent(panels: Sequence[Panel]) -> list[str]:
+    return [f"{panel.study} {panel.case}: {line}" for panel in panels for line in list_gaps(panel, panel.arms)]
 
 
 def print_tables(root: Path, names: Sequence[str], console: Console | None = None) -> None:
@@ -71,12 +70,12 @@ def print_tables(root: Path, names: Sequence[str], console: Console | None = Non
     """
     project = load_project(root)
     console = console or open_console()
+    panels = {study: read_panels(root, project, study) for study in project.specs}
     for name in names or project.tables:
         if name not in project.tables:
-            raise ValueError(f"no table {name!r} in specs/tables; there are {', '.join(project.tables)}")
+            raise ValueError(f"no table {name!r} in specs/; there are {', '.join(project.tables)}")
         table = project.tables[name]
-        panels = [read_panel(root, project, table.study, dataset) for dataset in project.panel.active(table.study)]
-        grid = lay_out(table, panels, lambda dataset: [])
+        grid = lay_out(table, panels[table.study], lambda case: [])
         for block in grid.blocks:
             console.print(draw_block(grid.title, block))
             for line in block.incidents:
@@ -84,8 +83,7 @@ def print_tables(root: Path, names: Sequence[str], console: Console | None = Non
             if block.scale == "embedded":
                 console.print("  the embedded default: not the paper's scale", style="yellow")
             console.print()
-    asked = [(study, name) for study in STUDIES for name in project.panel.active(study)]
-    absent = _list_absent([(study, read_panel(root, project, study, name)) for study, name in asked])
+    absent = _list_absent([panel for found in panels.values() for panel in found])
     for line in absent or ["nothing is missing: every run that params.yaml asks for has a record of its settings"]:
         console.print(escape(line), style="yellow" if absent else "green", highlight=False)
     if absent:

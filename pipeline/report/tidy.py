@@ -1,7 +1,10 @@
 """Records as one tidy table: a row a number. Tables, figures, claims and reports/records.csv are made from it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Protocol
 
 from pipeline.schema.record import Failure, Record
 from pipeline.schema.study import find_study, numeric_keys
@@ -32,3 +35,28 @@ def list_rows(study: str, case: str, arm: str, seed: int, record: Record | Failu
     for index, numbers in enumerate(found.sets(record)):
         for key, number in numbers.items():
             yield Row(study, case, arm, seed, index, key, float(number))
+
+
+class HasRows(Protocol):
+    """A panel, as far as the table is concerned."""
+
+    @property
+    def rows(self) -> Iterable[Row]:
+        """Its part of the table."""
+
+
+def render_csv(panels: Mapping[str, Iterable[HasRows]]) -> str:
+    """The tidy table of all panels as CSV (RFC 4180, UTF-8, LF), numbers in their shortest exact form.
+
+    Args:
+        panels: of each study, in the report's order.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Row))
+    for found in panels.values():
+        for panel in found:
+            for row in panel.rows:
+                number = "" if row.set is None else row.set
+                writer.writerow([row.study, row.case, row.arm, row.seed, number, row.key, repr(row.value)])
+    return text.getvalue()

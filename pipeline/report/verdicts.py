@@ -16,15 +16,19 @@ over its sample sets. A comparison
 - **holds** where its interval lies wholly on the claimed side of 0,
 - **fails** where it lies wholly on the other side,
 - is **undecided** where 0 is within it, or where no run shows any difference,
-- has **too few seeds** below a number that `specs/claims.yaml` sets, whatever its interval,
+- has **too few seeds** below a number that the study's claims.yaml sets, whatever its interval,
 - is **not run** where params.yaml does not ask for an arm, or an arm has no record.
 
 An equality holds where the means agree to the decimals shown and the interval of their difference stays within one unit
-of the last decimal; it fails where the interval excludes 0. A claim is not run where one of its comparisons is not;
-else it fails with one of them, and holds with all. Where it says "mostly", more than half of the curves suffice, over
-all datasets of one scale. "n = ... would decide": if mean and spread stayed as they are. "No spread": all seeds gave
-the same difference. Where arms share a single seed, the effect is that of its sample sets, paired by set: it speaks of
-these trained models, and another training may say otherwise.
+of the last decimal; it fails where the interval excludes 0. A slope of logarithms holds where its interval stays within
+the tolerance, and fails where it lies outside. Where theory gives the number, no count of seeds is asked for: it holds
+where the mean lies within so many of its standard errors, or each seed within the tolerance. "Each seed" means that one
+on the wrong side is enough to fail. Against a number, the effect is what was measured minus that number.
+
+A claim is not run where one of its comparisons is not; else it fails with one of them, and holds with all. Where it
+says "mostly", more than half of the curves suffice, over all cases of one scale. "n = ... would decide": if mean and
+spread stayed as they are. "No spread": all seeds gave the same difference. Where arms share a single seed, the effect
+is that of its sample sets, paired by set: it speaks of these trained models, and another training may say otherwise.
 """
 _BY_CHANCE = 1 - LEVEL
 """Share of the comparisons without an effect whose interval excludes 0."""
@@ -38,24 +42,38 @@ def _explain(outcome: Outcome) -> str:
     if verdict == "too few seeds":
         return f"{verdict}: {outcome.seeds} of {outcome.least}"
     assert summary is not None
-    if verdict == "undecided":
+    if verdict == "undecided" and outcome.contrast.tolerance is None:
         if summary.mean == 0 and not summary.std:
             return "undecided: no run differs"
         n = needed_n(summary.mean, summary.std)
         return f"undecided; n = {n} would decide" if n else f"undecided; no n up to {MAX_N} would decide"
-    return f"{verdict} (no spread)" if summary.std == 0 else verdict
+    chance = not outcome.contrast.each and outcome.margin is None
+    return f"{verdict} (no spread)" if chance and summary.std == 0 else verdict
 
 
 def _count(outcome: Outcome) -> str:
     return f"{len(outcome.effects)} sets" if outcome.unit == "sets" else str(len(outcome.effects))
 
 
-def _show_interval(summary: Summary | None, digits: int) -> str:
-    """An interval; without spread it would say nothing."""
+def _show_interval(outcome: Outcome, summary: Summary | None, digits: int) -> str:
+    """An interval, which would say nothing without spread; what is allowed where the number is known."""
+    if outcome.margin is not None:
+        return f"allowed: ±{outcome.margin:.2g}"
+    if outcome.contrast.each:
+        return "each seed"
     interval = find_interval(summary) if summary else None
     if summary is None or interval is None:
         return "—"
     return f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}" if summary.std else "no spread"
+
+
+def _show_effect(outcome: Outcome, summary: Summary | None, digits: int) -> str:
+    """The mean effect; beside what is allowed, a small one is shown with its power of ten."""
+    if summary is None:
+        return "—"
+    if outcome.margin is not None and summary.mean and round(summary.mean, digits) == 0:
+        return f"{summary.mean:+.1e}"
+    return f"{summary.mean:+.{digits}f}"
 
 
 def show_outcome(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
@@ -65,8 +83,8 @@ def show_outcome(name: str, outcome: Outcome, with_paper: bool) -> list[str]:
         name,
         outcome.contrast.text,
         _explain(outcome),
-        f"{summary.mean:+.{digits}f}" if summary else "—",
-        _show_interval(summary, digits),
+        _show_effect(outcome, summary, digits),
+        _show_interval(outcome, summary, digits),
         _count(outcome),
     ]
     if with_paper:
@@ -106,7 +124,7 @@ def _expect_errors(page: Page) -> list[str]:
     """How many verdicts chance alone would give: each comparison is judged as if it were the only one."""
     outcomes = [outcome for judged in page.judged.values() for outcome in judged.outcomes]
     decided = [one for one in outcomes if one.verdict in ("holds", "fails", "undecided") and not one.obstacle]
-    count = sum(outcome.contrast.side != "=" for outcome in decided)
+    count = sum(outcome.contrast.side != "=" and not outcome.contrast.each for outcome in decided)
     if not count:
         return []
     return [
@@ -120,7 +138,7 @@ def _render_details(page: Page) -> list[str]:
     with_paper = any(outcome.paper is not None for _, outcome in outcomes)
     header = ["Claim", "Comparison", "Verdict", "Effect", "95 % interval", "n"] + ["paper: effect"] * with_paper
     rows = [show_outcome(name, outcome, with_paper) for name, outcome in outcomes]
-    parts = ["", f"### {page.panel.title}", "", align_table(header, rows, left=3), ""]
+    parts = ["", f"### {escape_cell(page.panel.title)}", "", align_table(header, rows, left=3), ""]
     if page.panel.scale == "embedded":
         parts.append(f"- {EMBEDDED}. A verdict here is about these {page.panel.title} only, not about the paper.")
     if with_paper:
@@ -152,7 +170,7 @@ def _count_most(claim: Claim, pages: Sequence[Page]) -> list[str]:
 
 
 def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
-    """One row a claim, one verdict a dataset, as Markdown."""
+    """One row a claim, one verdict a case, as Markdown."""
     scales = [" (not the paper's scale)" if page.panel.scale == "embedded" else "" for page in pages]
     header = ["Claim", "The paper says", "Source"]
     header += [f"{page.panel.title}{scale}" for page, scale in zip(pages, scales, strict=True)]

@@ -14,56 +14,26 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-from pipeline.report.charts import Chart
 from pipeline.report.claims import VERDICTS, Judged, Page, Verdict
 from pipeline.report.costs import Books
-from pipeline.report.figures import bundle_library, render_svg
+from pipeline.report.figures import bundle_library
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
-from pipeline.report.grid import Grid
 from pipeline.report.schematic import Schematic
 from pipeline.report.verdicts import show_outcome
+from pipeline.report.views import Section
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
 from pipeline.schema.record import Failure, Record
 from pipeline.schema.study import Run
 
-_STATIC_WIDTH = 560
-"""Pixels of a chart that fills its place where there is a script."""
 _WEB = Path(__file__).parent / "web"
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """An interactive chart, with what stands in its place where there is no script."""
-
-    id: str
-    title: str
-    """Its name for those who cannot see it, and its heading."""
-    chart: Chart
-    static: str
-    """SVG."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: text, a table, charts; any may be missing."""
-
-    id: str
-    title: str
-    """Up to a colon it is the name in the table of contents."""
-    text: str = ""
-    """Markdown."""
-    grid: Grid | None = None
-    drawings: Sequence[Drawing] = ()
-    notes: Sequence[str] = ()
-    """Markdown."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """Images of one model."""
 
-    dataset: str
+    case: str
     arm: str
     seed: int
     png: bytes
@@ -81,6 +51,8 @@ class Contents:
     sections: Sequence[Section]
     samples: Sequence[Sample]
     runs: Sequence[tuple[Run, Record | Failure | None]]
+    headlines: Mapping[str, str]
+    """By study, the key of a record that stands for it."""
     books: Books
     """What made them."""
     trajectories: Sequence[Sample] = ()
@@ -124,14 +96,6 @@ def show_name(text: str) -> Markup:
     return Markup(str(escape(text)).replace(".", ".<wbr>").replace("[", "<wbr>[").replace(" ", "&nbsp;"))  # noqa: S704 - escaped
 
 
-def render_static(chart: Chart) -> str:
-    """A chart of the page as SVG, for where there is no script, and for print."""
-    fixed = {key: value for key, value in chart.items() if key != "autosize"}
-    if fixed.get("width") == "container":
-        fixed["width"] = _STATIC_WIDTH
-    return render_svg({**fixed, "config": {"aria": False}})  # the picture's text says it
-
-
 def _embed(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
@@ -148,10 +112,10 @@ def _find_decisive(judged: Judged) -> int:
 
 
 def _judge(contents: Contents) -> list[dict[str, Any]]:
-    """The claims with a verdict and its comparisons for each dataset."""
+    """The claims with a verdict and its comparisons for each case."""
     found = []
     for claim in contents.claims:
-        datasets = [
+        cases = [
             {
                 "title": page.panel.title,
                 "verdict": page.judged[claim.id].verdict,
@@ -161,7 +125,7 @@ def _judge(contents: Contents) -> list[dict[str, Any]]:
             for page in contents.pages
             if claim.id in page.judged
         ]
-        found.append({"id": claim.id, "statement": claim.statement, "source": claim.source, "datasets": datasets})
+        found.append({"id": claim.id, "statement": claim.statement, "source": claim.source, "cases": cases})
     return found
 
 
@@ -170,30 +134,49 @@ def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
     return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
 
 
-def _describe_run(run: Run, record: Record | Failure | None, entries: Sequence[Entry]) -> dict[str, Any]:
+def _say_made(entry: Entry) -> str:
+    """What is known of how an output was made."""
+    facts = {
+        "": None if entry.seconds is None else f"{entry.seconds:.0f} s",
+        "on ": entry.device,
+        "torch ": entry.torch,
+        "code ": entry.git,
+        "at ": entry.finished,
+    }
+    known = [f"{word}{value}" for word, value in facts.items() if value is not None]
+    return f"{entry.step}: {', '.join(known)}" if known else entry.step
+
+
+def _describe_run(run: Run, record: Record | Failure | None, headline: str, entries: Sequence[Entry]) -> dict[str, Any]:
     status = "missing" if record is None else record.status
     shown = ""
     if isinstance(record, Failure):
         shown = f"epoch {record.epoch}: {record.reason}"
     elif record is not None:
-        shown = f"{record.accuracy:.2f} %" if hasattr(record, "accuracy") else f"FID {record.fid:.3f}"
+        value = getattr(record, headline)
+        shown = "" if value is None else f"{headline} {value:.4g}"
     return {
         "study": run.study,
-        "dataset": run.dataset,
+        "case": run.case,
         "arm": run.arm,
         "seed": run.seed,
         "status": status,
         "shown": shown,
-        "made": [entry.model_dump(exclude={"arm", "seed"}, exclude_none=True) for entry in entries],
+        "made": [{"text": _say_made(entry), "output": entry.output} for entry in entries],
         "configuration": json.dumps(run.model_dump(), indent=1),
     }
+
+
+def _find_key(run: Run) -> tuple[str, str, str, int]:
+    """Of its entries in the books."""
+    return run.study, run.case, run.arm, run.seed
 
 
 def _hash_records(contents: Contents) -> str:
     """One digest over all records: pages that show the same numbers have the same."""
     digest = hashlib.sha256()
     for run, record in contents.runs:
-        digest.update(f"{run.study} {run.dataset} {run.arm} {run.seed} ".encode())
+        digest.update(f"{run.name} ".encode())
         digest.update(b"" if record is None else record.model_dump_json().encode())
     return digest.hexdigest()
 
@@ -240,7 +223,7 @@ def render_webpage(contents: Contents) -> str:
             for drawing in section.drawings
         },
         runs=[
-            _describe_run(run, record, contents.books.get((run.study, run.dataset, run.arm, run.seed), ()))
+            _describe_run(run, record, contents.headlines[run.study], contents.books.get(_find_key(run), ()))
             for run, record in contents.runs
         ],
         digest=_hash_records(contents),

@@ -1,7 +1,7 @@
-"""Checkpoints: an interrupted run resumes, with bit-identical results.
+"""Checkpoints: an interrupted run resumes with bit-identical results.
 
-checkpoints/NAME/ holds `state.safetensors`, whose metadata name the work that it belongs to, and the files that the
-work has finished. One process at a time works there.
+checkpoints/NAME/ holds `state.safetensors` and the files that the work has finished. The state's metadata identify the
+work that it belongs to. A lock admits one process at a time.
 """
 
 import errno
@@ -32,14 +32,14 @@ _STATE = "state.safetensors"
 
 
 def fingerprint_work(closure: str, settings: str, **facts: Any) -> str:
-    """A digest of all that decides an outcome: the code, the settings, torch's version, and other facts.
+    """A digest of everything that decides a result: code, settings, torch's version and further facts.
 
-    An edit of comments, or of how work is run, leaves it as it is, so that a state stays good.
+    Editing comments or runner code does not change it, so checkpoints stay valid.
 
     Args:
-        closure: the stage's, from `require_closure`.
-        settings: the resolved ones.
-        facts: what JSON can say, such as digests of data.
+        closure: the stage's closure, from `require_closure`.
+        settings: the resolved settings.
+        facts: JSON values, such as digests of data.
     """
     everything = [closure, settings, torch.__version__, facts]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
@@ -48,7 +48,10 @@ def fingerprint_work(closure: str, settings: str, **facts: Any) -> str:
 def open_checkpoint(root: Path, name: str, fingerprint: str, minutes: float) -> "Checkpoint":
     """The checkpoint of a piece of work, e.g. ddpm/digits/baseline/0.
 
-    Experiments in copies of the checkout may have the same name and other settings, so each has a folder of its own.
+    DVC experiments in copies of the checkout may have the same name and other settings; each gets its own folder.
+
+    Args:
+        minutes: between two saves.
     """
     home = find_checkout(root)
     own = name if home == root else f"{name}@{fingerprint[:12]}"
@@ -56,21 +59,21 @@ def open_checkpoint(root: Path, name: str, fingerprint: str, minutes: float) -> 
 
 
 def _digest(tensors: Mapping[str, Tensor], content: str) -> str:
-    """Of a state: what reads as safetensors may still be damaged."""
+    """Digest of a state: a damaged file may still be valid safetensors."""
     return hashlib.sha256(f"{digest_tensors(tensors)}\n{content}".encode()).hexdigest()
 
 
 class Checkpoint:
-    """A folder for one piece of work; a context manager that holds it for this process.
+    """The checkpoint folder of one piece of work; a context manager that locks it for this process.
 
-    `files` is a folder inside it for what the work has finished; what a state counts on must be there before `save`.
-    `earlier` are the seconds that other processes spent on the state that was loaded.
+    `files` is the sub-folder for finished files; those that a state relies on must be there before `save`. `earlier` is
+    the time in seconds that earlier processes spent on the loaded state.
 
     Args:
-        folder: e.g. checkpoints/ddpm/digits/baseline/0; made if missing.
-        fingerprint: of `fingerprint_work`; a state of other work is left aside, with a line that says so.
-        minutes: between saves of `is_due`.
-        patience: seconds to wait for the process that has the folder, which may be about to end.
+        folder: e.g. checkpoints/ddpm/digits/baseline/0; created if missing.
+        fingerprint: from `fingerprint_work`. A state with another fingerprint is ignored, with a message.
+        minutes: between two saves; see `is_due`.
+        patience: seconds to wait for the lock, whose holder may be about to end.
     """
 
     def __init__(self, folder: Path, fingerprint: str, minutes: float, patience: float = 30) -> None:
@@ -80,10 +83,10 @@ class Checkpoint:
         self.earlier = 0.0
 
     def __enter__(self) -> "Checkpoint":
-        """Take the folder.
+        """Lock the folder.
 
         Raises:
-            ValueError: another process has it.
+            ValueError: another process holds the lock.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), self.patience)
@@ -94,7 +97,7 @@ class Checkpoint:
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
                 raise
-            # Whoever starts the same run twice at once spoils it; that is better than no run at all.
+            # Without locks, two processes could spoil one run; that is better than no run at all.
             print(f"{self.folder}: this file system has no locks; do not start one run twice", file=sys.stderr)
         self.folder.mkdir(exist_ok=True)
         return self
@@ -103,7 +106,7 @@ class Checkpoint:
         self.lock.release()
 
     def load(self) -> tuple[dict[str, Tensor], Any] | None:
-        """Tensors and content of the last `save`; None, and no files, where there is none of this work."""
+        """Tensors and content of the last `save`; None, with `files` emptied, if there is no valid state."""
         path = self.folder / _STATE
         try:
             tensors, content, self.earlier = self._read(path)
@@ -111,33 +114,33 @@ class Checkpoint:
         except FileNotFoundError:
             pass
         except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
-            # What a damaged file says is spelled out and cut, as in every error.
+            # SpecError escapes control characters, which a damaged file may hold.
             print(SpecError(f"{path}: left aside, the work begins anew: {error}"), file=sys.stderr)
         shutil.rmtree(self.files, ignore_errors=True)
         self.files.mkdir()
         return None
 
     def _read(self, path: Path) -> tuple[dict[str, Tensor], Any, float]:
-        if not path.is_file():  # safetensors' own error has no type
+        if not path.is_file():  # safetensors would raise an untyped error
             raise FileNotFoundError(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("fingerprint") != self.fingerprint:
                 raise ValueError("it belongs to another configuration, other data or another version of the code")
-        tensors = load(path.read_bytes())  # safe_open's get_tensor loses 64 bytes each time: days of saves would add up
+        tensors = load(path.read_bytes())  # safe_open's get_tensor leaks 64 bytes per call, which adds up over days
         if metadata.get("digest") != _digest(tensors, metadata.get("content", "")):
             raise ValueError("it is damaged")
         seconds = float(metadata["seconds"])
         return tensors, json.loads(metadata["content"]), seconds if 0 <= seconds < math.inf else 0.0
 
     def is_due(self) -> bool:
-        """Whether the last save is so long ago that another should be made."""
+        """Whether it is time to save again."""
         return time.monotonic() - self.saved >= self.seconds
 
     def save(self, tensors: Mapping[str, Tensor], content: Any) -> None:
-        """Write the state; the one before is replaced once the new one is on the disk and has been read back.
+        """Save the state; it replaces the last one only after it has been flushed to disk and read back.
 
-        What the work has finished comes first: after a power cut, no state may count on files that are not there.
+        Finished files are flushed first: after a power cut, no state may rely on missing files.
         """
         for path in (*self.files.rglob("*"), self.files):
             _flush(path)
@@ -153,21 +156,21 @@ class Checkpoint:
         self.saved = time.monotonic()
 
     def make_folder(self, name: str) -> Path:
-        """An empty folder beside `files`, for an outcome of which no state counts on anything."""
+        """An empty folder beside `files`, for results on which no state relies."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return folder
 
     def finish(self, files: Path, out: Path, keep: bool = False) -> None:
-        """Put an outcome in place as a whole, then remove the checkpoint.
+        """Move the results to `out` atomically, then delete the checkpoint.
 
-        At no moment is a state left without the files that it counts on: they are linked, and the state goes first.
+        Files are hard-linked and the state is deleted first, so a state never lacks the files that it relies on.
 
         Args:
-            files: `self.files`, or a folder of `make_folder`.
-            out: what it replaces.
-            keep: leave the state where it is, for another attempt.
+            files: `self.files`, or a folder from `make_folder`.
+            out: the folder to replace.
+            keep: keep the state for another attempt.
 
         Raises:
             ValueError: code or settings have changed since the stage started; the checkpoint stays.
@@ -183,25 +186,25 @@ class Checkpoint:
             self.remove()
 
     def remove(self) -> None:
-        """Delete it all."""
+        """Delete the checkpoint."""
         (self.folder / _STATE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk: what follows counts on it."""
+    """Flush a file, or a folder's entries, to disk (fsync)."""
     opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot, for folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
             raise
     finally:
         os.close(opened)
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file; a copy where the file system has none."""
+    """Hard-link a file; copy it where the file system has no hard links."""
     _flush(Path(source))
     try:
         os.link(source, target)

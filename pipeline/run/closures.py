@@ -1,8 +1,8 @@
-"""The closure of a stage: the files that decide its numbers, with their digests. It is the cache key of its code.
+"""Closures: the files that decide a stage's numbers, with their digests. A closure is the cache key of a stage's code.
 
-The stage `check` writes closures/, one file a stage, and one for each study that is measured in one step. A closure
-follows imports from the stage's script. It leaves out the script itself, what the schema says (pipeline/schema/ and the
-`study.py` of a study: fields and their validation, whose outcome is in resolved/) and how work is run (pipeline/run/).
+The stage `check` writes closures/: one file per stage, and one for each study that is measured in one step. A closure
+follows the imports of the stage's script. It leaves out the script itself, the schema (pipeline/schema/ and each
+study's study.py, whose validated fields are in resolved/), and runner code (pipeline/run/).
 """
 
 import ast
@@ -17,18 +17,18 @@ from pipeline.schema.files import write_file
 from pipeline.schema.study import find_study, list_studies
 
 RUNNER = 1
-"""Stands in every closure: to be raised when a change of pipeline/run/ or pipeline/schema/ could change numbers."""
+"""Part of every closure. Raise it when a change of pipeline/run/ or pipeline/schema/ could change numbers."""
 FOLDER = Path("closures")
 ROOMS = ("pipeline", "stages")
-_VIEWS = ("draw", "render", "report")
+_VIEWS = ("draw", "render", "report", "text")
 """Stages that look up each study's own part of the report."""
 
 
 def strip_words(source: str) -> str:
-    """Python code as the machine reads it: without comments, docstrings and layout.
+    """Python code without comments, docstrings and layout.
 
     Raises:
-        SyntaxError: it is not Python.
+        SyntaxError: the source is not Python.
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -39,21 +39,21 @@ def strip_words(source: str) -> str:
 
 
 def _is_words(node: ast.AST) -> bool:
-    """Whether it is a string that stands alone: a docstring, of a module, a class, a function or an attribute."""
+    """Whether a statement is a lone string: the docstring of a module, class, function or attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def digest_code(path: Path) -> str:
-    """SHA-256 of what a Python file says to the machine, whatever it says to people; of other files, of all of it."""
+    """SHA-256 of a Python file without comments, docstrings and layout; of any other file, SHA-256 of its content."""
     content = path.read_bytes()
     if path.suffix == ".py":
-        with suppress(SyntaxError, ValueError):  # else it will not run: any change of it counts
+        with suppress(SyntaxError, ValueError):  # a file that is not Python counts as a whole
             content = strip_words(content.decode()).encode()
     return hashlib.sha256(content).hexdigest()
 
 
 def find_module(root: Path, name: str) -> Path | None:
-    """The file of a dotted module name of this project, relative to the root; None for packages and others."""
+    """The file of a dotted module name, relative to the root. None for packages and for modules of other projects."""
     path = Path(*name.split(".")).with_suffix(".py")
     return path if name.split(".")[0] in ROOMS and (root / path).is_file() else None
 
@@ -62,7 +62,7 @@ def list_imports(root: Path, path: Path) -> set[Path]:
     """Files of this project that a file imports, at its top or inside a function.
 
     Raises:
-        SpecError: the file is not Python, or imports relatively.
+        SpecError: the file is not Python, or has a relative import.
     """
     try:
         tree = ast.parse((root / path).read_bytes())
@@ -81,16 +81,16 @@ def list_imports(root: Path, path: Path) -> set[Path]:
 
 
 def decides_numbers(path: Path) -> bool:
-    """Whether a file counts: it is neither the schema, nor a runner, nor a stage's script."""
+    """Whether a file belongs in closures: it is neither schema, nor runner code, nor a stage's script."""
     room = path.parts[:2]
     return room not in (("pipeline", "schema"), ("pipeline", "run")) and room[0] != "stages" and path.name != "study.py"
 
 
 def close_imports(root: Path, roots: Iterable[Path], known: dict[Path, set[Path]]) -> set[Path]:
-    """What counts of all that some files import, directly or not.
+    """All files that the roots import, directly or indirectly, and that belong in closures.
 
     Args:
-        known: imports of files, filled as they are read.
+        known: a cache of each file's imports; filled here.
     """
     seen, todo = set[Path](), list(roots)
     while todo:
@@ -104,7 +104,7 @@ def close_imports(root: Path, roots: Iterable[Path], known: dict[Path, set[Path]
 
 
 def _list_roots(root: Path) -> dict[str, set[Path]]:
-    """Where each closure begins; and, beside the imports of these, the files that it lists anyway."""
+    """The files from which each closure follows imports, by name of the closure."""
     scripts = [path.relative_to(root) for path in sorted((root / "stages").glob("*.py"))]
     roots = {path.stem: {path} for path in scripts if path.stem not in ("__init__", "check", "measure")}
     views = {path.relative_to(root) for path in (root / "pipeline" / "studies").rglob("*views.py")}
@@ -121,12 +121,12 @@ def _list_roots(root: Path) -> dict[str, set[Path]]:
 
 
 def closure_path(stage: str) -> Path:
-    """Where a closure stands, relative to the root."""
+    """The file of a closure, relative to the root."""
     return FOLDER / f"{stage}.txt"
 
 
 def describe_closures(root: Path) -> dict[str, str]:
-    """Contents of closures/ by stage: the runner's number, and lines `SHA-256  path`."""
+    """The closures by name: a line with the runner's number, then lines `SHA-256  path`."""
     known: dict[Path, set[Path]] = {}
 
     @cache
@@ -142,13 +142,13 @@ def describe_closures(root: Path) -> dict[str, str]:
 
 
 def write_closures(root: Path) -> None:
-    """Write closures/ anew."""
+    """Write all files of closures/."""
     for stage, content in describe_closures(root).items():
         write_file(root / closure_path(stage), content)
 
 
 def find_changed(root: Path, content: str) -> str | None:
-    """The first file of a closure that is no longer what its content says; None: all are."""
+    """What first differs from a closure's content: a file, or the runner's number; None if nothing does."""
     runner, *lines = content.splitlines() or [""]
     if runner != f"runner {RUNNER}":
         return "the runner's number"

@@ -1,6 +1,7 @@
-"""What a stage is made from, its code and its settings: looked at when it starts, and again before its result counts.
+"""Checks a stage's code and settings at its start, and again before its result counts.
 
-DVC hashes code and settings after the command, so what is edited meanwhile would be recorded as what made the result.
+DVC hashes dependencies after the command. Without the second check, DVC would record an edit made meanwhile as the
+input of the result.
 """
 
 import hashlib
@@ -29,9 +30,9 @@ def digest_file(path: Path) -> str:
 
 
 def find_checkout(root: Path) -> Path:
-    """The user's own checkout, also where DVC runs an experiment in a copy of it (`--temp`, or from its queue).
+    """The user's checkout, even from inside a copy in which DVC runs an experiment (`--temp`, or its queue).
 
-    Such a copy is in .dvc/tmp/exps/ and is gone with the experiment, even if that was killed.
+    Such a copy is in .dvc/tmp/exps/. DVC deletes it after the experiment, even after a killed one.
     """
     parents = [root.resolve(), *root.resolve().parents]
     copies = [path for path in parents if path.parts[-3:] == (".dvc", "tmp", "exps")]
@@ -39,15 +40,15 @@ def find_checkout(root: Path) -> Path:
 
 
 def runs_under_dvc() -> bool:
-    """Whether DVC started this process, and will record what it makes."""
+    """Whether DVC started this process, and will record its outputs."""
     return "DVC_STAGE" in os.environ
 
 
 def require_closure(stage: str) -> str:
-    """The closure of a stage, whose code is looked at again at the end.
+    """The closure of a stage; `check_inputs` checks its code again.
 
     Raises:
-        SpecError: DVC started this, and would record other code than is here.
+        SpecError: under DVC, the code differs from closures/.
     """
     path = closure_path(stage)
     if runs_under_dvc():
@@ -69,15 +70,15 @@ def require_closure(stage: str) -> str:
 
 
 def require_file(path: Path, describe: Callable[[], str], check_file: Callable[[Path, Path, str], None]) -> str:
-    """The settings that a file of resolved/ holds, resolved anew; they are looked at again at the end.
+    """The settings of a file of resolved/, resolved again; `check_inputs` checks them again.
 
     Args:
         path: relative to the root.
-        describe: resolves them.
-        check_file: refuses a file that says something else.
+        describe: resolves the settings and returns the file's content.
+        check_file: refuses a file with another content.
 
     Raises:
-        SpecError: DVC started this, and would record other settings than there are.
+        SpecError: under DVC, the settings differ from the file.
     """
     content = describe()
     if runs_under_dvc():
@@ -92,7 +93,7 @@ def require_file(path: Path, describe: Callable[[], str], check_file: Callable[[
 
 
 def read_inputs(read: Callable[[], T]) -> T:
-    """Read settings, now and once more at the end: only a change of what is read matters."""
+    """Read settings now; `check_inputs` reads them again and compares."""
     value = read()
 
     def check() -> None:
@@ -104,15 +105,15 @@ def read_inputs(read: Callable[[], T]) -> T:
 
 
 def check_inputs() -> None:
-    """Refuse to go on if what a result is made from is no longer on disk.
+    """Refuse to go on if code or settings have changed since they were read.
 
     Raises:
-        SpecError: code or settings have changed since they were read.
+        SpecError: they have.
     """
     for check in _checks:
         check()
 
 
 def forget_inputs() -> None:
-    """The result is in place: what changes from now on does not concern it."""
+    """Drop all checks: the result is in place, and later edits do not concern it."""
     _checks.clear()

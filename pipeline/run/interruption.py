@@ -1,4 +1,4 @@
-"""Work that may be interrupted: killed at any moment, or asked to end."""
+"""Saves state regularly, and when the process is asked to end."""
 
 import signal
 import sys
@@ -8,8 +8,8 @@ from types import FrameType
 from pipeline.run.checkpoint import Checkpoint
 
 
-class Signals:
-    """A context that notes when the process is asked to end (SIGTERM, Ctrl-C), so that a loop can save its state."""
+class StopSignals:
+    """Context manager: notes SIGTERM and Ctrl-C in `number`, so that a loop can save its state before it ends."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -17,7 +17,7 @@ class Signals:
     def _note(self, number: int, _: FrameType | None) -> None:
         self.number = number
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> "StopSignals":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
         return self
 
@@ -27,12 +27,12 @@ class Signals:
 
 
 def save_regularly(work: Iterable[object], checkpoint: Checkpoint, save: Callable[[], None]) -> None:
-    """Do the work, item by item; after an item save the state, when that is due or the process is asked to end.
+    """Run through the work; after each item, save if a save is due or the process is asked to end.
 
     Raises:
-        SystemExit: it was asked to end; 128 + the signal's number, as a shell has it.
+        SystemExit: the process was asked to end; status 128 + the signal's number, as in a shell.
     """
-    with Signals() as signals:
+    with StopSignals() as signals:
         for _ in work:
             if signals.number or checkpoint.is_due():
                 save()

@@ -1,7 +1,7 @@
-"""`python -m pipeline keep STUDY`: after an edit of numerics that changes no arm, its models stay, without training.
+"""`python -m pipeline keep STUDY`: keep a study's models after an edit that changes none of its arms.
 
-Each training and sampling wrote a golden trace beside its outputs: a digest of a few steps. The traces are computed
-anew with the edited code. Where all are equal, DVC records the outputs under the new closure (`dvc commit`).
+Each training and sampling writes a golden trace beside its outputs: a digest of a few steps. `keep` computes the traces
+again with the edited code. If all are equal, DVC records the outputs under the new closure (`dvc commit`).
 """
 
 import json
@@ -31,7 +31,7 @@ def _ask_dvc(*arguments: str) -> str:
 
 
 def _find_stale(study: str) -> dict[str, list[str]]:
-    """Stages of the study's kept steps that DVC would run, each with the dependencies and outputs that changed."""
+    """The study's stages that DVC would run, each with its changed dependencies and outputs; only kept steps."""
     changed: dict[str, Any] = json.loads(_ask_dvc("status", "--json"))
     stale = {}
     for stage, parts in changed.items():
@@ -42,17 +42,17 @@ def _find_stale(study: str) -> dict[str, list[str]]:
 
 
 def _choose_runs(project: Project, study: str) -> Iterator[Run]:
-    """A run of each arm: that of its first seed."""
+    """One run per case and arm, with the arm's first seed."""
     for case in project.panel.cases[study]:
         for arm, seeds in project.panel.grid(study, case).seeds_by_arm().items():
             yield project.resolve(study, case, arm, seeds[0])
 
 
 def find_differing(root: Path, study: str, runs: list[Run]) -> list[str]:
-    """Arms whose golden traces the code no longer gives, a line each.
+    """Arms whose golden traces differ under the current code, one line each.
 
     Raises:
-        SpecError: outputs are not here, so that there is nothing to compare with.
+        SpecError: outputs are missing, so there is nothing to compare with.
     """
     found = find_study(study)
     assert found.traces is not None
@@ -74,10 +74,10 @@ def find_differing(root: Path, study: str, runs: list[Run]) -> list[str]:
 
 
 def print_keep(root: Path, study: str) -> None:
-    """Keep a study's models after an edit that changes no arm, or say which arms it changes.
+    """Keep a study's models after an edit that changes no arm; print what was kept.
 
     Raises:
-        SpecError: an arm changed, or outputs are not here; nothing was recorded.
+        SpecError: an arm changed, or outputs are missing; nothing was recorded.
     """
     project = load_project(root)
     if project.study(study).traces is None:

@@ -1,4 +1,4 @@
-"""A training's history as it grows: live/STUDY/CASE/ARM/SEED.tsv, for editors, `tail -f` and `dvc plots`."""
+"""The history of a running training: live/STUDY/CASE/ARM/SEED.tsv, for editors, `tail -f` and `dvc plots`."""
 
 import sys
 import time
@@ -10,11 +10,14 @@ from pipeline.schema.study import Run
 
 FOLDER = "live"
 _SECONDS = 2.0
-"""Between two looks; a training of seconds shows its end."""
+"""Seconds between two updates."""
 
 
 class LiveHistory:
-    """Shows a run's history so far, every few seconds at most. No result comes from there, so it never fails."""
+    """Callback that writes a run's history so far, every few seconds at most.
+
+    A write error is printed and stops the updates, not the training: no result depends on this file.
+    """
 
     def __init__(self, root: Path, run: Run) -> None:
         self.path = root / FOLDER / f"{run.name}.tsv"
@@ -22,7 +25,7 @@ class LiveHistory:
         self.broken = False
 
     def __call__(self, history: Sequence[Mapping[str, float | int | None]]) -> None:
-        """Show the rows so far."""
+        """Write the rows so far, if an update is due."""
         if self.broken or time.monotonic() - self.shown < _SECONDS:
             return
         try:

@@ -1,4 +1,7 @@
-"""Links that DVC cannot write through. DVC skips the stage `check` where no file changed, so it cannot look there."""
+"""Refuses symbolic links that DVC cannot write through.
+
+Every stage checks this. The stage `check` alone would not do: DVC skips it when no file changed.
+"""
 
 import os
 from pathlib import Path
@@ -20,14 +23,16 @@ OUTPUTS = (
     "runs",
     "samples",
 )
-"""Folders that DVC's outputs are in."""
+"""Folders with DVC's outputs."""
 
 
 def check_links(root: Path) -> None:
-    """Refuse a link to a folder above an output: DVC would say so when the command is done, and record nothing.
+    """Refuse a link to a folder above an output: after the command, DVC would fail and record nothing.
+
+    Links to files are allowed: DVC makes them itself, into its cache.
 
     Raises:
-        MachineError: there is one. (Files may be links: DVC's own, into its cache.)
+        MachineError: there is such a link.
     """
     folders = [(str(root), OUTPUTS), *((top, names) for name in OUTPUTS for top, names, _ in os.walk(root / name))]
     for top, names in folders:

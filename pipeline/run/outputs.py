@@ -1,4 +1,4 @@
-"""What a training writes: the resolved run, weights, and a history that `dvc plots` reads."""
+"""Reads and writes the outputs of a training: weights, history, golden trace; explains why a run failed."""
 
 import csv
 import hashlib
@@ -24,7 +24,7 @@ RunT = TypeVar("RunT", bound=BaseModel)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors on the CPU, whatever their layout in a file."""
+    """SHA-256 of tensors on the CPU: of names, types, shapes and values, not of the file's layout."""
     digest = hashlib.sha256()
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
@@ -33,7 +33,7 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors with a digest of them; independent of the device they were on."""
+    """Write tensors as safetensors, with their digest; the bytes do not depend on the device."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with replace_file(path) as partial:
         save_file(tensors, partial, metadata={"sha256": digest_tensors(tensors)})
@@ -45,7 +45,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         SpecError: the file is missing or damaged.
     """
-    if not path.is_file():  # safetensors' own error has no type
+    if not path.is_file():  # safetensors would raise an untyped error
         raise SpecError(f"{path}: the file is missing")
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,10 +59,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(path: Path, network: nn.Module) -> None:
-    """Load weights that `write_weights` wrote.
+    """Load weights that `write_weights` wrote into a network.
 
     Raises:
-        SpecError: the file is damaged, or is of another network.
+        SpecError: the file is missing or damaged, or the weights are another network's.
     """
     try:
         network.load_state_dict(read_weights(path), strict=True)
@@ -71,7 +71,7 @@ def load_weights(path: Path, network: nn.Module) -> None:
 
 
 def write_history(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, float | int | None]]) -> None:
-    """Write one line a row, tab-separated; floats in their shortest exact form, nothing for None."""
+    """Write a tab-separated file, one line per row; floats in their shortest exact form, None as an empty cell."""
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, delimiter="\t", lineterminator="\n")
         writer.writeheader()
@@ -79,10 +79,10 @@ def write_history(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str
 
 
 def read_trace(path: Path) -> str:
-    """The golden trace that a training wrote.
+    """Read the golden trace that a training wrote.
 
     Raises:
-        SpecError: there is none.
+        SpecError: the file is missing, or is not a golden trace.
     """
     try:
         content = read_json(path, str(path))
@@ -98,10 +98,13 @@ class DivergedError(ArithmeticError):
 
 
 def check_finite(value: float, what: str) -> float:
-    """The value itself.
+    """Return the value if it is finite.
+
+    Args:
+        what: the quantity, for the message.
 
     Raises:
-        DivergedError: it is NaN or infinite.
+        DivergedError: the value is NaN or infinite.
     """
     if not math.isfinite(value):
         raise DivergedError(f"{what} is {value}: the training diverged")
@@ -109,12 +112,12 @@ def check_finite(value: float, what: str) -> float:
 
 
 def explain_failure(error: ArithmeticError | RuntimeError | MemoryError) -> str:
-    """Why a run cannot go on, as its record says it: the solver gave up, the loss is not finite, memory ran out.
+    """The reason of a failed run, for its record: the solver gave up, the loss is not finite, or memory ran out.
 
-    The last depends on the machine more than on the run. It is recorded nevertheless, so that the other runs go on.
+    Out of memory depends on the machine more than on the run. It is recorded too, so that the other runs go on.
 
     Raises:
-        RuntimeError: `error` itself, any other: a mistake of ours.
+        RuntimeError: `error` itself if it is anything else; that is a bug of ours.
     """
     if is_out_of_memory(error):
         return OUT_OF_MEMORY

@@ -1,4 +1,4 @@
-"""The process around a stage: one-line errors, the end of DVC, provenance. Imports no torch."""
+"""Runs a stage: one-line errors, ending with DVC, provenance. Imports no torch."""
 
 import hashlib
 import json
@@ -25,6 +25,7 @@ from pipeline.run.machine import check_links
 from pipeline.schema.base import MachineError
 from pipeline.schema.compute import Compute
 from pipeline.schema.files import write_json
+from pipeline.schema.study import find_study
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
 _STARTED = time.monotonic()
@@ -32,6 +33,16 @@ _SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
 _SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 _DVC = "PIPELINE_DVC_PID"
 _WATCH_SECONDS = 0.5
+_MAKERS = {
+    "data": "fetch_{study}",
+    "runs": "train_{study}_{case}",
+    "samples": "sample_{case}",
+    "extractors": "extractor",
+    "references": "reference",
+    "evaluations": "{step}_{study}_{case}",
+    "records": "record_{study}",
+}
+"""By the folder of an output: the stage of dvc.yaml that makes it."""
 
 
 def _fail(message: str) -> NoReturn:
@@ -40,17 +51,18 @@ def _fail(message: str) -> NoReturn:
 
 
 def _find_dvc() -> psutil.Process | None:
-    """The process that started this stage, past shells that wait for their command; None: it has died."""
-    if (known := os.environ.get(_DVC)) is not None:  # torchrun is between
+    """The DVC process that launched this stage; None if it has exited."""
+    if (known := os.environ.get(_DVC)) is not None:  # a worker of torchrun, which is not DVC's own child
         return psutil.Process(int(known)) if psutil.pid_exists(int(known)) else None
+    # Shells that wait for their command may stand between DVC and this process.
     found = next((process for process in psutil.Process().parents() if process.name() not in _SHELLS), None)
     if found is None or (found.pid == 1 and "dvc" not in " ".join(found.cmdline())) or found.name() == "systemd":
-        return None  # an orphan, and whoever adopts orphans
+        return None  # DVC has exited, and init or systemd has adopted this process
     return found
 
 
 def _watch(process: psutil.Process) -> None:
-    """Ask this process to end as soon as another has."""
+    """Send SIGTERM to this process as soon as another one has exited."""
     with suppress(psutil.NoSuchProcess):
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
             time.sleep(_WATCH_SECONDS)
@@ -58,10 +70,10 @@ def _watch(process: psutil.Process) -> None:
 
 
 def _end_with_dvc() -> None:
-    """Get SIGTERM when DVC dies: else its next run would start a second training beside this one."""
+    """Get SIGTERM when DVC exits. Otherwise its next run would start a second training beside this one."""
     try:
         dvc = _find_dvc()
-    except psutil.Error:  # it dies this moment
+    except psutil.Error:  # it is exiting right now
         dvc = None
     if dvc is None:
         _fail("DVC, which started this stage, has ended")
@@ -70,33 +82,56 @@ def _end_with_dvc() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a GPU or on the CPU; torch has a type for the first alone."""
+    """Whether memory ran out, on GPU or CPU; recognised by message, since torch has an error type for GPUs only."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(said in str(error) for said in _OUT_OF_MEMORY)
     )
 
 
-def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage or command; what a user can mend ends in one line on stderr and status 1.
+def find_maker(path: Path) -> str | None:
+    """The stage of dvc.yaml that makes an output, FOLDER/STUDY/CASE/... or FOLDER/CASE/...; None: it is no run's."""
+    folder, *parts = path.parts or ("",)
+    name = _MAKERS.get(folder)
+    if name is None or "{" not in name:
+        return name
+    if len(parts) < 2:
+        return None
+    study, case = parts[:2]
+    step = find_study(study).steps[-1] if "{step}" in name else ""
+    return name.format(study=study, case=case, step=step)
 
-    What DVC starts runs the code that closures/ speaks of, or nothing. A stage's result counts only if the code and
-    settings that it was made from are still there at its end.
+
+def _explain(error: BaseException) -> str:
+    """The line about an error; of an output that is not there, which stage makes it."""
+    named = error.filename if isinstance(error, OSError) else str(error).partition(": ")[0]
+    path = Path(str(named))
+    if (maker := find_maker(path)) is None or path.exists():
+        return str(error)
+    return f"{path}: not there; `dvc repro {maker}` makes it"
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage or command. An error that the user can fix ends in one line on stderr and status 1.
+
+    Under DVC, a stage refuses to run if its code differs from closures/. Its result counts only if code and settings
+    are unchanged at its end. PIPELINE_TRACEBACK=1 shows tracebacks.
     """
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a ± that the terminal's encoding lacks costs that sign alone
+        sys.stdout.reconfigure(errors="replace")  # if the terminal's encoding lacks ±, print ? instead of failing
     file = Path(sys.argv[0])
     if runs_under_dvc():
-        # Ctrl-C ends it at once, which nothing is lost by: while torch is imported, KeyboardInterrupt may get lost.
+        # Ctrl-C ends the process at once: KeyboardInterrupt may get lost while torch is imported. Trainings handle
+        # SIGINT themselves, later on.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _end_with_dvc()
     try:
         if runs_under_dvc():
             check_links(ROOT)
-            if file.stem not in ("check", "measure"):  # the former writes closures, the latter's is its study's
+            if file.stem not in ("check", "measure"):  # `check` writes closures; `measure` uses its study's closure
                 require_closure(file.stem)
         main()
         check_inputs()
-    except BrokenPipeError:  # the reader, such as `head`, has had enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (ValueError, ArithmeticError, OSError, RuntimeError, MemoryError, SafetensorError) as error:
@@ -105,13 +140,13 @@ def run_stage(main: Callable[[], None]) -> None:
         memory = is_out_of_memory(error)
         if os.environ.get("PIPELINE_TRACEBACK") or (isinstance(error, RuntimeError) and not memory):
             raise
-        _fail(f"out of memory: {error}".partition("\n")[0] if memory else str(error))
+        _fail(f"out of memory: {error}".partition("\n")[0] if memory else _explain(error))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _git_revision() -> str:
-    """Of the code and settings; `-dirty` if these, not results, differ from it."""
+    """Git revision of the checkout; `-dirty` if code or settings, as opposed to results, differ from it."""
     name = ["git", "describe", "--always", "--abbrev=12"]
     compare = ["git", "diff", "--quiet", "HEAD", "--", *_SOURCES]
     try:
@@ -133,7 +168,7 @@ def _package_versions(*packages: str) -> dict[str, str | None]:
 
 
 def hash_output(path: Path) -> str:
-    """DVC's hash of a file or folder: what dvc.lock has as `md5` of an output."""
+    """DVC's hash of a file or folder: the `md5` of an output in dvc.lock."""
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
@@ -144,16 +179,19 @@ def hash_output(path: Path) -> str:
 
 
 def count_seconds() -> float:
-    """Since this process began to work; no setting of the clock changes it, and no suspension counts."""
+    """Seconds since this process started, by the monotonic clock."""
     return time.monotonic() - _STARTED
 
 
 def write_provenance(name: str, output: Path, compute: Compute, earlier: float = 0, **facts: Any) -> None:
-    """Write what depends on the clock and the host to provenance/NAME.json; the stage `record` keeps some of it.
+    """Write wall time, host, versions and settings of a stage to provenance/NAME.json.
+
+    The stage `record` keeps part of it in the ledger.
 
     Args:
-        output: what the stage made.
-        earlier: seconds that interrupted processes were at it.
+        output: the stage's output file or folder.
+        earlier: seconds that earlier, interrupted processes spent on it.
+        facts: further entries.
     """
     torch = sys.modules.get("torch")
     record = {

@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left."""
+"""Progress bars with rate and remaining time."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 Show = Callable[[Sequence[Mapping[str, float | int | None]]], object]
-"""Shows the rows of a history so far."""
+"""Callback that is given the rows of a history so far."""
 
 
 class _Lines:
-    """A stream on which each state of a bar is a line: what reads a log, such as `docker logs`, waits for its end."""
+    """A stream that prints each state of a bar as a line: log readers such as `docker logs` wait for line ends."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -25,7 +25,11 @@ class _Lines:
 
 
 def show_progress(total: int, title: str, unit: str, done: int = 0) -> "tqdm[Any]":
-    """A bar on stderr; where that is no terminal, a line every ten seconds at most."""
+    """A bar on stderr; if that is not a terminal, a line every ten seconds at most.
+
+    Args:
+        done: steps that were finished before.
+    """
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -1,4 +1,4 @@
-"""What a stage works on: a run or a case, resolved anew and compared with the file that DVC will record."""
+"""Opens a stage's run or case: resolves its settings again and compares them with the file that DVC records."""
 
 import argparse
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from pipeline.schema.study import Run, StudySpec, find_study, load_study_spec, r
 
 
 def parse_arguments(doc: str | None, **kinds: type) -> list[Any]:
-    """The arguments of a stage's command line, in order.
+    """Parse a stage's command line; returns the arguments in order.
 
     Args:
         doc: the stage's docstring, for --help.
-        kinds: name and type of each.
+        kinds: the type of each argument, by name.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, kind in kinds.items():
@@ -27,15 +27,15 @@ def parse_arguments(doc: str | None, **kinds: type) -> list[Any]:
 
 @dataclass(frozen=True)
 class Work:
-    """A run to be done."""
+    """A run to do, with its settings."""
 
     run: Any
-    """Of the study's own model."""
+    """The resolved run; an instance of the study's run model."""
     spec: StudySpec
     compute: Compute
     resources: Resources
     settings: str
-    """The content of its file in resolved/."""
+    """Content of the run's file in resolved/."""
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ def open_run(study: str, case: str, arm: str, seed: int) -> Work:
     """Resolve a run.
 
     Raises:
-        SpecError: a mistake in params.yaml or specs/, or settings that are not those of the run's file.
+        SpecError: params.yaml or specs/ have a mistake, or differ from the run's file.
     """
     found = find_study(study)
 
@@ -66,10 +66,10 @@ def open_run(study: str, case: str, arm: str, seed: int) -> Work:
 
 
 def open_case(study: str, case: str, name: str) -> str:
-    """What resolved/STUDY/CASE/NAME.json says of a case.
+    """Resolve a case's settings; returns the content of resolved/STUDY/CASE/NAME.json.
 
     Raises:
-        SpecError: a mistake in params.yaml or specs/, or settings that are not those of the file.
+        SpecError: params.yaml or specs/ have a mistake, or differ from the file.
     """
 
     def describe() -> str:
@@ -84,5 +84,5 @@ def open_case(study: str, case: str, name: str) -> str:
 
 
 def exact_compute(compute: Compute) -> Compute:
-    """For features and scores: float32, and the same each time."""
+    """The settings for features and scores: no TF32, deterministic kernels."""
     return compute.model_copy(update={"tf32": False, "deterministic": True})

@@ -1,4 +1,4 @@
-"""One process per GPU, started by torchrun, which share the work of a stage."""
+"""Splits a stage's work between processes, one per GPU, started by torchrun."""
 
 import os
 import sys
@@ -13,22 +13,22 @@ from pipeline.schema.compute import Resources
 
 @dataclass(frozen=True)
 class Worker:
-    """This process among those that share the work."""
+    """This process's place among those that share the work."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that reads and writes files."""
+        """Whether this is the worker that reads and writes files."""
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Its part of so many items, in order; parts differ by one at most."""
+        """This worker's part of `total` items, in order; parts differ by at most one item."""
         return slice(total * self.rank // self.count, total * (self.rank + 1) // self.count)
 
     def average(self, value: Tensor) -> Tensor:
-        """The mean of a tensor over the workers."""
+        """Mean of a tensor over the workers."""
         if self.count > 1:
             value = value.clone()
             distributed.all_reduce(value)
@@ -36,31 +36,31 @@ class Worker:
         return value
 
     def agree(self, tensors: Sequence[Tensor]) -> None:
-        """Give every worker the leader's values, in place."""
+        """Copy the leader's values to every worker, in place."""
         if self.count > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
     def wait(self) -> None:
-        """Until all workers are here."""
+        """Wait until all workers have arrived."""
         if self.count > 1:
             distributed.barrier()
 
 
 def _count_gpus(resources: Resources, device: str) -> int:
-    """GPUs that one piece of work may use; 1 on a CPU."""
+    """Number of GPUs that one stage may use; 1 on a CPU."""
     available = torch.cuda.device_count() if device == "cuda" else 1
     return available if resources.gpus == "all" else min(resources.gpus, available)
 
 
 class Workers:
-    """A context in which a stage's processes share its work; gives this process's place.
+    """Context manager in which a stage's processes share its work; gives the `Worker` of this process.
 
-    Started by torchrun, the process joins the others. Else, where more than one GPU may be used, it becomes torchrun on
-    its own module and arguments: so that signals reach the workers, and nothing waits in between.
+    Under torchrun, the process joins the others. Otherwise, if several GPUs may be used, it replaces itself (exec) by
+    torchrun with the same module and arguments. So signals reach the workers, and no extra process waits.
 
     Args:
-        module: that the stage is started as.
+        module: the stage's module, for `python -m`.
     """
 
     def __init__(self, module: str, resources: Resources, device: str) -> None:

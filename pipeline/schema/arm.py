@@ -1,4 +1,4 @@
-"""Arms: the variants of a study's baseline, written `baseline` or `field=value[,field=value]`."""
+"""Arms: variants of a study's baseline, written `baseline` or `field=value[,field=value]`."""
 
 import re
 import types
@@ -21,14 +21,14 @@ ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 @dataclass(frozen=True)
 class Fixed:
-    """Marks a field that no arm may override: it belongs to the case."""
+    """Marks a field that no arm may override, because it belongs to the case."""
 
 
 class Arm(str):
-    """An arm's canonical name, which knows what it overrides.
+    """An arm's canonical name: a string with the parsed overrides.
 
-    Canonical: fields in the order of the schema, each value in its shortest spelling, none equal to the baseline's. So
-    one variant has one name, and is trained once.
+    Canonical means: fields in the order of the schema, values in their shortest spelling, none equal to the baseline's.
+    So a variant has one name, and is trained once.
     """
 
     overrides: Mapping[str, Any]
@@ -39,13 +39,17 @@ class Arm(str):
         arm.overrides = overrides
         return arm
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What copies and pickles are made from."""
+        return (self.overrides,)
+
 
 @dataclass(frozen=True)
 class ArmField:
     """A field that an arm may override."""
 
     part: str
-    """Of the run: `network`, `training`, ..."""
+    """Part of the run that holds the field: `network`, `training`, ..."""
     info: FieldInfo
 
 
@@ -71,7 +75,7 @@ def list_fields(run: type[BaseModel]) -> dict[str, ArmField]:
 
 
 def list_parts(run: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """The parts of a run's settings, in order."""
+    """The parts of a run's settings (`network`, `training`, ...) and their models, in order."""
     found = {name: field.annotation for name, field in run.model_fields.items()}
     return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
 
@@ -82,19 +86,19 @@ def _spell(value: Any) -> str:
 
 @cache
 def _adapt(run: type[BaseModel], name: str) -> TypeAdapter[Any]:
-    """What reads a field's value; making one takes longer than all else about an arm."""
+    """The parser of a field's value; cached, since building it is the slowest part of reading an arm."""
     field = list_fields(run)[name].info
     return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
 
 
 def parse_arm(text: str, run: type[BaseModel]) -> Arm:
-    """Read an arm as it is written: its fields in that order, typed, whatever the baseline is.
+    """Parse an arm as written, with its fields in the order given; it need not be canonical.
 
     Args:
-        run: the study's model of a run.
+        run: the study's run model.
 
     Raises:
-        SpecError: unknown field, a value that the field does not allow, or a field given twice.
+        SpecError: a field is unknown or given twice, or its value is not allowed.
     """
     if text == BASELINE:
         return Arm({})
@@ -120,10 +124,13 @@ def parse_arm(text: str, run: type[BaseModel]) -> Arm:
 
 
 def canonicalise_arm(text: str, baseline: BaseModel) -> Arm:
-    """The canonical form of what an arm asks for: fields in order, without those that are the baseline's anyway.
+    """The canonical form of an arm: fields in order, without those that equal the baseline's.
 
     Args:
         baseline: the run of the arm `baseline`.
+
+    Raises:
+        SpecError: as `parse_arm`.
     """
     overrides = parse_arm(text, type(baseline)).overrides
     kept = {name: field for name, field in list_fields(type(baseline)).items() if name in overrides}
@@ -135,10 +142,10 @@ def canonicalise_arm(text: str, baseline: BaseModel) -> Arm:
 
 
 def resolve_arm(text: str, baseline: BaseModel) -> Arm:
-    """A canonical arm.
+    """Parse an arm that must be canonical.
 
     Raises:
-        SpecError: the arm is not canonical; the message says how to write it.
+        SpecError: the arm is wrong or not canonical; the message says how to write it.
     """
     given, arm = parse_arm(text, type(baseline)), canonicalise_arm(text, baseline)
     if arm != text:

@@ -1,4 +1,4 @@
-"""What every schema shares: strict models, one-line errors, safe YAML and JSON."""
+"""Basics of all schemas: strict models, one-line errors, checked YAML and JSON."""
 
 import json
 import re
@@ -13,20 +13,20 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, ScalarEvent
 
 OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
-"""Advice about a file that a stage wrote."""
+"""Advice at the end of an error about a file that a stage wrote."""
 MAX_WIDTH = 65_536
-"""Channels, groups or features: beyond it a network is a slip of the pen, and counting it would overflow."""
+"""Limit of channels, groups and features. Larger numbers are typos, and counting FLOPs would overflow."""
 CONFLICT_MARKERS = ("<<<<<<< ", "||||||| ", "=======", ">>>>>>> ")
-"""Beginnings of the lines that git leaves where two branches changed the same lines."""
+"""Beginnings of the lines with which git marks a merge conflict."""
 _OPEN_MERGE = (
     "edit params.yaml, dvc.yaml and specs/ by hand, then `python -m pipeline recover` and `dvc repro` do the rest"
 )
 
 
 class SpecError(ValueError):
-    """A mistake in params.yaml, in specs/ or on the command line; its text is the one line that the user sees.
+    """A mistake in params.yaml, in specs/ or on the command line. Its text is one line, shown to the user.
 
-    What cannot be printed, such as a line break or an escape sequence, is spelled out.
+    Characters that cannot be printed, such as line breaks and escape sequences, are escaped.
     """
 
     def __init__(self, text: str) -> None:
@@ -34,7 +34,7 @@ class SpecError(ValueError):
 
 
 class MachineError(SpecError):
-    """A setting or a folder that this machine cannot do with."""
+    """A setting or folder that does not work on this machine."""
 
 
 class Strict(BaseModel):
@@ -46,7 +46,7 @@ class Strict(BaseModel):
     @classmethod
     def _name_unknown_keys(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            fields = cls.model_fields  # looked up once: it is slow
+            fields = cls.model_fields  # a slow look-up, so once
             unknown = [str(key) for key in value if key not in fields]
             if unknown:
                 allowed = ", ".join(fields)
@@ -60,14 +60,14 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def read_text(path: Path, file: str) -> str:
-    """A text file as a whole.
+    """Read a text file.
 
     Args:
-        file: what messages call it.
+        file: its name in messages.
 
     Raises:
-        FileNotFoundError: there is none.
-        SpecError: it is no file, not UTF-8, or a merge of git's that is open.
+        FileNotFoundError: there is no such file.
+        SpecError: it is not a regular file, is not UTF-8, or has an unresolved merge conflict.
     """
     if path.exists() and not path.is_file():
         raise SpecError(f"{file}: not a regular file")
@@ -88,7 +88,7 @@ def read_yaml(path: Path, file: str = "") -> Any:
         file: what messages call it; its name if empty.
 
     Raises:
-        SpecError: the file is missing, is not UTF-8, is not YAML, or says something else than it seems to.
+        SpecError: the file is missing, not UTF-8 or not YAML, or has an alias or an arm that a comma cuts in two.
     """
     file = file or path.name
     try:
@@ -111,10 +111,10 @@ def read_yaml(path: Path, file: str = "") -> Any:
 
 
 def _check_events(text: str, file: str) -> None:
-    """Refuse what says something else than it seems to.
+    """Refuse YAML that is easily misread: aliases, and unquoted arms with a comma in a flow list.
 
-    An alias: `dvc exp run -S` gives it and its anchor one value, or writes it out, so that they part. An arm without
-    quotes in a flow list: its comma makes two of it.
+    `dvc exp run -S` may change an alias together with its anchor, or separate the two. The comma of an unquoted arm
+    makes two items of it.
     """
     before: ScalarEvent | None = None
     for event in YAML(typ="safe").parse(text):
@@ -135,7 +135,7 @@ def _check_events(text: str, file: str) -> None:
 
 
 def _is_cut(one: ScalarEvent, two: ScalarEvent) -> bool:
-    """Whether two scalars without quotes, fields of other names, have nothing but a comma between them."""
+    """Whether two plain scalars look like one arm cut in two: different fields, and only a comma between them."""
     end, start = one.end_mark, two.start_mark
     names = {scalar.value.partition("=")[0] for scalar in (one, two) if "=" in scalar.value}
     return (end.line, end.column + 1) == (start.line, start.column) and len(names) == 2
@@ -151,10 +151,10 @@ def read_json(path: Path, file: str) -> Any:
     """Parse a JSON file; a repeated key is an error.
 
     Args:
-        file: what messages call it.
+        file: its name in messages.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         SpecError: it is not JSON.
     """
     text = read_text(path, file)
@@ -177,14 +177,15 @@ def _describe(error: ErrorDetails, file: str, prefix: str) -> str:
 
 
 def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice: str = "") -> ModelT:
-    """Validate parsed YAML or JSON; a failure becomes one line naming file, key, value and what is allowed.
+    """Validate parsed YAML or JSON. An error is one line with file, key, value and what is allowed.
 
     Args:
-        prefix: the dotted key at which `data` stands in the file.
-        advice: what to do about it, at the end of the line.
+        file: its name in messages.
+        prefix: dotted key of `data` in the file.
+        advice: what to do about an error, at the end of the line.
 
     Raises:
-        SpecError: the first mistake, and how many more there are.
+        SpecError: the first mistake, and the number of further ones.
     """
     try:
         return model.model_validate(data)
@@ -195,7 +196,7 @@ def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined by dots."""
+    """Flatten nested mappings; keys are joined by dots."""
     found: dict[str, Any] = {}
     for key, entry in value.items():
         found |= flatten(entry, f"{prefix}{key}.") if isinstance(entry, Mapping) else {f"{prefix}{key}": entry}
@@ -203,7 +204,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Merge mappings, later over earlier, one level deep."""
+    """Merge mappings, one level deep; later ones win."""
     merged: dict[str, Any] = {}
     for layer in layers:
         merged.update(layer or {})

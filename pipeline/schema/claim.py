@@ -1,5 +1,6 @@
 """A claim of the paper as comparisons of records: each holds, fails, is undecided, has too few seeds or was not run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -62,7 +63,7 @@ class Trend(Measured):
     x: str
     series: str | None = Field(default=None, description="one slope for each value of this field")
     without: float | str | None = Field(
-        default=None, description="a value of x that the slope leaves out: a number, or a field of the same network"
+        default=None, description="a value of x that the slope leaves out: a number, or a field of the same run"
     )
     direction: Direction
 
@@ -73,10 +74,8 @@ class Extreme(Measured):
     kind: Literal["lowest", "highest"]
     x: str
     series: str | None = Field(default=None, description="one comparison for each value of this field")
-    at: float | str = Field(description="the value of x: a number, or a field of the same network")
-    most: bool = Field(
-        default=False, description="more than half of the series suffice, over all datasets of one scale"
-    )
+    at: float | str = Field(description="the value of x: a number, or a field of the same run")
+    most: bool = Field(default=False, description="more than half of the series suffice, over all cases of one scale")
 
 
 class Split(Measured):
@@ -95,7 +94,45 @@ class Split(Measured):
         return self
 
 
-Comparison = Annotated[Effect | Equal | Trend | Extreme | Split, Field(discriminator="kind")]
+class Agrees(Measured):
+    """An arm's number is the one that theory gives.
+
+    With `tolerance`: every seed's lies so near to it. Without: the mean over seeds lies within `errors` standard errors
+    of it, of the record's KEY_stderr for each seed. So one seed is enough.
+    """
+
+    kind: Literal["agrees"]
+    arm: ArmString
+    exact: float | None = Field(default=None, description="the number; null: the record's KEY_exact")
+    tolerance: float | None = Field(default=None, gt=0, description="null: the record's KEY_stderr decides")
+    errors: float = Field(default=3.0, gt=0, description="standard errors of the mean that are allowed")
+
+
+class Bound(Measured):
+    """An arm's mean over seeds lies below or above a number."""
+
+    kind: Literal["bound"]
+    arm: ArmString
+    direction: Direction
+    value: float
+    each: bool = Field(default=False, description="every seed's does, however many: what is no matter of chance")
+
+
+class Slope(Measured):
+    """Along the arms that vary x, the least-squares slope of log(key) against log(x), a seed at a time, is a number."""
+
+    kind: Literal["slope"]
+    x: str
+    series: str | None = Field(default=None, description="one slope for each value of this field")
+    without: float | str | None = Field(
+        default=None, description="a value of x that the slope leaves out: a number, or a field of the same run"
+    )
+    slope: float
+    tolerance: float = Field(gt=0, description="how far the slope may be from it, with its interval")
+    each: bool = Field(default=False, description="every seed's slope lies so near, however many seeds: no chance")
+
+
+Comparison = Annotated[Effect | Equal | Trend | Extreme | Split | Agrees | Bound | Slope, Field(discriminator="kind")]
 
 
 class Claim(Strict):
@@ -109,8 +146,8 @@ class Claim(Strict):
 
     def arms(self) -> list[str]:
         """The arms that the comparisons name."""
-        named = [(part.arm, part.reference) for part in self.comparisons if isinstance(part, Effect | Equal)]
-        return [arm for pair in named for arm in pair if arm is not None]
+        named = [getattr(part, name, None) for part in self.comparisons for name in ("arm", "reference")]
+        return [arm for arm in named if arm is not None]
 
 
 class ClaimFile(Strict):
@@ -151,8 +188,32 @@ def _check_claim(study: str, claim: Claim, where: str, tables: dict[str, Table])
         here = f"{where}.comparisons.{index}"
         if part.key not in keys:
             raise SpecError(f"{here}.key: unknown key {part.key!r}; allowed: {', '.join(keys)}")
-        if isinstance(part, Trend | Extreme | Split):
+        if isinstance(part, Agrees):
+            _check_agrees(part, keys, here)
+        if isinstance(part, Trend | Extreme | Split | Slope):
             check_field(study, part.x, f"{here}.x")
         for key in ("series", "without", "at"):
             if isinstance(value := getattr(part, key, None), str):
                 check_field(study, value, f"{here}.{key}")
+
+
+def _check_agrees(part: Agrees, keys: list[str], where: str) -> None:
+    for given, name, key in (
+        (part.exact, "exact", f"{part.key}_exact"),
+        (part.tolerance, "tolerance", f"{part.key}_stderr"),
+    ):
+        if given is None and key not in keys:
+            raise SpecError(f"{where}.{name}: missing, and the record has no {key!r}")
+
+
+def check_ids(claims: Mapping[str, ClaimFile]) -> None:
+    """Refuse an id that claims of two studies have: the report names a claim by it alone.
+
+    Args:
+        claims: the file of each study.
+    """
+    studies = dict[str, str]()
+    for study, file in claims.items():
+        for claim in file.claims:
+            if (other := studies.setdefault(claim.id, study)) != study:
+                raise SpecError(f"specs/{study}/claims.yaml: claims: id {claim.id!r} is one of {other}'s too")

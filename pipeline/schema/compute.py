@@ -1,4 +1,4 @@
-"""The sections `compute` and `resources` of params.yaml: where and how models are trained and sampled."""
+"""The sections `compute` and `resources` of params.yaml: device, precision, threads, GPUs, checkpoints."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,21 +9,21 @@ from pipeline.schema.base import Strict, read_yaml, validate
 
 
 class Compute(Strict):
-    """Where and how models are trained and sampled; part of every trained model's identity."""
+    """How models are trained and sampled. Part of a model's identity: a change trains anew."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one, else the CPU")
     precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="bfloat16: autocast; float32 is the paper's"
+        "float32", description="bfloat16: autocast; float32: as in the paper"
     )
-    tf32: bool = Field(False, description="whether a GPU may round factors to TF32's 10 bits; the reference is without")
+    tf32: bool = Field(False, description="whether a GPU may use TF32: factors rounded to 10 bits")
     compile: bool = Field(False, description="torch.compile of the ODE function or the U-Net; needs a C++ compiler")
     deterministic: bool = Field(
-        True, description="the same bytes each time on the same kind of device; false: a GPU may take faster kernels"
+        True, description="the same bytes each time on the same kind of device; false: faster kernels on a GPU"
     )
     portable: bool = Field(
-        True, description="the same bytes on every x86-64 CPU with AVX2; no promise on others, no effect on a GPU"
+        True, description="the same bytes on every x86-64 CPU with AVX2; no promise for others, no effect on GPUs"
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a stage")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads per stage")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -42,15 +42,15 @@ class Compute(Strict):
 
 
 class Resources(Strict):
-    """What a run may use and what its failure means; no part of its identity: changing it trains nothing again."""
+    """GPUs, checkpoints, and what a failed run means. Not part of a model's identity: a change trains nothing anew."""
 
     gpus: Literal["all"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        description="of this machine, for the training or sampling of one diffusion model"
+        description="GPUs of this machine for training or sampling one diffusion model"
     )
     checkpoint_minutes: float = Field(
-        ge=0, le=1e4, description="between the states from which an interrupted training or sampling goes on"
+        ge=0, le=1e4, description="minutes between the checkpoints from which an interrupted run resumes"
     )
-    strict: bool = Field(description="whether `dvc repro` ends with an error, after all else, where a run failed")
+    strict: bool = Field(description="whether `dvc repro` ends with an error, after all else, if a run failed")
 
 
 def _read_section(root: Path, name: str) -> Any:
@@ -59,10 +59,10 @@ def _read_section(root: Path, name: str) -> Any:
 
 
 def load_compute(root: Path) -> Compute:
-    """Read the section `compute` of params.yaml, and nothing else of it."""
+    """Read and validate only the section `compute` of params.yaml."""
     return validate(Compute, _read_section(root, "compute"), "params.yaml", "compute")
 
 
 def load_resources(root: Path) -> Resources:
-    """Read the section `resources` of params.yaml, and nothing else of it."""
+    """Read and validate only the section `resources` of params.yaml."""
     return validate(Resources, _read_section(root, "resources"), "params.yaml", "resources")

@@ -1,6 +1,6 @@
-"""Curves over training: curves/STUDY/CASE/QUANTITY.tsv, a row a point, for `dvc plots`, an editor and the report.
+"""Curves over training: curves/STUDY/CASE/QUANTITY.tsv, one row per point, for `dvc plots` and the report.
 
-One file for all arms and seeds of a case, so that arms are seen together and two revisions in one plot.
+One file holds all arms and seeds of a case, so that one plot can compare arms, or two revisions.
 """
 
 import csv
@@ -17,17 +17,17 @@ from pipeline.schema.study import Curve
 
 @dataclass(frozen=True)
 class Point:
-    """A value of one run."""
+    """A point of one run's curve."""
 
     arm: str
     seed: int
     at: int
-    """The epoch or the step."""
+    """Epoch or step."""
     value: float
 
 
 def curve_path(root: Path, study: str, case: str, curve: Curve) -> Path:
-    """Where a curve stands."""
+    """The file of a curve."""
     return root / "curves" / study / case / f"{curve.name}.tsv"
 
 
@@ -36,7 +36,7 @@ def _name_columns(curve: Curve) -> list[str]:
 
 
 def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
-    """Write a curve as a whole; floats in their shortest exact form."""
+    """Write a curve; floats in their shortest exact form."""
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(_name_columns(curve))
@@ -44,14 +44,14 @@ def write_curve(path: Path, curve: Curve, points: Iterable[Point]) -> None:
 
 
 def read_rows(path: Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Rows of a tab-separated file with a header.
+    """Read the rows of a tab-separated file with a header.
 
     Args:
-        columns: that it must have; none: whatever it has.
+        columns: columns that it must have; none: any.
 
     Raises:
-        FileNotFoundError: there is none.
-        SpecError: it is not one, or has other columns.
+        FileNotFoundError: there is no such file.
+        SpecError: it is not such a table, or has other columns.
     """
     reader = csv.DictReader(io.StringIO(read_text(path, str(path)), newline=""), delimiter="\t")
     try:
@@ -73,10 +73,10 @@ def _read_number(text: str) -> float:
 
 
 def read_curve(path: Path, curve: Curve) -> list[Point]:
-    """Points in the file's order; none where there is no file.
+    """Read a curve's points, in the file's order; empty if there is no file.
 
     Raises:
-        SpecError: it is not a curve of this version.
+        SpecError: it is damaged, or was written by another version.
     """
     try:
         rows = read_rows(path, _name_columns(curve))
@@ -93,17 +93,17 @@ def read_curve(path: Path, curve: Curve) -> list[Point]:
 
 
 def list_points(curve: Curve, arm: str, seed: int, history: Sequence[Mapping[str, float | int | None]]) -> list[Point]:
-    """The points of a run, from the rows of its history; what is None has none."""
+    """The points of a run's curve, from the rows of its history; None values are left out."""
     found = ((row[curve.over], row[curve.history]) for row in history if curve.history is not None)
     return [Point(arm, seed, int(at), value) for at, value in found if at is not None and value is not None]
 
 
 def read_history(path: Path) -> list[dict[str, float | None]]:
-    """Rows of a run's history.tsv; an empty cell is None.
+    """Read the rows of a run's history.tsv; an empty cell is None.
 
     Raises:
-        SpecError: a cell is no number.
-        FileNotFoundError: there is no file.
+        SpecError: a cell is not a number.
+        FileNotFoundError: there is no such file.
     """
     rows = []
     for number, row in enumerate(read_rows(path), 1):

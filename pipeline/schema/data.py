@@ -1,4 +1,4 @@
-"""Datasets: where they come from, how they are split, and the features in which their samples are judged."""
+"""specs/data.yaml: the datasets, their sources and splits, and the extractors whose features score samples."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ def _check_mirror(mirror: str) -> str:
     if "://" not in mirror:
         return mirror
     parts = urlsplit(mirror)
-    _ = parts.port  # says itself what is wrong with it
+    _ = parts.port  # raises ValueError for a bad port
     allowed = {"https": parts.hostname, "http": parts.hostname, "file": parts.netloc in ("", "localhost")}
     if not allowed.get(parts.scheme) or (parts.scheme != "file" and " " in mirror):
         raise ValueError("allowed are https://HOST/..., http://HOST/..., file:///..., or the path of a file or folder")
@@ -26,41 +26,41 @@ def _check_mirror(mirror: str) -> str:
 
 
 Mirror = Annotated[str, Field(min_length=1), AfterValidator(_check_mirror)]
-"""A URL of a file, or of a folder with / at its end; or the path of a file or folder, relative to the project."""
+"""URL of a file, or of a folder (ends in /); or path of a file or folder, relative to the project."""
 
 
 class DigitsSource(Strict):
-    """scikit-learn's bundled handwritten digits; offline."""
+    """The handwritten digits that come with scikit-learn; offline."""
 
     kind: Literal["digits"]
-    sha256: Sha256 = Field(description="of the pixels (1797 x 64) and then the labels, one byte each")
+    sha256: Sha256 = Field(description="SHA-256 of the pixels (1797 x 64), then the labels, one byte each")
     test_fraction: float = Field(gt=0, lt=1, description="share of the stratified test split")
-    split_seed: int = Field(ge=0, lt=2**32, description="of the split")
+    split_seed: int = Field(ge=0, lt=2**32, description="seed of the split")
 
 
 class RemoteFile(Strict):
-    """A file that is fetched: known by its content, wherever it comes from."""
+    """A file to download. Its SHA-256 identifies it, whatever mirror it comes from."""
 
-    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its name in downloads/")
-    size: int = Field(ge=1, description="in bytes")
-    sha256: Sha256 = Field(description="verified before use, whether it was fetched or found")
+    file: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="file name in downloads/")
+    size: int = Field(ge=1, description="size in bytes")
+    sha256: Sha256 = Field(description="SHA-256, verified before every use")
 
 
 class CifarSource(RemoteFile):
-    """CIFAR in its publisher's binary version, a tar.gz archive; its own split."""
+    """CIFAR's binary version from its publisher, a tar.gz archive, with its own split."""
 
     kind: Literal["cifar"]
 
 
 class OwnSource(Strict):
-    """Images of the user's own; classes and numbers of images are compared with the dataset's when they are fetched."""
+    """The user's own images. The stage `fetch` compares their classes and numbers with the dataset's fields."""
 
-    path: str = Field(min_length=1, description="relative to the project, or absolute")
-    sha256: Sha256 | None = Field(default=None, description="of the content; null: the fetch says it")
+    path: str = Field(min_length=1, description="path, relative to the project or absolute")
+    sha256: Sha256 | None = Field(default=None, description="SHA-256 of the content; null: the fetch tells it")
     test_fraction: float | None = Field(
         default=None, gt=0, lt=1, description="share of the stratified test split; null: the source has its own split"
     )
-    split_seed: int | None = Field(default=None, ge=0, lt=2**32, description="of the split")
+    split_seed: int | None = Field(default=None, ge=0, lt=2**32, description="seed of the split")
 
     @model_validator(mode="after")
     def _check_split(self) -> Self:
@@ -70,54 +70,55 @@ class OwnSource(Strict):
 
 
 class FolderSource(OwnSource):
-    """A folder with a sub-folder of image files for each class; without `test_fraction`, train/ and test/ of such."""
+    """A folder with one sub-folder of image files per class. Without `test_fraction`: train/ and test/ in that form."""
 
     kind: Literal["folder"]
-    size: int = Field(ge=1, le=4096, description="side in pixels to which each image is cropped and resized")
+    size: int = Field(ge=1, le=4096, description="side in pixels to which images are cropped and resized")
 
 
 class NpzSource(OwnSource):
-    """A NumPy archive with `images` and `labels`; without `test_fraction`, with `train_images`, `test_labels` ...
+    """A NumPy archive with the arrays `images` and `labels`.
 
-    Images are uint8, [N, H, H] or [N, H, H, C]; labels are integers from 0.
+    Without `test_fraction`: `train_images`, `train_labels`, `test_images` and `test_labels`. Images are uint8,
+    [N, H, H] or [N, H, H, C]; labels are integers from 0.
     """
 
     kind: Literal["npz"]
 
 
 class ClassifierExtractor(Strict):
-    """A small classifier trained on the dataset; its penultimate layer gives the features."""
+    """A small classifier, trained on the dataset. Its penultimate layer gives the features."""
 
     kind: Literal["classifier"]
     features: int = Field(ge=2, le=MAX_WIDTH, description="dimension of the features")
     epochs: int = Field(ge=1, description="passes over the training split")
-    batch_size: int = Field(ge=2, description="images a step")
-    learning_rate: float = Field(gt=0, description="of Adam")
-    seed: int = Field(ge=0, lt=2**31, description="of its initialisation and data order")
+    batch_size: int = Field(ge=2, description="images per step")
+    learning_rate: float = Field(gt=0, description="learning rate of Adam")
+    seed: int = Field(ge=0, lt=2**31, description="seed of initialisation and data order")
 
 
 DatasetName = Annotated[str, Field(pattern=r"^(?:[a-z][a-z0-9-]*)$", max_length=50)]
-"""Part of paths, of a shell's commands in dvc.yaml, and a key of params.yaml."""
+"""Name of a dataset. It is part of paths and of shell commands in dvc.yaml, and a key of params.yaml."""
 INCEPTION_FEATURES = 2048
 """Dimension of Inception's features (its last pooling layer)."""
 
 
 class InceptionExtractor(RemoteFile):
-    """torch-fidelity's own Inception with the weights of the original FID."""
+    """torch-fidelity's Inception, with the weights of the original FID."""
 
     kind: Literal["inception"]
-    path: str | None = Field(min_length=1, description="where the weights are; null: they are fetched")
+    path: str | None = Field(min_length=1, description="path of the weights; null: they are fetched")
 
 
 Source = DigitsSource | CifarSource | FolderSource | NpzSource
 _DIGITS = 1797
-"""Images of scikit-learn's digits."""
+"""Number of scikit-learn's digits."""
 _CIFAR = (50_000, 10_000)
-"""Images of CIFAR's splits."""
+"""Numbers of CIFAR's training and test images."""
 
 
 def _count_digits(source: DigitsSource) -> tuple[int, int]:
-    """Images of the training and of the test split."""
+    """Number of images of the training and the test split."""
     test = math.ceil(_DIGITS * source.test_fraction)
     if min(_DIGITS - test, test) < 10:
         raise ValueError(f"source.test_fraction = {source.test_fraction}: a split without every class")
@@ -125,32 +126,32 @@ def _count_digits(source: DigitsSource) -> tuple[int, int]:
 
 
 def _list_facts(source: Source) -> dict[str, tuple[int, ...]]:
-    """Values that the fields of a dataset may have, as far as its source alone tells."""
+    """Allowed values of a dataset's fields, as far as its source determines them."""
     if isinstance(source, DigitsSource):
         train, test = _count_digits(source)
         return {"channels": (1,), "classes": (10,), "train_images": (train,), "test_images": (test,)}
     if isinstance(source, CifarSource):
         train, test = _CIFAR
         return {"channels": (3,), "classes": (10, 100), "train_images": (train,), "test_images": (test,)}
-    # What only the images tell is compared by the stage `fetch`.
+    # The stage `fetch` compares the rest with the images.
     return {"channels": (1, 3)} if isinstance(source, FolderSource) else {}
 
 
 class Dataset(Strict):
-    """One dataset of specs/data.yaml."""
+    """A dataset of specs/data.yaml."""
 
-    title: str = Field(min_length=1, description="as the tables call it")
-    scale: Literal["embedded", "paper"] = Field(description="embedded: the small default, comparable with no paper")
-    channels: int = Field(ge=1, le=1024, description="of an image")
-    classes: int = Field(ge=2, le=1_000_000, description="number of labels")
-    train_images: int = Field(ge=1, description="of the training split; what the plan reckons with before the fetch")
-    test_images: int = Field(ge=1, description="of the test split; likewise")
+    title: str = Field(min_length=1, description="name in tables")
+    scale: Literal["embedded", "paper"] = Field(description="embedded: small default, not comparable with any paper")
+    channels: int = Field(ge=1, le=1024, description="channels of an image")
+    classes: int = Field(ge=2, le=1_000_000, description="number of classes")
+    train_images: int = Field(ge=1, description="images of the training split; plans use it before the fetch")
+    test_images: int = Field(ge=1, description="images of the test split; likewise")
     source: Source = Field(discriminator="kind")
     extractor: ClassifierExtractor | InceptionExtractor = Field(discriminator="kind")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Refuse what the source is not: stages after it, such as trainings, would fail."""
+        """Refuse fields that contradict the source; later stages, such as trainings, would fail."""
         for key, allowed in _list_facts(self.source).items():
             if (value := getattr(self, key)) not in allowed:
                 text = " or ".join(map(str, allowed))
@@ -163,12 +164,12 @@ class Dataset(Strict):
 class DataSpec(Strict):
     """specs/data.yaml.
 
-    Mirrors stand beside the datasets, not in them: they are in no resolved file, so an edit of them makes no data
+    Mirrors are listed beside the datasets, not in them. They are in no resolved file, so editing them makes no data
     stale.
     """
 
     mirrors: dict[str, Annotated[list[Mirror], Field(min_length=1)]] = Field(
-        description="by file: where it is tried to be had, in this order"
+        description="mirrors of each file, tried in this order"
     )
     datasets: dict[DatasetName, Dataset]
 
@@ -189,7 +190,11 @@ def load_data_spec(root: Path) -> DataSpec:
 
 
 def find_dataset(spec: DataSpec, name: str) -> Dataset:
-    """The dataset of that name, or a SpecError that lists the known ones."""
+    """The dataset of that name.
+
+    Raises:
+        SpecError: there is none; the message lists the known ones.
+    """
     if name not in spec.datasets:
         raise SpecError(f"specs/data.yaml: datasets: {name!r} is not there; known: {', '.join(spec.datasets)}")
     return spec.datasets[name]

@@ -1,4 +1,4 @@
-"""JSON files that one stage hands to another, validated like what the user writes."""
+"""JSON files that one stage writes and another reads, validated like the user's own files."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +12,10 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def read_document(path: Path, model: type[ModelT]) -> ModelT:
-    """Read a JSON file.
+    """Read and validate a JSON file.
 
     Raises:
-        SpecError: it is missing, is not JSON, or does not fit the model, as another version's; one line that
-            names the file.
+        SpecError: it is missing, is not JSON, or does not fit the model, e.g. because another version wrote it.
     """
     try:
         content = read_json(path, str(path))
@@ -26,5 +25,5 @@ def read_document(path: Path, model: type[ModelT]) -> ModelT:
 
 
 def write_document(path: Path, content: BaseModel) -> None:
-    """Write JSON, numbers at full precision."""
+    """Write a model as JSON, with numbers at full precision."""
     write_json(path, content.model_dump())

@@ -1,4 +1,4 @@
-"""A figure as a view over records: a measured quantity over a field that arms vary."""
+"""Figures: a measured quantity of records over a field that arms vary."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,29 +11,29 @@ from pipeline.schema.study import find_study, numeric_keys
 
 
 class Horizontal(Strict):
-    """The horizontal axis, logarithmic."""
+    """The horizontal axis, which is logarithmic."""
 
-    field: str = Field(description="that arms vary")
-    label: str = Field(min_length=1, description="with the unit, if any")
-    base: Literal[2, 10] = Field(description="of the logarithm; 2: a tick at each value there is")
+    field: str = Field(description="field that arms vary")
+    label: str = Field(min_length=1, description="label, with the unit if there is one")
+    base: Literal[2, 10] = Field(description="base of the logarithm; 2: a tick at each value")
 
 
 class Vertical(Strict):
     """The vertical axis: mean and standard deviation over seeds of one measured quantity."""
 
     key: str = Field(description="key of the record")
-    label: str = Field(min_length=1, description="with the unit, if any")
+    label: str = Field(min_length=1, description="label, with the unit if there is one")
     digits: int = Field(ge=0, le=6, description="decimals shown")
 
 
 class FigureFile(Strict):
-    """specs/STUDY/figures/NAME.yaml. Arms: those of params.yaml that override no field but x's and the series'."""
+    """specs/STUDY/figures/NAME.yaml. It shows the arms of params.yaml that override at most its fields x and series."""
 
     title: str = Field(min_length=1)
     caption: str
     x: Horizontal
     y: Vertical
-    series: str | None = Field(description="one line for each value of this field; null: one line")
+    series: str | None = Field(description="field with one line per value; null: one line")
 
 
 class Figure(FigureFile):
@@ -43,14 +43,19 @@ class Figure(FigureFile):
 
 
 def check_field(study: str, name: str | None, where: str) -> None:
-    """Refuse what is no field that an arm of the study may override with a number."""
+    """Refuse a name that is not a numeric field of the study's arms.
+
+    Args:
+        name: the field; None is allowed.
+        where: file and key, for the message.
+    """
     known = [key for key, field in list_fields(find_study(study).run).items() if is_number(field.info.annotation)]
     if name is not None and name not in known:
         raise SpecError(f"{where}: unknown field {name!r}; allowed: {', '.join(known)}")
 
 
 def is_number(annotation: object) -> bool:
-    """Whether a field holds one number, or null."""
+    """Whether a field's type is a number, or a number or null."""
     return annotation in (int, float, float | None, int | None)
 
 

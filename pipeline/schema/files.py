@@ -1,7 +1,7 @@
-"""How a file is written: beside its place, and put there as a whole.
+"""Writes files atomically: to a temporary name first, then renamed.
 
-What is in place may be a link into DVC's cache (`cache.type`): to write through it would change the cache. And no
-reader, and nobody after a process that was killed, meets half a file.
+No reader sees half a file, even after a killed process. The old file may be a link into DVC's cache (`cache.type`);
+writing through it would damage the cache.
 """
 
 import json
@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 LEFTOVERS = "*.partial"
-"""What a killed process may leave behind; .dvcignore and .gitignore name it."""
+"""Temporary files that a killed process may leave behind; .dvcignore and .gitignore exclude them."""
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to, beside `path`, which it replaces at the end; after an error nothing has changed."""
+    """Context manager: gives a temporary path to write to, and replaces `path` by it at the end.
+
+    After an error, `path` is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # stages may run side by side
     try:
@@ -30,8 +33,11 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, beside `path`, which it replaces at the end; after an error nothing has changed."""
-    partial = path.with_name(f"{path.name}.partial")  # one process at a time: what was killed leaves only one behind
+    """Context manager: gives an empty temporary folder to fill, and replaces `path` by it at the end.
+
+    After an error inside the context, `path` is unchanged. One process at a time may do this.
+    """
+    partial = path.with_name(f"{path.name}.partial")  # a fixed name, so that killed processes leave at most one folder
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -43,11 +49,11 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file; text as UTF-8, with the line ends that it has."""
+    """Write a file; text is UTF-8, and its line ends stay as they are."""
     with replace_file(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, numbers at full precision."""
+    """Write JSON, with numbers at full precision."""
     write_file(path, json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""The ledger: ledger/STUDY/CASE.tsv, what made each output of a run: where, with what, how long. In git.
+"""The ledger, ledger/STUDY/CASE.tsv: machine, software and wall time behind each output of a run. It is in git.
 
-An output is known by DVC's hash of it, as dvc.lock has it. An entry is kept as long as the output is the same, so that
-making the same bytes again changes no file.
+DVC's hash in dvc.lock identifies an output. An entry stays while its output is the same, so making the same bytes again
+changes no file.
 """
 
 import csv
@@ -18,34 +18,34 @@ from pipeline.schema.study import Step
 
 
 class Entry(Strict):
-    """One output of one run. Where it was not made here, as when DVC's cache had it, nothing more is known of it."""
+    """One output of one run. Only its hash is known if it was not made here, e.g. if it came from DVC's cache."""
 
     arm: str
     seed: int
     step: Step
-    output: str = Field(description="DVC's hash of what the step wrote")
-    seconds: float | None = Field(default=None, ge=0, description="wall time, of all its parts if it was interrupted")
-    device: str | None = Field(default=None, description="the GPU's name, or cpu with its model")
-    cpu: str | None = Field(default=None, description="family, model, stepping, caches, a digest of its flags")
-    workers: int | None = Field(default=None, ge=1, description="GPUs at work")
+    output: str = Field(description="DVC's hash of the step's output")
+    seconds: float | None = Field(default=None, ge=0, description="wall time, including interrupted attempts")
+    device: str | None = Field(default=None, description="name of the GPU, or cpu and its model")
+    cpu: str | None = Field(default=None, description="CPU family, model, stepping, caches, digest of its flags")
+    workers: int | None = Field(default=None, ge=1, description="number of processes, one per GPU")
     threads: int | None = Field(default=None, ge=1, description="CPU threads")
     portable: bool | None = Field(
-        default=None, strict=False, description="whether every x86-64 CPU with AVX2 gives these bytes; empty on a GPU"
+        default=None, strict=False, description="whether every x86-64 CPU with AVX2 gives these bytes; empty for a GPU"
     )
     precision: str | None = None
-    torch: str | None = Field(default=None, description="its version")
-    git: str | None = Field(default=None, description="revision of the code")
-    finished: str | None = Field(default=None, description="UTC")
+    torch: str | None = Field(default=None, description="version of torch")
+    git: str | None = Field(default=None, description="git revision of the code")
+    finished: str | None = Field(default=None, description="time of the end, UTC")
 
 
 def ledger_path(root: Path, study: str, case: str) -> Path:
-    """Where a ledger stands."""
+    """The file of a ledger."""
     return root / "ledger" / study / f"{case}.tsv"
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
-    """Write a ledger; an empty cell is what is not known."""
-    rows = [entry.model_dump() for entry in entries]  # before the file is emptied, which they may come from
+    """Write a ledger; unknown values are empty cells."""
+    rows = [entry.model_dump() for entry in entries]  # a generator may still read the old file
     with replace_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(Entry.model_fields), delimiter="\t", lineterminator="\n")
         writer.writeheader()
@@ -62,10 +62,10 @@ def _parse(row: dict[str, str], file: str) -> Entry:
 
 
 def read_ledger(path: Path) -> list[Entry]:
-    """Entries in the file's order; none where there is no file.
+    """Read a ledger's entries, in the file's order; empty if there is no file.
 
     Raises:
-        SpecError: it is not a ledger of this version.
+        SpecError: it is damaged, or was written by another version.
     """
     try:
         rows = read_rows(path)
@@ -75,7 +75,7 @@ def read_ledger(path: Path) -> list[Entry]:
 
 
 def _read_provenance(path: Path) -> dict[str, Any]:
-    """What a stage wrote about its last end; empty where it is missing or damaged, as nothing depends on it."""
+    """Read a provenance file; empty if it is missing or damaged, as no result depends on it."""
     try:
         content = read_json(path, str(path))
     except (OSError, SpecError):
@@ -84,10 +84,11 @@ def _read_provenance(path: Path) -> dict[str, Any]:
 
 
 def make_entry(arm: str, seed: int, step: Step, output: str, provenance: Path, known: Iterable[Entry]) -> Entry:
-    """The entry of an output: the one it has, or one from its provenance if that speaks of this very output.
+    """The ledger entry of an output: its known entry, else one from the provenance file if that matches the output.
 
     Args:
-        provenance: the JSON file of the stage's last end here.
+        provenance: the JSON file that the stage last wrote on this machine.
+        known: the ledger so far.
     """
     for entry in known:
         if (entry.arm, entry.seed, entry.step, entry.output) == (arm, seed, step, output):
@@ -103,10 +104,10 @@ def make_entry(arm: str, seed: int, step: Step, output: str, provenance: Path, k
             "precision": found["compute"]["precision"], "torch": found["packages"]["torch"], "git": found["git"],
             "finished": found["finished"],
         }  # fmt: skip
-    except (KeyError, TypeError):  # another version's, or damaged
+    except (KeyError, TypeError):  # damaged, or written by another version
         return unknown
     try:
         return Entry(**(unknown.model_dump() | facts))
-    except ValidationError as error:  # what cannot be is not known; the other facts are
+    except ValidationError as error:  # drop invalid values and keep the others
         wrong = {problem["loc"][0] for problem in error.errors()}
         return unknown.model_copy(update={key: value for key, value in facts.items() if key not in wrong})

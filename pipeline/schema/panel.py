@@ -1,4 +1,4 @@
-"""params.yaml, the control panel: compute, and for each study and case which arms and seeds."""
+"""params.yaml, the control panel: compute settings, and the arms and seeds of each study and case."""
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -13,18 +13,18 @@ from pipeline.schema.study import Seed
 
 FILE = "params.yaml"
 RESERVED = ("cases", "compute", "resources")
-"""Keys of params.yaml that are no study."""
+"""Keys of params.yaml that are not studies."""
 
 
 class More(Strict):
-    """Further runs of a study on a case: every arm with every seed."""
+    """A second grid of a study on a case: every arm with every seed."""
 
     seeds: list[Seed]
     arms: list[ArmString]
 
 
 class Grid(More):
-    """The runs of a study on a case: every arm with every seed, and those of a second grid with seeds of its own."""
+    """The runs of a study on a case: every arm with every seed, and a second grid with its own seeds."""
 
     more: More
 
@@ -40,10 +40,10 @@ class Grid(More):
 class Panel(Strict):
     """params.yaml."""
 
-    cases: dict[str, list[str]] = Field(description="the cases on which each study runs")
+    cases: dict[str, list[str]] = Field(description="active cases of each study")
     compute: Compute
     grids: dict[str, dict[str, Grid]] = Field(
-        description="by study and case; in the file, each study is a key at the top"
+        description="grids by study and case; in the file, each study is a top-level key"
     )
 
     def grid(self, study: str, case: str) -> Grid:
@@ -59,7 +59,7 @@ def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     """Read and validate params.yaml.
 
     Args:
-        cases: of each study, as its study.yaml has them; each is a required key.
+        cases: the cases in each study's study.yaml; each is a required key.
 
     Raises:
         SpecError: the first mistake.

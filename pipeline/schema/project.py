@@ -1,4 +1,4 @@
-"""The whole of params.yaml and specs/, read and checked together; no torch."""
+"""Reads params.yaml and specs/ and checks them together. Imports no torch."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.schema.arm import BASELINE, Arm, canonicalise_arm, list_fields, list_parts, parse_arm, resolve_arm
 from pipeline.schema.base import SpecError, validate
-from pipeline.schema.claim import ClaimFile, load_claims
+from pipeline.schema.claim import ClaimFile, check_ids, load_claims
 from pipeline.schema.data import Dataset, DataSpec, load_data_spec
 from pipeline.schema.figure import Figure, load_figures
 from pipeline.schema.panel import FILE, Panel, load_panel
@@ -31,22 +31,22 @@ from pipeline.schema.table import Table, load_tables, shown_arms
 
 @dataclass(frozen=True)
 class Case:
-    """What a study runs on."""
+    """What a study runs on: a dataset, or a target with known truth."""
 
     name: str
     title: str
     scale: str
-    """`embedded`, `paper`; `exact` where it is no dataset but has a known truth."""
+    """`embedded` or `paper` for a dataset; `exact` for a target with known truth."""
     dataset: Dataset | None
 
 
 @dataclass(frozen=True)
 class Project:
-    """Everything that a user can write, validated."""
+    """The validated content of params.yaml and specs/."""
 
     data: DataSpec
     specs: dict[str, StudySpec]
-    """By study, in the order in which the report names them."""
+    """By study, in the report's order."""
     panel: Panel
     tables: dict[str, Table]
     figures: dict[str, Figure]
@@ -77,7 +77,7 @@ class Project:
         return self._resolve_arm(study, case, BASELINE)[0]
 
     def _resolve_arm(self, study: str, case: str, text: str) -> tuple[Run, Arm]:
-        """The run of seed 0, resolved once: an arm takes 0.2 ms, and there may be thousands."""
+        """The run of an arm with seed 0, and the arm; cached, since there may be thousands of runs."""
         key = (study, case, text)
         if key not in self._arms:
             found, spec = self.study(study), self.specs[study]
@@ -86,7 +86,7 @@ class Project:
         return self._arms[key]
 
     def arm(self, study: str, case: str, text: str) -> Arm:
-        """An arm of params.yaml, which knows what it overrides."""
+        """An arm of params.yaml, with its overrides."""
         return self._resolve_arm(study, case, text)[1]
 
     def resolve(self, study: str, case: str, arm: str, seed: int) -> Run:
@@ -95,15 +95,15 @@ class Project:
         return validate(type(run), {**dict(run), "seed": seed}, f"{study} {case} arm {str(arm)!r}")
 
     def canonicalise(self, study: str, case: str, arm: str) -> Arm:
-        """What an arm is on a case, where fields that are its baseline's anyway are left out."""
+        """An arm's canonical form on a case: without fields that equal the baseline's."""
         return canonicalise_arm(arm, self.baseline(study, case))
 
     def later(self, study: str, case: str) -> dict[str, BaseModel]:
-        """A case's settings of the stages after the training, by name."""
+        """A case's settings of the stages after training, by name."""
         return resolve_later(find_study(study), self.specs[study], case)
 
     def settings(self, run: Run) -> Settings:
-        """What would decide a run and its record now."""
+        """The current settings that decide a run and its record."""
         parts: dict[str, BaseModel | None] = {name: getattr(run, name) for name in list_parts(type(run))}
         parts |= {"compute": self.panel.compute, **self.later(run.study, run.case)}
         if find_study(run.study).extractor:
@@ -111,7 +111,7 @@ class Project:
         return list_settings(**parts)
 
     def runs(self) -> list[Run]:
-        """Every run that params.yaml asks for, in the order of studies and the file's of cases."""
+        """All runs of params.yaml, by study in the report's order, then by case in the file's order."""
         return [
             self.resolve(study, case, arm, seed)
             for study in self.specs
@@ -135,6 +135,7 @@ def load_project(root: Path) -> Project:
     tables = {name: table for study in specs for name, table in load_tables(root, study).items()}
     figures = {name: figure for study in specs for name, figure in load_figures(root, study).items()}
     claims = {study: load_claims(root, study, tables) for study in specs}
+    check_ids(claims)
     of_tables, of_figures = ({name: view.study for name, view in views.items()} for views in (tables, figures))
     report.check_views(names, of_tables, of_figures)
     project = Project(data, specs, panel, tables, figures, claims, report)
@@ -155,7 +156,7 @@ def load_project(root: Path) -> Project:
 
 
 def _check_cases(name: str, spec: StudySpec, data: DataSpec) -> None:
-    """Refuse cases that are not there, and settings of a case that do not go together."""
+    """Refuse unknown cases, and settings of a case that contradict each other."""
     study, file = find_study(name), spec_file(name)
     known = study.cases or tuple(data.datasets)
     for case in spec.cases:
@@ -170,7 +171,7 @@ def _check_cases(name: str, spec: StudySpec, data: DataSpec) -> None:
 
 
 def _check_arms(study: str, arms: list[str], where: str) -> None:
-    """Refuse arms of a view that no params.yaml could list; whether a case's baseline allows them is not asked."""
+    """Refuse arms of a view that could be in no params.yaml, whatever the case's baseline."""
     model = find_study(study).run
     for arm in arms:
         try:

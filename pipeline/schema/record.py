@@ -1,6 +1,6 @@
-"""The record: what an evaluation writes about one run.
+"""The record of a run: the numbers that its evaluation writes.
 
-The evaluation's own file is evaluations/STUDY/CASE/ARM/SEED.json, in DVC's cache; records/ has the same in git.
+The evaluation writes evaluations/STUDY/CASE/ARM/SEED.json, which is in DVC's cache. records/ has a copy in git.
 """
 
 from pathlib import Path
@@ -13,48 +13,48 @@ from pipeline.schema.files import write_json
 from pipeline.schema.study import find_study
 
 Settings = dict[str, Any]
-"""What a run was made from: `network.groups: 32`, `training.epochs: 8`, ..., as specs/ and params.yaml had it."""
+"""Settings of a run by dotted key: `network.groups: 32`, `training.epochs: 8`, ..."""
 
 
 def list_settings(**parts: BaseModel | None) -> Settings:
-    """Settings by part and key, as JSON has them; a part that is None decided nothing."""
+    """Settings as JSON values, by `part.field`; parts that are None are left out."""
     return flatten({name: part.model_dump(mode="json") for name, part in parts.items() if part is not None})
 
 
 class Failure(Strict):
-    """A run that ended before its last step: the solver gave up, or the loss is not finite."""
+    """The record of a failed run: the solver gave up, the loss was not finite, or memory ran out."""
 
     status: Literal["failed"] = "failed"
-    epoch: int = Field(ge=1, description="in which it ended")
-    step: int = Field(ge=0, description="optimiser steps done by then, over all epochs")
+    epoch: int = Field(ge=1, description="epoch in which it failed, from 1")
+    step: int = Field(ge=0, description="optimiser steps done before it failed, over all epochs")
     reason: str = Field(min_length=1)
-    settings: Settings = Field(default_factory=dict, description="in a record; the run's own file has none")
+    settings: Settings = Field(default_factory=dict, description="settings of the run; empty in failure.json")
 
 
 Record = Any
-"""A completed run's record, of its study's own model."""
+"""The record of a completed run; an instance of the study's record model."""
 
 
 def record_path(root: Path, study: str, case: str, arm: str, seed: int) -> Path:
-    """Where the record of a run stands."""
+    """The file of a run's record, in git."""
     return root / "records" / study / case / arm / f"{seed}.json"
 
 
 def evaluation_path(root: Path, study: str, case: str, arm: str, seed: int) -> Path:
-    """Where the evaluation of a run writes its record."""
+    """The file to which the evaluation of a run writes its record."""
     return root / "evaluations" / study / case / arm / f"{seed}.json"
 
 
 def write_record(path: Path, record: BaseModel) -> None:
-    """Write a record, numbers at full precision."""
+    """Write a record, with numbers at full precision."""
     write_json(path, record.model_dump())
 
 
 def read_record(root: Path, study: str, case: str, arm: str, seed: int) -> Record | Failure | None:
-    """The record of a run, or None where it is missing.
+    """Read the record of a run; None if there is none.
 
     Raises:
-        SpecError: the file is not a record of this version.
+        SpecError: the file is damaged, or was written by another version.
     """
     path = record_path(root, study, case, arm, seed)
     file = str(path.relative_to(root))

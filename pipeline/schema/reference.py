@@ -1,4 +1,4 @@
-"""The features in which samples are judged, and those of the training split."""
+"""Files that describe a case's feature extractor, and the reference features of its training split."""
 
 from typing import Literal
 
@@ -9,23 +9,23 @@ from pipeline.schema.data import Sha256
 
 
 class ExtractorFile(Strict):
-    """extractors/DATASET/extractor.json: the network whose weights are beside it."""
+    """extractors/CASE/extractor.json, which describes the weights beside it."""
 
     kind: Literal["classifier", "inception"]
-    sha256: Sha256 = Field(description="of the file with the weights")
+    sha256: Sha256 = Field(description="SHA-256 of the weights' file")
     features: int = Field(ge=1, description="dimension of the features")
-    channels: int = Field(ge=1, description="of an image")
+    channels: int = Field(ge=1, description="channels of an image")
     classes: int = Field(ge=2, description="number of logits")
-    test_accuracy: float | None = Field(description="%, of a classifier trained here; null of Inception")
+    test_accuracy: float | None = Field(description="test accuracy of the classifier in %; null for Inception")
 
 
 class ReferenceFile(Strict):
-    """references/DATASET/reference.json: whose features and statistics are beside it."""
+    """references/CASE/reference.json, which describes the features and statistics beside it."""
 
-    images: int = Field(ge=2, description="all of the split, unflipped")
+    images: int = Field(ge=2, description="number of images: the whole split, unflipped")
     split: Literal["train"]
-    shape: list[int] = Field(min_length=3, max_length=3, description="of an image: channels, height, width")
-    images_sha256: Sha256 = Field(description="of the pixels, one byte each")
-    extractor: str = Field(min_length=1, description="what gave the features")
-    extractor_sha256: Sha256 = Field(description="of its weights")
-    features: int = Field(ge=1, description="their dimension")
+    shape: list[int] = Field(min_length=3, max_length=3, description="shape of an image: channels, height, width")
+    images_sha256: Sha256 = Field(description="SHA-256 of the pixels, one byte each")
+    extractor: str = Field(min_length=1, description="name of the extractor that gave the features")
+    extractor_sha256: Sha256 = Field(description="SHA-256 of the extractor's weights")
+    features: int = Field(ge=1, description="dimension of the features")

@@ -1,4 +1,4 @@
-"""specs/report.yaml: which views there are, and their order on the page and in README files."""
+"""specs/report.yaml: the views, and their order on the page and in README files."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,20 +10,25 @@ from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, v
 FILE = "specs/report.yaml"
 VERDICTS = "verdicts"
 """The view of all claims."""
+CURVES, COSTS, PROVENANCE = "curves", "costs", "provenance"
+"""Sections of the page alone, about all studies."""
 
 
 class ReportSpec(Strict):
-    """specs/report.yaml. dvc.yaml makes a stage of each entry of `tables`, `figures` and `texts`."""
+    """specs/report.yaml. dvc.yaml has one stage for each entry of `tables`, `figures` and `texts`."""
 
     studies: list[str] = Field(description="order in which studies are named")
     tables: dict[str, str] = Field(description="each table of specs/STUDY/tables/, and its study")
     figures: dict[str, str] = Field(description="each figure of specs/STUDY/figures/, and its study")
     texts: dict[str, str] = Field(description="views that a study renders itself, and the study")
-    order: list[str] = Field(description="all views, and `verdicts`")
-    front: list[str] = Field(description="tables that README.md quotes")
+    sections: dict[str, str] = Field(
+        default_factory=dict, description="parts of the page alone that a study makes itself, and the study"
+    )
+    order: list[str] = Field(description="all views, `verdicts`, and of the page alone `curves`, `costs`, `provenance`")
+    front: list[str] = Field(description="tables and figures that README.md quotes")
 
     def place(self, study: str) -> tuple[int, str]:
-        """What sorts studies."""
+        """Sort key of a study; unlisted studies come last, by name."""
         return (self.studies.index(study) if study in self.studies else len(self.studies), study)
 
     def check_views(self, studies: Collection[str], tables: Mapping[str, str], figures: Mapping[str, str]) -> None:
@@ -46,7 +51,10 @@ class ReportSpec(Strict):
         for name, study in self.texts.items():
             if study not in studies:
                 raise SpecError(f"{FILE}: texts.{name} = {study!r}: unknown study; allowed: {', '.join(studies)}")
-        views = [*self.tables, *self.figures, *self.texts, VERDICTS]
+        for name in self.front:
+            if name not in (quoted := [*self.tables, *self.figures]):
+                raise SpecError(f"{FILE}: front: unknown view {name!r}; allowed: {', '.join(quoted)}")
+        views = [*self.tables, *self.figures, *self.texts, *self.sections, VERDICTS, CURVES, COSTS, PROVENANCE]
         if (twice := find_duplicate(self.order)) is not None:
             raise SpecError(f"{FILE}: order: {twice!r} is listed twice")
         for name in self.order:
@@ -55,9 +63,6 @@ class ReportSpec(Strict):
         for name in views:
             if name not in self.order:
                 raise SpecError(f"{FILE}: order: {name!r} is not there, so that the page would not show it")
-        for name in self.front:
-            if name not in self.tables:
-                raise SpecError(f"{FILE}: front: unknown table {name!r}; allowed: {', '.join(self.tables)}")
 
 
 def load_report(root: Path) -> ReportSpec:

@@ -1,7 +1,7 @@
-"""resolved/: what each stage reads of the settings, written by the stage `check`; a stage depends on its own file.
+"""resolved/: the settings of each stage, written by the stage `check`. A stage depends on its own file only.
 
-resolved/STUDY/CASE/ARM/SEED.json is a run, and resolved/STUDY/CASE/NAME.json what a stage of the case reads. What
-equals the schema's default is left out, and these defaults are frozen: so a new field, whose default is the old
+resolved/STUDY/CASE/ARM/SEED.json holds a run, resolved/STUDY/CASE/NAME.json the settings of another stage of the case.
+Fields that equal the schema's defaults are left out, and defaults are frozen. So a new field, whose default is the old
 behaviour, changes no file.
 """
 
@@ -25,12 +25,12 @@ RunT = TypeVar("RunT", bound=Run)
 
 
 def run_path(run: Run) -> Path:
-    """Where a resolved run stands, relative to the root."""
+    """The file of a resolved run, relative to the root."""
     return Path(FOLDER) / f"{run.name}.json"
 
 
 def case_path(study: str, case: str, name: str) -> Path:
-    """Where what a stage of a case reads stands, relative to the root."""
+    """The file of a case's settings for a stage, relative to the root."""
     return Path(FOLDER) / study / case / f"{name}.json"
 
 
@@ -43,7 +43,7 @@ def _dump(model: BaseModel) -> dict[str, Any]:
 
 
 def describe_run(run: Run, compute: Compute) -> str:
-    """The content of a resolved run's file, which is the run.json of its outputs too."""
+    """The content of a resolved run's file; its outputs hold the same as run.json."""
     head = {"study": run.study, "case": run.case, "arm": str(run.arm), "seed": run.seed}
     return _write({"run": head | _dump(run), "compute": _dump(compute)})
 
@@ -58,7 +58,7 @@ def _describe_data(dataset: Dataset, image_size: int) -> dict[str, Any]:
 
 
 def describe_case(project: Project, study: str, case: str) -> dict[str, str]:
-    """The contents of a case's other files, by name: what its data, extractor and later stages are made from."""
+    """The contents of a case's other files, by name: settings of data, extractor and the stages after training."""
     found: dict[str, Any] = {}
     compute, dataset = _dump(project.panel.compute), project.case(study, case).dataset
     if dataset is not None:
@@ -83,17 +83,17 @@ def describe_all(project: Project) -> Iterator[tuple[Path, str]]:
 
 
 def write_resolved(root: Path, project: Project) -> None:
-    """Write resolved/ anew."""
+    """Replace all files of resolved/."""
     shutil.rmtree(root / FOLDER, ignore_errors=True)
     for path, content in describe_all(project):
         write_file(root / path, content)
 
 
 def check_resolved(root: Path, path: Path, content: str) -> None:
-    """Refuse to work with other settings than those that DVC will record.
+    """Refuse to run with settings that differ from the file that DVC will record.
 
     Raises:
-        SpecError: the file that `check` wrote says something else than params.yaml and specs/ do now.
+        SpecError: the file is missing, or differs from params.yaml and specs/.
     """
     try:
         written = (root / path).read_text(encoding="utf-8")
@@ -104,10 +104,10 @@ def check_resolved(root: Path, path: Path, content: str) -> None:
 
 
 def read_run(path: Path, model: type[RunT]) -> tuple[RunT, Compute]:
-    """Read a resolved run, as the outputs of a run hold it: the run, and how it was computed.
+    """Read run.json from a run's outputs: the resolved run, and its compute settings.
 
     Raises:
-        SpecError: it is damaged, or of another version.
+        SpecError: the file is damaged, or was written by another version.
     """
     content = read_json(path, str(path))
     if not isinstance(content, dict) or not isinstance(content.get("run"), dict):
@@ -117,7 +117,7 @@ def read_run(path: Path, model: type[RunT]) -> tuple[RunT, Compute]:
 
 
 def read_extractor(settings: str) -> ClassifierExtractor | InceptionExtractor:
-    """The extractor that a resolved file of a case names."""
+    """Read the extractor's settings from the content of resolved/STUDY/CASE/extractor.json."""
     adapter: TypeAdapter[Any] = TypeAdapter(Dataset.model_fields["extractor"].rebuild_annotation())
     found: ClassifierExtractor | InceptionExtractor = adapter.validate_python(json.loads(settings)["extractor"])
     return found

@@ -1,6 +1,6 @@
-"""A study: a question with its own arms and record, as the shared code sees it. It is looked up by name.
+"""Studies as the shared code sees them: a question with its own arms and record, looked up by name.
 
-What it computes is Python, in pipeline/studies/; its baseline, budgets and words are specs/NAME/study.yaml.
+A study's code is in pipeline/studies/. Its baseline, budgets and texts are in specs/NAME/study.yaml.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,13 @@ from pipeline.schema.base import SpecError, Strict, merge, read_yaml, validate
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Step = Literal["train", "sample", "evaluate", "measure"]
-"""What is done for one run, each step by a stage of its own."""
+"""A step of a run; each step has its own stage."""
 _PACKAGE = "pipeline.studies"
 STUDY_FILE = "study.yaml"
 
 
 class Run(Strict):
-    """One run, fully resolved. A study's own model adds the parts of its settings, such as `network` and `training`."""
+    """A fully resolved run. A study's own model adds the parts of its settings, such as `network` and `training`."""
 
     study: str
     case: str
@@ -32,34 +32,34 @@ class Run(Strict):
 
     @property
     def name(self) -> str:
-        """Where its outputs are, below runs/, records/ and others."""
+        """STUDY/CASE/ARM/SEED: its folder in runs/, samples/ and others."""
         return f"{self.study}/{self.case}/{self.arm}/{self.seed}"
 
 
 class MeasuredRecord(Strict):
-    """What a study writes of a run that it measures in one step; its own model adds the numbers.
+    """The record of a run that is measured in one step; a study's own model adds the numbers.
 
-    Where the truth is known, a number `x` has `x_exact` and `x_stderr` beside it, which claims of kind `agrees` compare.
+    Where the truth is known, a number `x` has `x_exact` and `x_stderr` beside it: claims of kind `agrees` compare them.
     """
 
     status: Literal["completed"] = "completed"
-    settings: dict[str, Any] = Field(default_factory=dict, description="what decided the run; from the stage")
+    settings: dict[str, Any] = Field(default_factory=dict, description="settings of the run; the stage adds them")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity over training."""
+    """A quantity that is followed over training."""
 
     name: str
-    """File and column."""
+    """Name of the file and the column."""
     over: Literal["epoch", "step"]
     history: str | None
-    """The column of a run's history.tsv that it is; None: `Study.trace` finds it in the record."""
+    """Its column in a run's history.tsv; None: `Study.points` finds it in the record."""
     title: str
 
 
 def _no_check(*_: Any) -> None:
-    """Nothing to refuse."""
+    """Refuse nothing."""
 
 
 def _no_points(*_: Any) -> list[tuple[int, float]]:
@@ -71,59 +71,61 @@ def _no_sets(_: Any) -> list[Mapping[str, float]]:
 
 
 class StudySpec(Strict):
-    """specs/NAME/study.yaml. A key that is missing in a part means the schema's default."""
+    """specs/NAME/study.yaml. A field that is missing in a part has the schema's default."""
 
-    title: str = Field(min_length=1, description="as the report calls the study")
-    source: str = Field(min_length=1, description="where its baseline comes from")
-    headline: list[str] = Field(min_length=1, description="keys of the record that DVC's own tools show")
-    base: dict[str, dict[str, Any]] = Field(description="the baseline: part, field, value")
+    title: str = Field(min_length=1, description="the study's name in the report")
+    source: str = Field(min_length=1, description="source of the baseline")
+    headline: list[str] = Field(min_length=1, description="keys of the record that `dvc metrics` shows")
+    base: dict[str, dict[str, Any]] = Field(description="the baseline, by part and field")
     cases: dict[str, dict[str, dict[str, Any]]] = Field(
-        description="what a case changes: part, field, value; and the settings of later stages"
+        description="each case's changes to the baseline, by part and field, and settings of the later stages"
     )
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the shared code needs of a study."""
+    """The interface between a study and the shared code."""
 
     name: str
     run: type[Run]
-    """Its parts' fields, in order, are what an arm may override. New fields come last, with the old behaviour as
-    default."""
+    """Model of a run. An arm may override the fields of its parts, in this order. New fields come last; their default
+    is the old behaviour."""
     record: type[BaseModel]
-    """Its numeric fields are the keys of tables, figures and claims."""
+    """Model of a record. Its numeric fields are the keys of tables, figures and claims."""
     measure: Callable[[Any], MeasuredRecord] | None = None
-    """Computes a run in one step, by stages/measure.py; None: it has stages of its own."""
+    """Computes a run in one step, called by stages/measure.py; None: the study has its own stages."""
     cases: tuple[str, ...] = ()
-    """What it runs on, where that is no dataset of specs/data.yaml."""
+    """Its cases, if they are not datasets of specs/data.yaml."""
     later: Mapping[str, type[BaseModel]] = field(default_factory=dict)
-    """Settings of the stages after the training, by name: a case's, and no part of a model's identity."""
+    """Models of a case's settings for the stages after training, by name. They are not part of a model's identity."""
     extractor: bool = False
-    """Whether samples are scored in the features of the dataset's extractor."""
+    """Whether samples are scored with the extractor of the dataset."""
     steps: tuple[Step, ...] = ("measure",)
     curves: tuple[Curve, ...] = ()
     points: Callable[[Any, Curve], Sequence[tuple[int, float]]] = _no_points
-    """(step, value) of a curve that is in the record."""
+    """(record, curve) -> (step, value) points of a curve that is in the record."""
     sets: Callable[[Any], Sequence[Mapping[str, float]]] = _no_sets
-    """The numbers of each sample set of a record, by key."""
+    """record -> the numbers of each sample set, by key."""
     coordinates: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
-    """How a field takes effect, where that is not its value: run -> coordinate of a figure."""
+    """By field: run -> its coordinate in figures, if that is not the field's value."""
     spec: type[StudySpec] = StudySpec
-    """The model of its study.yaml, where that has keys of its own."""
+    """Model of its study.yaml, if that has additional keys."""
     check_arm: Callable[[Any, Arm, Any], None] = _no_check
-    """(run, arm, spec): refuses an override that changes nothing."""
+    """(run, arm, spec): refuses an override without effect."""
     check_case: Callable[..., None] = _no_check
-    """(baseline, later, dataset): refuses settings of a case that do not go together."""
+    """(baseline, later, dataset): refuses settings of a case that contradict each other."""
     kept: tuple[str, ...] = ()
-    """Beginnings of the names of the stages whose outputs `keep` keeps: they are costly to make."""
+    """Name prefixes of the stages whose costly outputs `keep` can keep."""
     traces: str | None = None
-    """The module that compares the golden traces of these outputs."""
+    """Module that compares the golden traces of these outputs."""
     views: str | None = None
     """The module with its own parts of the report."""
+    costs: str | None = None
+    """The module that prices its steps for the plan: `STEPS`, `price`; and, of a network, `count_params`."""
 
 
 def list_studies(root: Path) -> list[str]:
-    """Names of the studies: the folders of specs/ with a study.yaml."""
+    """Names of all studies: the folders of specs/ that hold a study.yaml."""
     return sorted(path.parent.name for path in (root / "specs").glob(f"*/{STUDY_FILE}"))
 
 
@@ -145,12 +147,16 @@ def find_study(name: str) -> Study:
 
 
 def spec_file(study: str) -> str:
-    """What messages call a study's file."""
+    """Path of a study's file, for messages."""
     return f"specs/{study}/{STUDY_FILE}"
 
 
 def load_study_spec(root: Path, name: str) -> StudySpec:
-    """Read specs/NAME/study.yaml and resolve each case's baseline once, so that a mistake in it shows here."""
+    """Read specs/NAME/study.yaml, and validate each case's baseline and later settings.
+
+    Raises:
+        SpecError: the first mistake.
+    """
     study, file = find_study(name), spec_file(name)
     spec = validate(study.spec, read_yaml(root / file, file), file)
     parts = list_parts(study.run)
@@ -192,7 +198,7 @@ def resolve_baseline(study: Study, spec: StudySpec, case: str) -> Run:
 
 
 def resolve_later(study: Study, spec: StudySpec, case: str) -> dict[str, BaseModel]:
-    """A case's settings of the stages after the training, by name."""
+    """A case's settings of the stages after training, by name."""
     _check_case(study, spec, case)
     return {
         name: validate(model, spec.cases[case].get(name, {}), spec_file(study.name), f"cases.{case}.{name}")
@@ -201,17 +207,17 @@ def resolve_later(study: Study, spec: StudySpec, case: str) -> dict[str, BaseMod
 
 
 def resolve_run(study: Study, spec: StudySpec, case: str, text: str, seed: int) -> tuple[Run, Arm]:
-    """Schema's defaults, then base, then case, then arm.
+    """Resolve a run: the schema's defaults, then base, then case, then arm.
 
     Raises:
-        SpecError: unknown case, an arm that is not canonical, or a combination that the study refuses.
+        SpecError: the case is unknown, the arm is not canonical, or the study refuses the combination.
     """
     baseline = resolve_baseline(study, spec, case)
     return vary_baseline(study, spec, baseline, resolve_arm(text, baseline), seed)
 
 
 def vary_baseline(study: Study, spec: StudySpec, baseline: Run, arm: Arm, seed: int) -> tuple[Run, Arm]:
-    """The run of an arm, given the baseline's."""
+    """Apply an arm to the baseline's run; returns the run and the arm."""
     where, fields = f"{study.name} {baseline.case} arm {str(arm)!r}", list_fields(study.run)
     parts = dict[str, BaseModel]()
     for part, model in list_parts(study.run).items():
@@ -227,5 +233,5 @@ _NUMBERS = (int, float, float | None)
 
 
 def numeric_keys(record: type[BaseModel]) -> list[str]:
-    """The keys of a record that hold one number (or null): what tables, figures and claims can show."""
+    """The keys of a record that hold a number or null; tables, figures and claims may use them."""
     return [name for name, info in record.model_fields.items() if info.annotation in _NUMBERS]

@@ -1,4 +1,4 @@
-"""A table of the paper as a view over records: rows are arms, columns are keys of a record."""
+"""Tables as views over records: rows are arms, columns are keys of a record."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,24 +14,24 @@ class Row(Strict):
     """One row of a table."""
 
     arm: ArmString
-    label: str = Field(min_length=1, description="as the paper words it")
+    label: str = Field(min_length=1, description="label, in the paper's words")
 
 
 class Column(Strict):
-    """One measured quantity."""
+    """A column: one measured quantity."""
 
     key: str = Field(description="key of the record, and of the paper's values")
     label: str = Field(min_length=1)
     digits: int = Field(ge=0, le=6, description="decimals shown")
-    difference: bool = Field(default=False, description="show the difference to the first row beside it")
+    difference: bool = Field(default=False, description="whether to show the difference to the first row")
 
 
 class PaperValues(Strict):
-    """What the paper printed."""
+    """Values printed in the paper."""
 
     source: str = Field(min_length=1)
-    n: int | None = Field(description="seeds behind a value; null where the paper does not say")
-    values: dict[str, dict[str, dict[str, float]]] = Field(description="case, arm, key of a column")
+    n: int | None = Field(description="seeds per value; null if the paper does not say")
+    values: dict[str, dict[str, dict[str, float]]] = Field(description="values by case, arm and key of a column")
 
 
 class TableFile(Strict):
@@ -84,5 +84,5 @@ def reference_arm(table: TableFile) -> str:
 
 
 def shown_arms(table: TableFile) -> list[str]:
-    """The arms that the file names; none where it shows all."""
+    """The arms that the file names; empty if it shows all."""
     return [] if table.rows == "all" else [row.arm for row in table.rows]

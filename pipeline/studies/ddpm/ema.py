@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
-    """average = decay average + (1 - decay) parameters, in step n with decay min(decay, (1 + n) / (10 + n)).
+    """Averages of a network's parameters: average = d average + (1 - d) parameter.
 
-    Source: score_sde_pytorch's models/ema.py; n counts from 1.
+    In update n, counted from 1, d = min(decay, (1 + n) / (10 + n)). Source: score_sde_pytorch, models/ema.py.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -19,7 +19,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the parameters."""
+        """Update the averages; call it after each optimiser step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(*self._pairs, 1 - decay)

@@ -1,4 +1,4 @@
-"""The evaluation of a diffusion model: level-awareness of its weights, scores of its samples. It trains nothing."""
+"""Evaluates a diffusion model: level-awareness of its weights, scores of its samples. It trains nothing."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,7 +32,7 @@ _PACKAGES = ("torch", "torch-fidelity", "numpy")
 
 @dataclass(frozen=True)
 class Folders:
-    """What the stages before left."""
+    """Input folders of an evaluation."""
 
     run: Path
     samples: Path
@@ -42,10 +42,13 @@ class Folders:
 
 @torch.no_grad()
 def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
-    """Level-awareness of averaged weights on noisy images of the middle level.
+    """Level-awareness of averaged weights, on noisy images at the middle level.
+
+    The noise depends on the run's seed alone; it is drawn on the CPU.
 
     Args:
-        images: uint8 [N, C, H, W] on the device; the first ones are used.
+        averages: the weights, by name.
+        images: uint8 [N, C, H, W] on the device; the first 32 are used.
     """
     x = scale_images(images[:AWARENESS_IMAGES]) * 2 - 1
     level = run.diffusion.levels // 2
@@ -58,7 +61,7 @@ def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) 
 
 
 def measure_initial(run: DdpmRun, images: Tensor) -> LevelAwareness:
-    """Level-awareness before the first step."""
+    """Level-awareness of the initial weights; images as in `measure_averages`."""
     network = initialise_unet(run, images.shape[1], str(images.device))
     return measure_averages(run, network.state_dict(), images)
 
@@ -73,15 +76,15 @@ def evaluate_ddpm(
     extractor: ClassifierExtractor | InceptionExtractor,
     device: str,
 ) -> DdpmRecord:
-    """Level-awareness before and after the training, and FID, KID and IS of every sample set.
+    """Measure level-awareness before and after training, and FID, KID and IS of every sample set.
 
     Args:
-        run_compute: how the model was trained.
-        train: the training split, on whose first images level-awareness is measured.
-        extractor: as specs/data.yaml has it.
+        run_compute: settings under which the model was trained.
+        train: the training split; level-awareness is measured on its first images.
+        extractor: the extractor's settings in specs/data.yaml.
 
     Raises:
-        ValueError: samples of other weights, or something is missing or damaged.
+        ValueError: the samples come from other weights, or a file is missing or damaged.
     """
     check_steps(run, samples)
     images = torch.from_numpy(train.images[:AWARENESS_IMAGES]).to(device)

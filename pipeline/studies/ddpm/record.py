@@ -1,4 +1,4 @@
-"""The record of a diffusion model from the scores of its sample sets. No torch."""
+"""Makes the record of a diffusion model from the scores of its sample sets. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,29 +25,30 @@ from pipeline.studies.ddpm.study import (
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found."""
+    """Results of an evaluation."""
 
     samples: SampleSets
     sets: Sequence[Scores]
-    """Of the last weights."""
+    """Scores of each sample set of the last weights."""
     earlier: Sequence[Scores]
-    """Of the first set of each of `samples.snapshots`."""
+    """Scores of the first sample set of each of `samples.snapshots`."""
     initial: LevelAwareness | None
-    """None of imported weights."""
+    """Before training; None for imported weights."""
     trained: LevelAwareness
+    """Of the last averaged weights."""
     num_params: int
 
 
 def measure_change(awareness: LevelAwareness) -> float | None:
-    """Relative change from the first to the last level, mean over blocks; None if a block's is."""
+    """Relative change from the first to the last level, mean over blocks; None if it is None for a block."""
     return average([block[-1] for block in awareness.block_change])
 
 
 def check_steps(run: DdpmRun, samples: SampleSets) -> None:
-    """Refuse samples of other weights than those of the run.
+    """Refuse samples that come from other weights than the run's.
 
     Raises:
-        ValueError: they come from another number of steps.
+        ValueError: the numbers of training steps differ.
     """
     steps = run.training.steps if run.network.weights == TRAINED else 0
     if samples.steps != steps:
@@ -63,12 +64,12 @@ def make_ddpm_record(
     extractor: BaseModel,
     versions: Mapping[str, str],
 ) -> DdpmRecord:
-    """The record.
+    """Make the record of a run.
 
     Args:
-        compute: how the model was trained.
-        extractor: as specs/data.yaml has it.
-        versions: of packages.
+        compute: settings under which the model was trained.
+        extractor: the extractor's settings in specs/data.yaml.
+        versions: versions of packages.
     """
     samples, sets = found.samples, found.sets
     assert len(sets) == samples.sampling.sets and len(found.earlier) == len(samples.snapshots)
@@ -76,7 +77,7 @@ def make_ddpm_record(
     snapshots = [
         SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*found.earlier, sets[0]], strict=True)
     ]
-    best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first of several
+    best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first one of equals
     initial, trained = found.initial, found.trained
     fids = [scores.fid for scores in sets]
     return DdpmRecord(
@@ -111,7 +112,7 @@ def list_ddpm_settings(
     evaluation: Evaluation | None = None,
     extractor: BaseModel | None = None,
 ) -> Settings:
-    """What decided a run and its scores; of a run that failed, the run alone."""
+    """Settings that decided a run and its scores. For a failed run, pass the run's only."""
     trained = run.network.weights == TRAINED
     return list_settings(
         network=run.network, diffusion=run.diffusion, training=run.training if trained else None,
@@ -126,10 +127,10 @@ def make_protocol(
     evaluation: Evaluation,
     versions: Mapping[str, str],
 ) -> Protocol:
-    """How the scores come about, in full.
+    """The full protocol of the scores.
 
     Args:
-        versions: of packages.
+        versions: versions of packages.
     """
     return Protocol(
         images=sampling.images,

@@ -1,4 +1,4 @@
-"""Sampling from a trained diffusion model's averaged weights."""
+"""Samples images from a trained diffusion model's averaged weights, with checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from pipeline.studies.ddpm.unet import make_unet
 
 @dataclass(frozen=True)
 class SampleSet:
-    """Images to make: the file they go to, the weights they come from, and the number of the first one."""
+    """Images to sample: the output file, the weights, and the number of the first image."""
 
     file: str
     weights: Path
@@ -37,16 +37,16 @@ class SampleSet:
 
 
 def find_snapshots(folder: Path) -> dict[int, Path]:
-    """Averaged weights of a training, by step, ascending."""
+    """Files of a training's averaged weights, by step, ascending."""
     found = {int(path.stem.removeprefix("ema-")): path for path in folder.glob("ema-*.safetensors")}
     return dict(sorted(found.items()))
 
 
 def count_channels(folder: Path) -> int:
-    """Channels of the images that a trained model makes.
+    """Image channels of a trained model, read from its weights.
 
     Raises:
-        ValueError: its weights are damaged.
+        ValueError: the weights are damaged.
     """
     path = next(iter(find_snapshots(folder).values()))
     try:
@@ -57,7 +57,10 @@ def count_channels(folder: Path) -> int:
 
 
 def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
-    """Disjoint sets of the last weights, and the first of them from each earlier snapshot that is asked for."""
+    """Sample sets to make: one for each earlier snapshot asked for, then disjoint sets of the last weights.
+
+    The snapshots' sets use the same noise as the first set of the last weights.
+    """
     snapshots = find_snapshots(folder)
     *earlier, last = snapshots
     wanted = [step for step in earlier if sampling.first_snapshot is not None and step >= sampling.first_snapshot]
@@ -69,13 +72,13 @@ def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
 
 
 def count_snapshots(run: DdpmRun, sampling: Sampling) -> int:
-    """How many snapshots before the last are sampled."""
+    """Number of snapshots before the last weights that are sampled."""
     every, first = run.training.snapshot_every, sampling.first_snapshot
     return 0 if first is None else sum(step >= first for step in range(every, run.training.steps, every))
 
 
 class DdpmSampler:
-    """A U-Net ready to sample; the noise of an image depends on the run's seed and the image's number alone."""
+    """A U-Net that samples. The noise of an image depends on the run's seed and the image's number alone."""
 
     def __init__(self, run: DdpmRun, sampling: Sampling, channels: int, compute: Compute, device: str) -> None:
         self.run, self.sampling, self.device = run, sampling, device
@@ -91,11 +94,11 @@ class DdpmSampler:
     def sample(
         self, numbers: Tensor, on_step: Callable[[], object] = lambda: None, trajectory: Trajectory | None = None
     ) -> Tensor:
-        """The images of these numbers, [B, C, H, W] uint8 on the CPU.
+        """Sample the images with these numbers [B]; returns [B, C, H, W] uint8 on the CPU.
 
         Args:
-            on_step: called in every step.
-            trajectory: keeps the first of them on their way.
+            on_step: callback before each step.
+            trajectory: records the trajectory of the first images.
         """
         numbers = numbers.to(self.device)
 
@@ -115,10 +118,10 @@ class DdpmSampler:
 
 
 def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
-    """This worker's images of every set, as files of its checkpoint; the leader's have the trajectory too.
+    """Sample this worker's images of every set, as files in its checkpoint.
 
-    The trajectory is of the last weights, and seen in passing: no network runs for it. A first batch that is smaller
-    than the images wanted gives fewer.
+    The leader also records the trajectory of the first images of set 0 while it samples them. If its first batch is
+    small, the trajectory has fewer images.
     """
     size, own = sampler.sampling.batch_size, worker.share(sampler.sampling.images)
     finished, images = 0, [torch.empty(0, *sampler.shape, dtype=torch.uint8)]
@@ -130,6 +133,7 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
         for sample_set in sets[finished:]:
             load_weights(sample_set.weights, sampler.network)
             while (start := own.start + sum(map(len, images))) < own.stop:
+                # Images are numbered across sets, so that disjoint sets have different noise.
                 numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
                 first = worker.leads and start == 0 and sample_set.file == "set-0.safetensors"
                 trajectory = Trajectory(sampler.schedule, sampler.sampling) if first else None
@@ -140,6 +144,7 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
                 if checkpoint.is_due():
                     checkpoint.save({"images": torch.cat(images)}, {"finished": finished})
             write_arrays(checkpoint.files / sample_set.file, {"images": torch.cat(images).numpy()})
+            # An empty tensor of the right shape starts the next set.
             finished, images = finished + 1, images[:1]
             images[0] = images[0][:0]
 
@@ -155,17 +160,15 @@ def sample_ddpm(
     worker: Worker,
     trace: str,
 ) -> None:
-    """Sample every set of a trained model to `out`, with samples.json and the trajectory of the first images.
-
-    It goes on where checkpoints have it.
+    """Sample every set of a trained model to `out`, with samples.json and a trajectory; resumes from checkpoints.
 
     Args:
-        folder: what `train_ddpm` wrote.
-        checkpoints: one for each worker, not yet entered.
-        trace: the golden trace of this sampling, for samples.json.
+        folder: runs/ddpm/CASE/ARM/SEED, as `train_ddpm` wrote it.
+        checkpoints: one per worker, not yet entered.
+        trace: the golden trace of the sampling code, for samples.json.
 
     Raises:
-        ValueError: weights are damaged or of another network, another process samples this run, or a set has fewer
+        ValueError: the weights are damaged or another network's, another process samples this run, or a set has fewer
             images than there are workers.
     """
     if sampling.images < worker.count:

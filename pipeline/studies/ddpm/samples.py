@@ -1,4 +1,4 @@
-"""The sample sets of one diffusion model, as sampling left them in a folder."""
+"""Reads the sample sets of a diffusion model from their folder."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from pipeline.studies.ddpm.study import SampleSets
 
 
 def locate_set(folder: Path, index: int) -> Path:
-    """The file of a sample set of the last weights."""
+    """File of a sample set of the last weights."""
     return folder / f"set-{index}.safetensors"
 
 
 def locate_snapshot(folder: Path, step: int) -> Path:
-    """The file of the sample set of earlier weights."""
+    """File of the sample set of an earlier snapshot."""
     return folder / f"snapshot-{step:07d}.safetensors"
 
 
 def read_samples(folder: Path) -> SampleSets | Failure:
-    """What there is in the folder, or why there is nothing.
+    """The description of the sample sets in a folder, or the failure of their run.
 
     Raises:
-        SpecError: the file that says so is missing or damaged.
+        SpecError: samples.json or failure.json is missing or damaged.
     """
     if (folder / "failure.json").is_file():
         return read_document(folder / "failure.json", Failure)
@@ -33,7 +33,11 @@ def read_samples(folder: Path) -> SampleSets | Failure:
 
 
 def read_set(path: Path, images: int, shape: list[int]) -> NDArray[np.uint8]:
-    """A sample set [N, C, H, W].
+    """Read a sample set [N, C, H, W].
+
+    Args:
+        images: expected N.
+        shape: expected [C, H, W].
 
     Raises:
         ValueError: the file is missing or damaged, or holds another number or size of images.

@@ -1,4 +1,4 @@
-"""The golden trace of sampling: a digest of two images from initial weights, on the CPU."""
+"""The golden trace of sampling: a digest of two images sampled on the CPU, with initial weights."""
 
 import torch
 
@@ -13,7 +13,7 @@ _STEPS = 2
 
 
 def trace_sampling(run: DdpmRun, sampling: Sampling) -> str:
-    """What the code computes that samples this arm: two images of one channel, in two steps."""
+    """Digest of two images with one channel, sampled in two steps from the run's initial weights."""
     sampler = DdpmSampler(run, sampling.model_copy(update={"steps": _STEPS}), 1, Compute(device="cpu"), "cpu")
     sampler.network.load_state_dict(initialise_unet(run, 1, "cpu").state_dict())
     return digest_tensors({"images": sampler.sample(torch.arange(2))})

@@ -1,4 +1,4 @@
-"""The study `ddpm`: a diffusion model. What an arm may change, how it is sampled and scored, what is recorded."""
+"""The study `ddpm`: a diffusion model of images. Its fields, their validation, and its record."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -16,77 +16,75 @@ from pipeline.schema.study import Curve, Run, Study, StudySpec
 
 
 class DdpmNetwork(Strict):
-    """The U-Net. The order is that of an arm's fields. Sites: where a residual block adds what it is told of the level.
+    """The U-Net (the paper, section 4.2; score_sde_pytorch's ddpm).
 
-    What the paper leaves open, a field says.
+    Choices that the paper leaves open are fields. The site of a residual block is where it adds the level's embedding.
+    The order of the fields is their order in an arm's name.
     """
 
     position: Literal["none", "mlp"] = Field(
         "none",
-        description="positional timestep embedding: a map [1, H, W] made of the level, added at every site beside the "
-        "channel-wise embedding",
+        description="positional timestep embedding (the paper's Equation 6): a map [1, H, W] of the level, added at "
+        "every site beside the channel-wise embedding",
     )
     position_input: Literal["embedding", "sinusoid", "mlp", "level"] = Field(
         "embedding",
-        description="what a linear layer makes the map from: the level's embedding; the sinusoid before it; a hidden "
-        "layer of its own on that sinusoid; or level / levels, without a bias",
+        description="input of the map's linear layer: the level's embedding; the sinusoid before it; a hidden layer of "
+        "its own on that sinusoid; or level / levels, without a bias",
     )
     position_maps: Literal["block", "resolution", "network"] = Field(
         "block",
-        description="a map of its own in every block; one for the blocks of a resolution; or one of the image's size, "
-        "averaged down to each block's",
+        description="one map per block; one per resolution; or one of the image's size, averaged down to each block's",
     )
     position_init: Literal["default", "zero"] = Field(
         "default",
-        description="of the map's weights: like every other linear layer's, or zero: the baseline at first",
+        description="initial weights of the map's layer: as in other linear layers, or zero, which starts as the "
+        "baseline",
     )
     position_bias: Literal["branch", "zero", "default"] = Field(
-        "branch", description="of the map: as zero_bias says for the timestep branch, zero, or PyTorch's default"
+        "branch", description="initial bias of the map's layer: as in the timestep branch, zero, or PyTorch's default"
     )
     position_mean: bool = Field(
         False,
-        description="control: the map is replaced by its mean over pixels; the same parameters, no spatial freedom",
+        description="control: replace the map by its mean over pixels; equal parameters, no spatial freedom",
     )
     zero_bias: Literal["none", "conv", "time", "all"] = Field(
         "all",
-        description="branches whose biases start at zero: the convolutions, the timestep branch, or both; "
-        "the others get PyTorch's default",
+        description="branches whose biases start at zero: convolutions, the timestep branch, or both; the others get "
+        "PyTorch's default",
     )
     time_bias_scope: Literal["all", "sites", "embedding"] = Field(
         "all",
-        description="layers of the timestep branch that are not zero where zero_bias leaves that branch out: all, "
-        "those that add at a site, or those of the level's embedding",
+        description="layers of the timestep branch with nonzero initial biases, if zero_bias allows them: all, those "
+        "that add at a site, or those of the level's embedding",
     )
     groups: int = Field(32, ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm within groups_scope")
     groups_scope: Literal["all", "sites"] = Field(
         "all",
-        description="where `groups` applies: everywhere, or in the norms that follow a site, with outer_groups "
-        "elsewhere",
+        description="where `groups` applies: everywhere, or in the norms after a site, with outer_groups elsewhere",
     )
-    outer_groups: int = Field(
-        32, ge=1, le=MAX_WIDTH, description="groups of the other norms where groups_scope is sites"
-    )
+    outer_groups: int = Field(32, ge=1, le=MAX_WIDTH, description="groups of the other norms under groups_scope=sites")
     up_attention: Literal["last", "each"] = Field(
-        "last", description="attention on the way up after the last residual block of a resolution, or after each one"
+        "last", description="on the way up, attention after the last residual block of a resolution, or after each"
     )
     channels: int = Field(128, ge=4, le=MAX_WIDTH, multiple_of=4, description="channels of the first resolution")
     channel_multipliers: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
-        [1, 2, 2, 2], min_length=1, max_length=8, description="channels of each resolution, as a multiple"
+        [1, 2, 2, 2], min_length=1, max_length=8, description="channels of each resolution, as multiples of `channels`"
     )
     blocks: int = Field(
-        2, ge=1, le=100, description="residual blocks a resolution on the way down; one more on the way up"
+        2, ge=1, le=100, description="residual blocks per resolution on the way down; one more on the way up"
     )
     attention_sizes: list[int] = Field(
-        [16], max_length=100, description="resolutions, pixels a side, with self-attention"
+        [16], max_length=100, description="resolutions with self-attention, as sides in pixels"
     )
-    dropout: float = Field(0.1, ge=0, lt=1, description="probability in every residual block")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout probability in every residual block")
     replicate: int = Field(
-        0, ge=0, le=999, description="control: the same network trained with other random numbers; 0 is the seed's own"
+        0, ge=0, le=999, description="control: retrain the same network with other random numbers; 0: the seed's own"
     )
     weights: str = Field(
         "trained",
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="trained; or an entry of `imports` in specs/ddpm/study.yaml, whose weights are taken as they are",
+        description="trained; or an entry of `imports` in specs/ddpm/study.yaml, whose weights are used as they are",
     )
 
     def norm_widths(self) -> list[int]:
@@ -120,7 +118,7 @@ class DdpmNetwork(Strict):
 
 
 TRAINED = "trained"
-"""The value of `weights` that stands for a training."""
+"""The value of `weights` for weights that are trained here."""
 _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
     "position_input": ("position=mlp", lambda run: run.network.position != "none"),
     "position_maps": ("position=mlp", lambda run: run.network.position != "none"),
@@ -134,40 +132,40 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
     "groups_scope": ("groups other than outer_groups", lambda run: run.network.groups != run.network.outer_groups),
     "outer_groups": ("groups_scope=sites", lambda run: run.network.groups_scope == "sites"),
 }
-"""Fields that change nothing unless others have certain values: how to say it, and when they do."""
+"""Fields that have an effect only under a condition: its text for messages, and its test."""
 _OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope", "dropout", "replicate")
-"""Fields that change nothing where weights are imported."""
+"""Fields without effect on imported weights."""
 
 
 class DdpmTraining(Strict):
-    """The recipe: Adam, linear warm-up, clipped gradients, an exponential moving average of the weights."""
+    """The training recipe: Adam, linear warm-up, gradient clipping, exponential moving average of the weights."""
 
     image_size: Annotated[int, Fixed()] = Field(
-        32, ge=4, le=1024, description="pixels a side, to which the images are brought when fetched"
+        32, ge=4, le=1024, description="side in pixels to which images are resized when fetched"
     )
     steps: int = Field(1_300_000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1, description="images a step")
-    learning_rate: float = Field(2e-4, gt=0, description="after the warm-up")
-    warmup: int = Field(5000, ge=0, description="steps over which the rate rises from 0")
+    batch_size: int = Field(128, ge=1, description="images per step")
+    learning_rate: float = Field(2e-4, gt=0, description="learning rate after the warm-up")
+    warmup: int = Field(5000, ge=0, description="steps over which the learning rate rises from 0")
     clip: float = Field(1.0, gt=0, description="maximum of the gradient's global norm")
     ema_decay: float = Field(
-        0.9999, ge=0, lt=1, description="decay of the average; (1 + n) / (10 + n) in step n if smaller"
+        0.9999, ge=0, lt=1, description="decay of the average; in step n (1 + n) / (10 + n) if that is smaller"
     )
     flip: bool = Field(True, description="horizontal flip with probability 1/2")
     snapshot_every: int = Field(
-        50_000, ge=1, description="steps between averaged weights that are kept; the last always are"
+        50_000, ge=1, description="steps between snapshots of the averaged weights; the last ones are always kept"
     )
-    fused: bool = Field(True, description="Adam in one kernel; another order of rounding, and faster")
+    fused: bool = Field(True, description="Adam in one kernel; faster, with other rounding")
     channels_last: bool = Field(False, description="memory layout of images and weights, in training and sampling")
 
 
 class SampleSets(Strict):
-    """samples/ddpm/CASE/ARM/SEED/samples.json: the sample sets beside it."""
+    """samples/ddpm/CASE/ARM/SEED/samples.json, which describes the sample sets beside it."""
 
-    steps: int = Field(ge=0, description="optimiser steps of the last weights; 0 of imported ones")
-    snapshots: list[int] = Field(description="steps of the earlier weights that were sampled too, ascending")
+    steps: int = Field(ge=0, description="optimiser steps of the last weights; 0 for imported ones")
+    snapshots: list[int] = Field(description="steps of the earlier snapshots that were sampled too, ascending")
     sampling: Sampling
-    trace: str = Field(description="golden trace of the code that sampled")
+    trace: str = Field(description="golden trace of the sampling code")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -178,17 +176,19 @@ class SampleSets(Strict):
 
 
 class Import(Strict):
-    """Weights from elsewhere: a folder that diffusers' `DDPMPipeline` reads."""
+    """Imported weights: a folder that diffusers' `DDPMPipeline` can load."""
 
-    folder: str = Field(min_length=1, description="relative to the project, or absolute")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of unet/diffusion_pytorch_model.safetensors in it")
+    folder: str = Field(min_length=1, description="path, relative to the project or absolute")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="SHA-256 of its unet/diffusion_pytorch_model.safetensors"
+    )
 
 
 class DdpmSpec(StudySpec):
-    """specs/ddpm/study.yaml, whose further key is `imports`."""
+    """specs/ddpm/study.yaml, with the additional key `imports`."""
 
     imports: dict[str, Import] = Field(
-        default_factory=dict, description="by a name that ends in the first 12 digits of the sha256; an arm's `weights`"
+        default_factory=dict, description="by an arm's `weights`, a name that ends in the first 12 digits of the sha256"
     )
 
     @model_validator(mode="after")
@@ -203,7 +203,7 @@ class DdpmSpec(StudySpec):
 
 
 class DdpmRun(Run):
-    """One model of the study, fully resolved. How it is sampled is not part of it."""
+    """One fully resolved run of the study. Sampling settings are not part of it."""
 
     study: Literal["ddpm"] = "ddpm"
     network: DdpmNetwork
@@ -212,85 +212,83 @@ class DdpmRun(Run):
 
 
 class LevelAwareness(Strict):
-    """How much a U-Net's residual blocks depend on the level, at the norm that follows each site.
+    """How much a U-Net's residual blocks depend on the level, at the norm after each site.
 
-    Relative change at a level: ||n(level) - n(0)|| / ||n(0)||, n the output of the norm, with the convolution's output
-    before it held fixed. Share: the variance of n over `levels` and 0 at fixed image, channel and pixel, averaged, over
-    its whole variance. Null: the divisor is zero.
+    Relative change at a level: ||n(level) - n(0)|| / ||n(0)||. n is the output of the norm, computed with the block's
+    input held fixed. Share: the mean variance over levels (0 and `levels`) of one value of n, divided by the variance
+    of all its values. Null: the divisor is zero.
     """
 
-    levels: list[int] = Field(description="of each change, ascending; compared with level 0")
-    block_change: list[list[float | None]] = Field(description="relative change in each block, at each of `levels`")
-    block_share: list[float | None] = Field(
-        description="share of the variance of each block's norm that the level makes"
-    )
+    levels: list[int] = Field(description="levels, ascending, each compared with level 0")
+    block_change: list[list[float | None]] = Field(description="relative change in each block at each of `levels`")
+    block_share: list[float | None] = Field(description="share of the variance that the level makes, per block")
 
 
 class SnapshotScores(Strict):
-    """The first sample set of the averaged weights after so many steps."""
+    """Scores of the first sample set of one snapshot: the averaged weights after `step` steps."""
 
     step: int = Field(ge=0)
     scores: Scores
 
 
 class Protocol(Strict):
-    """How the scores came about."""
+    """The protocol of the scores."""
 
-    images: int = Field(ge=2, description="of a sample set")
-    sets: int = Field(ge=1, description="disjoint sample sets of the last weights")
-    reference_images: int = Field(ge=2, description="all of the training split, unflipped")
-    extractor: str = Field(description="what gives features and logits")
-    extractor_sha256: str = Field(description="of its weights")
-    features: int = Field(ge=1, description="their dimension")
+    images: int = Field(ge=2, description="images of a sample set")
+    sets: int = Field(ge=1, description="number of disjoint sample sets of the last weights")
+    reference_images: int = Field(ge=2, description="images of the reference: the whole training split, unflipped")
+    extractor: str = Field(description="name of the network that gives features and logits")
+    extractor_sha256: str = Field(description="SHA-256 of its weights")
+    features: int = Field(ge=1, description="dimension of the features")
     isc_splits: int = Field(ge=2)
     kid_subsets: int = Field(ge=1)
     kid_subset_size: int = Field(ge=2)
     weights: str = Field(description="trained, or the name of the import")
     sampler: str
-    sampling_steps: int = Field(ge=1, description="levels visited")
+    sampling_steps: int = Field(ge=1, description="sampling steps: number of levels visited")
     clip: bool
     labels: str
     variance: str
     quantisation: str
-    versions: dict[str, str] = Field(description="of torch, torch-fidelity and numpy")
+    versions: dict[str, str] = Field(description="versions of torch, torch-fidelity and numpy")
 
 
 class DdpmRecord(Strict):
-    """The samples of one trained diffusion model against the training split.
+    """The record of one diffusion model: scores of its samples against the training split.
 
-    Of the averaged weights after the last step, means over the sample sets, unless said otherwise.
+    Unless a field says otherwise, a score is the mean over the sample sets of the last averaged weights.
     """
 
     status: Literal["completed"] = "completed"
     fid: float = Field(description="Frechet distance")
-    fid_spread: float | None = Field(ge=0, description="sample standard deviation over the sets; null: one set")
-    fid_best: float = Field(description="lowest of the snapshots and the last weights, first set of each")
-    best_snapshot: int = Field(ge=0, description="steps of that lowest one")
+    fid_spread: float | None = Field(ge=0, description="sample standard deviation of the FID over sets; null: one set")
+    fid_best: float = Field(description="lowest FID over snapshots and last weights, first set of each")
+    best_snapshot: int = Field(ge=0, description="training steps of the weights with the lowest FID")
     kid: float = Field(description="kernel distance, mean over subsets")
-    inception_score: float = Field(description="all images of a set at once, logits without their bias")
-    inception_score_split: float = Field(description="mean over splits, logits without their bias")
-    inception_score_biased: float = Field(description="all images of a set at once, logits as they are")
-    inception_score_biased_split: float = Field(description="mean over splits, logits as they are")
+    inception_score: float = Field(description="all images of a set at once, logits without bias")
+    inception_score_split: float = Field(description="mean over splits, logits without bias")
+    inception_score_biased: float = Field(description="all images of a set at once, logits with bias")
+    inception_score_biased_split: float = Field(description="mean over splits, logits with bias")
     change_initial: float | None = Field(
-        description="relative change from the first to the last level of the norms after the sites, mean, untrained"
+        description="relative change from the first to the last level after the sites' norms, mean, untrained"
     )
     change: float | None = Field(description="the same, last averaged weights")
     share_initial: float | None = Field(
-        description="share of those norms' variance that the level makes, mean, untrained"
+        description="share of variance that the level makes, mean over sites, untrained"
     )
     share: float | None = Field(description="the same, last averaged weights")
-    training_steps: int = Field(ge=0, description="optimiser steps; 0 of imported weights")
-    num_params: int = Field(ge=1, description="trained parameters")
-    sets: list[Scores] = Field(min_length=1, description="of the last weights")
-    snapshots: list[SnapshotScores] = Field(min_length=1, description="ascending; the last weights come last")
+    training_steps: int = Field(ge=0, description="optimiser steps; 0 for imported weights")
+    num_params: int = Field(ge=1, description="number of trained parameters")
+    sets: list[Scores] = Field(min_length=1, description="scores of each sample set of the last weights")
+    snapshots: list[SnapshotScores] = Field(min_length=1, description="by steps, ascending; the last weights come last")
     protocol: Protocol
     settings: Settings
-    initial: LevelAwareness | None = Field(description="before the first step; null of imported weights")
-    trained: LevelAwareness = Field(description="of the last averaged weights")
+    initial: LevelAwareness | None = Field(description="level-awareness before training; null for imported weights")
+    trained: LevelAwareness = Field(description="level-awareness of the last averaged weights")
 
 
 def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:
-    """Refuse weights that are not there, and an override that changes nothing, so that one variant has one name."""
+    """Refuse unknown weights, and an override without effect, so that one variant has one name."""
     network = run.network
     for name in arm.overrides:
         if network.weights != TRAINED and (name in _OF_TRAINING or name in DdpmTraining.model_fields):
@@ -317,7 +315,7 @@ def _check_case(baseline: DdpmRun, later: Mapping[str, Any], dataset: Dataset) -
 
 
 def _check_budget(training: DdpmTraining, sampling: Sampling, evaluation: Evaluation, dataset: Dataset) -> None:
-    """Refuse budgets for which there are not enough images: only the evaluation would tell, after the training."""
+    """Refuse budgets with too few images now; the evaluation would refuse them only after the training."""
     train, images = dataset.train_images, sampling.images
     limits = {
         "training.batch_size": (training.batch_size, train, "the training images"),
@@ -346,7 +344,7 @@ def _check_budget(training: DdpmTraining, sampling: Sampling, evaluation: Evalua
 
 
 def _trace_fid(record: DdpmRecord, curve: Curve) -> Sequence[tuple[int, float]]:
-    """The FID of the snapshots."""
+    """(step, FID) of the snapshots."""
     return [(snapshot.step, snapshot.scores.fid) for snapshot in record.snapshots]
 
 
@@ -373,4 +371,5 @@ STUDY = Study(
     kept=("train_ddpm", "sample"),
     traces="pipeline.studies.ddpm.traces",
     views="pipeline.studies.ddpm.views",
+    costs="pipeline.studies.ddpm.cost",
 )

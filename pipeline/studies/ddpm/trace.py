@@ -1,4 +1,4 @@
-"""The golden trace of a diffusion model's training: a digest of two steps, on the CPU, on images of its own."""
+"""The golden trace of a diffusion model's training: a digest of two steps on the CPU, on random images."""
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ _IMAGES, _STEPS = 2, 2
 
 
 def trace_training(run: DdpmRun) -> str:
-    """What the arm's training code computes: weights, averages and the optimiser's state after two steps.
+    """Digest of weights, averages, optimiser state and loss after two training steps.
 
-    It draws from the run's seed and touches no other random numbers. Images have one channel.
+    Random numbers come from the run's seed. Images have one channel.
     """
     size = (_IMAGES, 1, run.training.image_size, run.training.image_size)
     images = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)

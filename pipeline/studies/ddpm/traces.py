@@ -1,4 +1,4 @@
-"""The golden traces of a diffusion model, as written and as the code gives them now."""
+"""Compares a diffusion model's golden traces with those of the current code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.studies.ddpm.trace import trace_training
 
 
 def compare(root: Path, run: DdpmRun) -> Iterator[tuple[str, str, str]]:
-    """For each kept step of a run: its name, the trace beside its output, the trace of the code."""
+    """For each kept step of a run: its name, the trace beside its output, the trace of the current code."""
     if run.network.weights == TRAINED:
         yield "training", read_trace(root / "runs" / run.name / "trace.json"), trace_training(run)
     samples = read_samples(root / "samples" / run.name)

@@ -1,4 +1,4 @@
-"""Training of the diffusion model."""
+"""Trains a diffusion model, with checkpoints, snapshots, history and failures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +25,16 @@ from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trace import trace_training
 from pipeline.studies.ddpm.trainer import ALONE, DdpmTrainer
 
-_HISTORY_ROWS = 200  # at most, so that plots of many runs stay small
+_HISTORY_ROWS = 200  # an upper limit, so that plots of many runs stay small
 
 
 def name_snapshot(step: int) -> str:
-    """File of the averaged weights after so many steps."""
+    """File name of the averaged weights after `step` steps."""
     return f"ema-{step:07d}.safetensors"
 
 
 class _Progress:
-    """What a training has written down so far, beside the trainer's tensors."""
+    """State of a training beside the trainer's tensors: steps, history, and the loss since its last row."""
 
     def __init__(self, trainer: DdpmTrainer) -> None:
         self.step = 0
@@ -43,12 +43,16 @@ class _Progress:
         self.interval = -(-trainer.run.training.steps // _HISTORY_ROWS)
 
     def save(self, trainer: DdpmTrainer, checkpoint: Checkpoint) -> None:
-        """Write the whole state."""
+        """Save the whole state of the training."""
         content = {"step": self.step, "history": self.history}
         checkpoint.save({**trainer.list_state(), "loss_sum": self.loss_sum}, content)
 
     def load(self, trainer: DdpmTrainer, checkpoint: Checkpoint | None) -> None:
-        """Set the state of the last checkpoint, in every worker; without one, nothing changes."""
+        """Restore the state of the last checkpoint in every worker, if there is one.
+
+        Args:
+            checkpoint: the leader's; None in the other workers.
+        """
         state = {**trainer.list_state(), "loss_sum": self.loss_sum}
         if checkpoint is not None and (found := checkpoint.load()) is not None:
             tensors, content = found
@@ -61,10 +65,10 @@ class _Progress:
         self.step = trainer.average.updates = int(step)
 
     def count(self, loss: Tensor, last: bool) -> float | None:
-        """Add the loss of a step; returns the mean whenever a row of the history is complete.
+        """Add the loss of a step; returns the mean loss when it completes a row of the history, else None.
 
         Raises:
-            DivergedError: that mean is not finite.
+            DivergedError: the mean is not finite.
         """
         self.loss_sum += loss
         self.step += 1
@@ -80,10 +84,11 @@ class _Progress:
 def _train(
     trainer: DdpmTrainer, progress: _Progress, files: Path | None = None, show: Show = lambda _: None
 ) -> Iterator[None]:
-    """Take the steps that are left; yields after each.
+    """Run the remaining steps; yields after each.
 
     Args:
-        files: where snapshots go; None: nowhere.
+        files: folder for snapshots; None: write none.
+        show: callback that is given the history after each new row.
 
     Raises:
         DivergedError: the loss is not finite.
@@ -108,13 +113,13 @@ def _train(
 
 
 def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folder: Path) -> None:
-    """Where and why a run failed."""
+    """Write failure.json: where and why a run failed."""
     epoch = (max(progress.step, 1) - 1) // trainer.steps_per_epoch + 1
     write_json(folder / "failure.json", {"epoch": epoch, "step": progress.step, "reason": reason})
 
 
 def write_imported(averages: dict[str, Tensor], settings: str, out: Path) -> None:
-    """Write what `train_ddpm` does for weights from elsewhere, as a whole: one snapshot after 0 steps, no history."""
+    """Write imported weights as `train_ddpm` would: one snapshot after 0 steps, an empty history, run.json."""
     with replace_folder(out) as whole:
         write_weights(whole / name_snapshot(0), averages)
         write_history(whole / "history.tsv", ["step", "loss"], [])
@@ -132,19 +137,19 @@ def train_ddpm(
     worker: Worker = ALONE,
     show: Show = lambda _: None,
 ) -> str | None:
-    """Train one U-Net, or go on with it where a checkpoint has it; returns None, or why the run failed.
+    """Train one U-Net, from its checkpoint if there is one; returns None, or why the run failed.
 
-    Writes to `out`, as a whole and at the end: run.json, trace.json, history.tsv, raw weights, and averaged weights of
-    every snapshot; of a run that failed failure.json in place of weights.
+    Replaces `out` at the end, atomically: run.json, trace.json, history.tsv, raw weights, and averaged weights of every
+    snapshot. A failed run has failure.json instead of weights.
 
     Args:
-        checkpoint: not yet entered; the leading worker alone does.
-        settings: the resolved run, as run.json is to say it.
-        show: is given the history whenever it has a row more; by the leading worker.
+        checkpoint: not yet entered; only the leader enters it.
+        settings: the resolved run, the content of run.json.
+        show: callback of the leader that is given the history after each new row.
 
     Raises:
-        ValueError: the training split is smaller than a batch, a batch cannot be shared evenly by the workers, or
-            another process trains this run.
+        ValueError: the training split is smaller than a batch, the workers cannot share a batch evenly, or another
+            process trains this run.
         SystemExit: the process was asked to end; the state is saved.
     """
     trainer = DdpmTrainer(run, train, compute, device, worker)
@@ -155,7 +160,7 @@ def train_ddpm(
         try:
             for _ in _train(trainer, progress):
                 pass
-        except DivergedError as error:  # which the leader has as well, and writes down
+        except DivergedError as error:  # the leader gets the same error and records it
             failure = str(error)
         return failure
     with checkpoint:
@@ -167,7 +172,7 @@ def train_ddpm(
             write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))
         except (DivergedError, RuntimeError, MemoryError) as error:
             if worker.count > 1 and not isinstance(error, DivergedError):
-                raise  # the others may be well, and wait: torchrun ends them
+                raise  # the other workers may be waiting for this one; torchrun ends them
             failure = explain_failure(error)
             files = checkpoint.make_folder("failed")
             _write_failure(progress, trainer, failure, files)

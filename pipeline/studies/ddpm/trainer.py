@@ -1,4 +1,4 @@
-"""One diffusion model in training: a step of its optimiser, its averages."""
+"""One diffusion model in training: optimiser steps, averaged weights and their state."""
 
 import torch
 from torch import Tensor, nn
@@ -19,21 +19,21 @@ ALONE = Worker()
 
 
 def name_purpose(run: DdpmRun, *parts: str | int) -> tuple[str | int, ...]:
-    """What the training's random numbers are drawn for; a replicate has purposes of its own."""
+    """The purpose of a stream of random numbers; a replicate (control arm) has streams of its own."""
     return (*parts, "replicate", run.network.replicate) if run.network.replicate else parts
 
 
 def initialise_unet(run: DdpmRun, channels: int, device: str) -> UNet:
-    """The U-Net before the first step, as the run's seed decides."""
+    """The U-Net with initial weights from the run's seed."""
     seed_global(run.seed, *name_purpose(run, "initialisation"))
     return make_unet(run, channels).to(device)
 
 
 class DdpmTrainer:
-    """One U-Net, its optimiser and the training images on the device; `step` is one optimiser step.
+    """A U-Net, its optimiser and the training images on the device; `step` is one optimiser step.
 
-    Random numbers are drawn anew in each step, by (seed, purpose, step), and for the whole batch by every worker, which
-    then takes its part: so a state needs none of them, and the number of workers changes none but dropout's.
+    The random numbers of a step depend on (seed, purpose, step) alone, so a checkpoint needs no generator state. Every
+    worker draws them for the whole batch and takes its part, so the number of workers changes those of dropout only.
 
     Args:
         train: the training split.
@@ -61,7 +61,7 @@ class DdpmTrainer:
             self.network.compile(dynamic=False)
         self.average = ExponentialMovingAverage(self.network, training.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), training.learning_rate, fused=training.fused)
-        for value in self.network.parameters():  # what Adam would make in its first step, so that a state can be loaded
+        for value in self.network.parameters():  # Adam creates them in its first step; a state may be loaded before
             self.optimiser.state[value] = {
                 "step": torch.zeros((), device=device if training.fused else "cpu"),
                 "exp_avg": torch.zeros_like(value),
@@ -74,15 +74,15 @@ class DdpmTrainer:
         self.images = torch.from_numpy(train.images).to(device)
 
     def order(self, epoch: int) -> Tensor:
-        """The images of an epoch in their order, as indices on the device; what fills no batch is left out.
+        """The images of an epoch in random order, as indices [N] on the device; an incomplete last batch is not used.
 
-        Differs: score_sde_pytorch repeats the split without end and shuffles within a window of 10,000 images.
+        Differs: score_sde_pytorch repeats the split endlessly and shuffles within a window of 10,000 images.
         """
         generator = make_generator("cpu", self.run.seed, *name_purpose(self.run, "order", epoch))
         return order_images(len(self.images), generator).to(self.device)
 
     def draw(self, step: int, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """This worker's part of a step's images in [-1, 1], levels and noise."""
+        """Draw a step's images [B, C, H, W] in [-1, 1], levels [B] and noise, and return this worker's part."""
         run = self.run
         x = scale_images(self.images[batch]) * 2 - 1
         if run.training.flip:
@@ -90,11 +90,14 @@ class DdpmTrainer:
         generator = make_generator(self.device, run.seed, *name_purpose(run, "noise", step))
         level = torch.randint(0, self.schedule.levels, (len(x),), generator=generator, device=self.device)
         noise = torch.randn(x.shape, generator=generator, device=self.device)
-        own = self.worker.share(len(x))
+        own = self.worker.share(len(x))  # after drawing: all workers see the same random numbers
         return x[own].contiguous(memory_format=self.layout), level[own], noise[own]
 
     def step(self, step: int, batch: Tensor) -> Tensor:
-        """Optimiser step number `step`, from 0, on the images at the indices `batch`; returns their mean loss."""
+        """Take optimiser step number `step`, from 0, on the images at the indices `batch`; returns their mean loss.
+
+        Source: score_sde_pytorch, losses.py: loss, learning rate, clipping, Adam, average, in this order.
+        """
         training = self.run.training
         x, level, noise = self.draw(step, batch)
         seed_global(
@@ -104,7 +107,7 @@ class DdpmTrainer:
             loss = noise_loss(self.denoiser, self.schedule, x, level, noise)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        for group in self.optimiser.param_groups:  # score_sde's warm-up: the first step has rate 0
+        for group in self.optimiser.param_groups:  # score_sde's warm-up: learning rate 0 in the first step
             group["lr"] = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip, foreach=True)
         self.optimiser.step()
@@ -112,7 +115,7 @@ class DdpmTrainer:
         return self.worker.average(loss.detach())
 
     def list_state(self) -> dict[str, Tensor]:
-        """The tensors that a step changes, by name; writing to them sets the state."""
+        """The tensors that a step changes, by name. Write to them to restore a state."""
         state = {f"ema.{name}": value for name, value in self.average.averages.items()}
         for name, value in self.network.named_parameters():
             state[f"raw.{name}"] = value.data

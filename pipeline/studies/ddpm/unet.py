@@ -1,4 +1,4 @@
-"""The U-Net of DDPM as in score_sde_pytorch's ddpm, with the paper's remedies as options."""
+"""The U-Net of DDPM, as in score_sde_pytorch's models/ddpm.py, with the paper's remedies as options."""
 
 import math
 from collections.abc import Mapping
@@ -12,40 +12,44 @@ from torch.nn import functional
 from pipeline.layers.sinusoid import embed_sinusoidally
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmRun
 
-_EPS = 1e-6  # of every GroupNorm, score_sde's
-_ZERO = 1e-10  # variance scale of layers that start at almost nothing, score_sde's
-_NIN = 0.1  # variance scale of 1x1 convolutions, score_sde's
+# score_sde_pytorch's constants.
+_EPS = 1e-6  # eps of every GroupNorm
+_ZERO = 1e-10  # variance scale of layers that start at almost zero
+_NIN = 0.1  # variance scale of 1x1 convolutions
 
 
 @dataclass(frozen=True)
-class Signals:
-    """What a residual block may be told of the level."""
+class LevelInputs:
+    """The level as input to the residual blocks, in three forms."""
 
     embedded: Tensor
-    """SiLU of the embedding, [B, 4 channels]."""
+    """SiLU of the level's embedding, [B, 4 channels]."""
     sinusoid: Tensor
-    """[B, channels]."""
+    """Sinusoidal embedding, [B, channels]."""
     fraction: Tensor
-    """Level in the number of levels, [B, 1]."""
+    """level / levels, [B, 1]."""
 
 
 class _Layers:
-    """Makes initialised layers: variance scaling (fan average, uniform), biases by branch, norms by place."""
+    """Makes initialised layers: uniform weights by variance scaling (fan average), biases and norms by place.
+
+    Source: score_sde_pytorch, models/layers.py, `default_init`. Biases that zero_bias leaves out get PyTorch's default.
+    """
 
     def __init__(self, network: DdpmNetwork) -> None:
         self.network = network
 
     def _initialise(self, layer: nn.Conv2d | nn.Linear, zero_bias: bool, scale: float = 1) -> None:
-        fan_in = layer.weight[0].numel()
+        fan_in = layer.weight[0].numel()  # input channels times kernel area
         fan_out = layer.weight[:, 0].numel()
-        bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))
+        bound = math.sqrt(3 * scale / ((fan_in + fan_out) / 2))  # uniform, with variance scale / fan average
         nn.init.uniform_(layer.weight, -bound, bound)
         if layer.bias is None:
             return
         if zero_bias:
             nn.init.zeros_(layer.bias)
         else:
-            nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
+            nn.init.uniform_(layer.bias, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))  # PyTorch's default
 
     def conv(
         self, channels_in: int, channels_out: int, stride: int = 1, padding: int = 1, scale: float = 1, side: int = 3
@@ -67,7 +71,7 @@ class _Layers:
         return network.zero_bias in ("time", "all") or network.time_bias_scope not in ("all", place)
 
     def map(self, features: int, size: int, bias: bool) -> nn.Linear:
-        """The linear layer whose outputs are a map's pixels."""
+        """The linear layer [B, features] to [B, size^2] whose outputs are a map's pixels."""
         network, layer = self.network, nn.Linear(features, size * size, bias)
         rule = network.position_bias
         self._initialise(layer, self._zero_time_bias("sites") if rule == "branch" else rule == "zero")
@@ -82,7 +86,7 @@ class _Layers:
 
 
 class PositionMap(nn.Module):
-    """The positional timestep embedding: signals to a map [B, 1, size, size] (A17 to A20)."""
+    """The positional timestep embedding p_t: a map [B, 1, size, size] of the level (the paper's Equation 6)."""
 
     def __init__(self, layers: _Layers, size: int) -> None:
         super().__init__()
@@ -93,20 +97,21 @@ class PositionMap(nn.Module):
         self.hidden = layers.linear(network.channels, embedding, "sites") if self.input == "mlp" else None
         self.pixels = layers.map(features, size, bias=self.input != "level")
 
-    def forward(self, signals: Signals) -> Tensor:
-        known = {"embedding": signals.embedded, "level": signals.fraction}.get(self.input, signals.sinusoid)
+    def forward(self, inputs: LevelInputs) -> Tensor:
+        known = {"embedding": inputs.embedded, "level": inputs.fraction}.get(self.input, inputs.sinusoid)
         if self.hidden is not None:
             known = functional.silu(self.hidden(known))
         pixels = self.pixels(known)
-        if self.mean:
+        if self.mean:  # the control: one value for all pixels
             pixels = pixels.mean(1, keepdim=True).expand_as(pixels)
         out: Tensor = pixels.view(len(pixels), 1, self.size, self.size)
         return out
 
 
 def shrink(maps: Tensor, size: int) -> Tensor:
-    """Maps [B, 1, H, W] averaged over squares of pixels to [B, 1, size, size]."""
+    """Average maps [B, 1, H, W] over squares of pixels to [B, 1, size, size]."""
     factor = maps.shape[-1] // size
+    # [B, 1, size, factor, size, factor]
     return maps.view(len(maps), 1, size, factor, size, factor).mean((3, 5))
 
 
@@ -116,7 +121,10 @@ def _activate(x: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Norm-Act-Conv, + v_t (+ p_t), Norm-Act-Dropout-Conv, + shortcut. [B, C, H, W] at one resolution."""
+    """Norm-Act-Conv, plus v_t (and p_t), Norm-Act-Dropout-Conv, plus shortcut. [B, C_in, H, W] to [B, C_out, H, W].
+
+    Source: score_sde_pytorch, models/layers.py, ResnetBlockDDPM (the paper's listing 2).
+    """
 
     def __init__(self, layers: _Layers, channels_in: int, channels_out: int, size: int) -> None:
         super().__init__()
@@ -132,24 +140,29 @@ class ResidualBlock(nn.Module):
         self.conv2 = layers.conv(channels_out, channels_out, scale=_ZERO)
         self.shortcut = layers.pointwise(channels_in, channels_out) if channels_in != channels_out else None
 
-    def embed(self, signals: Signals, shared: Tensor | None) -> Tensor:
-        """v_t + p_t: [B, C, 1, 1], or [B, C, H, W] with a map, its own or the one that is shared."""
-        v = self.time(signals.embedded)[:, :, None, None]
-        p = self.position(signals) if self.position is not None else shared
+    def embed(self, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
+        """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W].
+
+        Args:
+            shared: the map that blocks share [B, 1, H, W]; None if the block has its own, or there is none.
+        """
+        v = self.time(inputs.embedded)[:, :, None, None]
+        p = self.position(inputs) if self.position is not None else shared
         out: Tensor = v if p is None else v + p
         return out
 
-    def _convolve(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
-        """The first convolution with v_t + p_t; one level for all images, as in sampling, is a bias for nothing."""
-        added = self.embed(signals, shared)
+    def _convolve(self, x: Tensor, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
+        """The first convolution plus v_t + p_t."""
+        added = self.embed(inputs, shared)
+        # With one level for all images, as in sampling, v_t joins the bias of the convolution at no cost.
         if added.shape[0] == added.shape[-1] == 1:
             assert self.conv1.bias is not None
             return functional.conv2d(x, self.conv1.weight, self.conv1.bias + added.flatten(), padding=1)
         out: Tensor = self.conv1(x) + added
         return out
 
-    def forward(self, x: Tensor, signals: Signals, shared: Tensor | None) -> Tensor:
-        z = self._convolve(_activate(self.norm1(x)), signals, shared)
+    def forward(self, x: Tensor, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
+        z = self._convolve(_activate(self.norm1(x)), inputs, shared)
         z = self.conv2(self.dropout(_activate(self.norm2(z))))
         skip: Tensor = x if self.shortcut is None else self.shortcut(x)
         out: Tensor = z + skip if torch.is_grad_enabled() else z.add_(skip)
@@ -157,7 +170,10 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Single-head self-attention over the pixels of [B, C, H, W], residual."""
+    """Single-head self-attention over the pixels of [B, C, H, W], with a residual connection.
+
+    Source: score_sde_pytorch, models/layers.py, AttnBlock.
+    """
 
     def __init__(self, layers: _Layers, channels: int) -> None:
         super().__init__()
@@ -169,20 +185,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = (self.query, self.key, self.value)
+        # One convolution for query, key and value: [3C, C, 1, 1].
         weight, bias = (torch.cat([getattr(part, kind) for part in parts]) for kind in ("weight", "bias"))
         query, key, value = functional.conv2d(self.norm(x), weight, bias).flatten(2).chunk(3, 1)  # [B, C, HW] each
         if x.is_cuda:
-            query, key, value = (part.transpose(1, 2)[:, None] for part in (query, key, value))
+            query, key, value = (part.transpose(1, 2)[:, None] for part in (query, key, value))  # [B, 1, HW, C] each
             attended = functional.scaled_dot_product_attention(query, key, value)[:, 0].transpose(1, 2)
-        else:  # on a CPU the two products are faster than the fused attention
-            shares = torch.bmm(query.transpose(1, 2) * query.shape[1] ** -0.5, key).softmax(-1)
+        else:  # on a CPU, two matrix products are faster than fused attention
+            shares = torch.bmm(query.transpose(1, 2) * query.shape[1] ** -0.5, key).softmax(-1)  # [B, HW, HW]
             attended = torch.bmm(value, shares.transpose(1, 2).to(value.dtype))
         out: Tensor = x + self.project(attended.reshape(x.shape))
         return out
 
 
 class Downsample(nn.Module):
-    """3x3 convolution of stride 2, padded right and below only."""
+    """A 3x3 convolution of stride 2, padded at the right and bottom only: [B, C, H, W] to [B, C, H/2, W/2]."""
 
     def __init__(self, layers: _Layers, channels: int) -> None:
         super().__init__()
@@ -194,36 +211,38 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour to twice the size, then a 3x3 convolution."""
+    """Nearest-neighbour upsampling, then a 3x3 convolution: [B, C, H, W] to [B, C, 2H, 2W]."""
 
     def __init__(self, layers: _Layers, channels: int) -> None:
         super().__init__()
         self.conv = layers.conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Each of an output's 2x2 pixels sees 2x2 pixels of x: four small kernels do 4/9 of the multiplications.
+        # Each output pixel depends on 2x2 pixels of x: four 2x2 kernels take 4/9 of the multiplications.
         rows = []
         for down, kernel in enumerate(_fold(self.conv.weight, 2)):
             columns = []
             for right, part in enumerate(_fold(kernel, 3)):
                 padded = functional.pad(x, (1 - right, right, 1 - down, down))
                 columns.append(functional.conv2d(padded, part, self.conv.bias))
-            rows.append(torch.stack(columns, -1).flatten(-2))
-        out: Tensor = torch.stack(rows, 3).flatten(2, 3)
+            rows.append(torch.stack(columns, -1).flatten(-2))  # [B, C, H, W, 2] to [B, C, H, 2W]
+        out: Tensor = torch.stack(rows, 3).flatten(2, 3)  # [B, C, H, 2, 2W] to [B, C, 2H, 2W]
         return out
 
 
 def _fold(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Three taps over doubled pixels as two over the pixels: of the first of a pair, and of the second."""
+    """Folds a 3-tap kernel on a 2x upsampled axis into 2-tap kernels for even and odd outputs."""
     before, at, after = kernel.unbind(dim)
     return torch.stack([before, at + after], dim), torch.stack([before + at, after], dim)
 
 
 class UNet(nn.Module):
-    """Predicts the noise in x [B, C, H, W] at level [B], or [1] for all; a denoiser for `pipeline.diffusion`.
+    """The U-Net: predicts the noise in x [B, C, H, W] at level [B], or [1] for all images. A `Denoiser`.
+
+    Source: score_sde_pytorch, models/ddpm.py; up_attention=each is as in Ho et al. 2020.
 
     Args:
-        levels: how many there are.
+        levels: number of noise levels.
     """
 
     def __init__(self, network: DdpmNetwork, image_channels: int, image_size: int, levels: int) -> None:
@@ -244,9 +263,9 @@ class UNet(nn.Module):
         )
         self.conv_in = layers.conv(image_channels, network.channels)
 
-        # On the way down each entry is a list of layers after which the state is kept as a skip.
+        # Way down: each entry is a list of layers whose output is kept as a skip.
         self.down = nn.ModuleList()
-        skips, h = [network.channels], network.channels
+        skips, h = [network.channels], network.channels  # channels of the skips, and of the state so far
         for index, (width, size) in enumerate(zip(widths, sizes, strict=True)):
             for _ in range(network.blocks):
                 parts: list[nn.Module] = [block(h, width, size)]
@@ -261,7 +280,7 @@ class UNet(nn.Module):
 
         self.middle = nn.ModuleList([block(h, h, sizes[-1]), Attention(layers, h), block(h, h, sizes[-1])])
 
-        # On the way up each entry begins with a residual block that takes a skip.
+        # Way up: each entry begins with a residual block that takes a skip.
         self.up = nn.ModuleList()
         for index in reversed(range(len(widths))):
             width, size = widths[index], sizes[index]
@@ -277,7 +296,7 @@ class UNet(nn.Module):
         self.norm_out = layers.norm(h)
         self.conv_out = layers.conv(h, image_channels, scale=_ZERO)
 
-        # Maps that blocks share, by resolution.
+        # Positional maps that blocks share, by resolution.
         self.positions = nn.ModuleDict()
         if network.position != "none" and network.position_maps != "block":
             own = sizes if network.position_maps == "resolution" else sizes[:1]
@@ -285,44 +304,44 @@ class UNet(nn.Module):
         self.sizes = sizes
 
     def list_blocks(self) -> list[ResidualBlock]:
-        """The residual blocks in the order in which they are run."""
+        """The residual blocks, in the order in which they run."""
         return [part for part in self.modules() if isinstance(part, ResidualBlock)]
 
-    def make_signals(self, level: Tensor) -> Signals:
-        """What is known of levels [B]."""
+    def make_inputs(self, level: Tensor) -> LevelInputs:
+        """Embed levels [B] for the residual blocks."""
         sinusoid = embed_sinusoidally(level, self.channels)
         fraction = level.to(sinusoid.dtype)[:, None] / self.levels
-        return Signals(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
+        return LevelInputs(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
 
-    def make_shared_maps(self, signals: Signals) -> dict[int, Tensor]:
-        """The maps that blocks share, by resolution; empty where they share none."""
-        maps = {int(size): position(signals) for size, position in self.positions.items()}
-        if len(maps) == 1:  # one for the whole network, or there is one resolution
+    def make_shared_maps(self, inputs: LevelInputs) -> dict[int, Tensor]:
+        """The maps that blocks share, by resolution; empty if they share none."""
+        maps = {int(size): position(inputs) for size, position in self.positions.items()}
+        if len(maps) == 1:  # one map for the whole network, or only one resolution
             maps |= {size: shrink(maps[self.image_size], size) for size in self.sizes if size not in maps}
         return maps
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        signals = self.make_signals(level)
-        maps = self.make_shared_maps(signals)
+        inputs = self.make_inputs(level)
+        maps = self.make_shared_maps(inputs)
         h = self.conv_in(x)
         skips = [h]
         for entry in self.down:
-            h = _apply(entry, h, signals, maps)
+            h = _apply(entry, h, inputs, maps)
             skips.append(h)
-        h = _apply(self.middle, h, signals, maps)
+        h = _apply(self.middle, h, inputs, maps)
         for entry in self.up:
-            h = _apply(entry, torch.cat([h, skips.pop()], 1), signals, maps)
+            h = _apply(entry, torch.cat([h, skips.pop()], 1), inputs, maps)  # the skip joins along the channels
         out: Tensor = self.conv_out(functional.silu(self.norm_out(h)))
         return out
 
 
-def _apply(parts: nn.Module, x: Tensor, signals: Signals, maps: Mapping[int, Tensor]) -> Tensor:
+def _apply(parts: nn.Module, x: Tensor, inputs: LevelInputs, maps: Mapping[int, Tensor]) -> Tensor:
     assert isinstance(parts, nn.ModuleList)
     for part in parts:
-        x = part(x, signals, maps.get(part.size)) if isinstance(part, ResidualBlock) else part(x)
+        x = part(x, inputs, maps.get(part.size)) if isinstance(part, ResidualBlock) else part(x)
     return x
 
 
 def make_unet(run: DdpmRun, image_channels: int) -> UNet:
-    """The U-Net of a run, initialised from torch's global stream."""
+    """The U-Net of a run, initialised from torch's global generator."""
     return UNet(run.network, image_channels, run.training.image_size, run.diffusion.levels)

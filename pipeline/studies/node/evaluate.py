@@ -1,4 +1,4 @@
-"""The evaluation of a trained NODE classifier: it loads weights, and trains nothing."""
+"""Evaluates a trained NODE classifier. It loads weights and trains nothing."""
 
 from pathlib import Path
 
@@ -19,10 +19,11 @@ def _measure_awareness(predictor: NodePredictor, images: torch.Tensor) -> TimeAw
 
 
 def evaluate_node(run: NodeRun, folder: Path, test: Split, compute: Compute, device: str) -> NodeRecord:
-    """Predictions of the best and the last epoch's weights, and time-awareness before and after the training.
+    """Evaluate the weights of the best and the last epoch, and time-awareness before and after training.
 
     Args:
-        folder: what `train_node` wrote.
+        folder: runs/node/CASE/ARM/SEED, as `train_node` wrote it.
+        test: the test split.
     """
     channels, size = test.images.shape[1], test.images.shape[2]
     predictor = NodePredictor(run, channels, size, test.classes, compute, device)

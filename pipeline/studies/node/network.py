@@ -1,4 +1,7 @@
-"""The neural-ODE classifier of the paper, section 4.1; topology of neural-ode-features."""
+"""The neural-ODE classifier of the paper's section 4.1.
+
+Source of what the paper leaves open (stem, residual blocks, head): fabiocarrara/neural-ode-features.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pipeline.studies.node.timed_conv import Position, TimedConv2d, encode_time,
 
 
 def _outer_norm(network: NodeNetwork, channels: int, size: int) -> nn.Module:
-    """The normalisation outside the ODE function."""
+    """The norm outside the ODE function."""
     return make_norm(choose_outer_norm(network), channels, size, choose_stem_groups(network), network.batch_statistics)
 
 
@@ -26,7 +29,10 @@ def _outer_activation(network: NodeNetwork) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Pre-activation block of stride 2; the shortcut convolves the activated input. [B, C, H, W] to half the size."""
+    """Pre-activation block of stride 2: [B, C_in, H, W] to [B, C_out, H/2, W/2], rounded up.
+
+    The shortcut is a 1x1 convolution of the activated input, as in neural-ode-features.
+    """
 
     def __init__(self, network: NodeNetwork, channels_in: int, channels_out: int, size: int) -> None:
         super().__init__()
@@ -46,9 +52,10 @@ class ResidualBlock(nn.Module):
 
 
 class OdeFunction(nn.Module):
-    """f(t, x) = Norm-Act-TimedConv-Norm-Act-TimedConv-Norm. It owns all it uses, as the adjoint demands.
+    """The ODE function f(t, x): Norm-Act-TimedConv-Norm-Act-TimedConv-Norm (the paper, section 2.1).
 
-    x and f [B, C, H, W], t a scalar.
+    x and f(t, x) are [B, C, H, W], t is a scalar. It has two sites, the TimedConvs, each followed by a norm. All
+    parameters that it uses are its own, because the adjoint gives no gradient to others.
     """
 
     def __init__(self, network: NodeNetwork, size: int) -> None:
@@ -66,23 +73,26 @@ class OdeFunction(nn.Module):
             self.shared_embed = make_mlp(network, ode_width(network))
             if network.zero_bias in ("time", "all"):
                 zero_biases(self.shared_embed)
+        # Owned by f, not by the sites: both sites may share one map.
         count = {"separate": 2, "shared": 1, "first": 1}[network.position_sites] if network.position != "none" else 0
         self.positions = nn.ModuleList(Position(network, size) for _ in range(count))
 
     def derive(self) -> list[Derived]:
-        """What f computes from its parameters alone; a solve does it once."""
+        """Tensors that depend on the parameters alone; a solve computes them once."""
         return [Derived(conv.weight, conv.derive()) for conv in (self.conv1, self.conv2) if conv.concat]
 
     def use(self, tensors: Sequence[Tensor] | None) -> None:
-        """Take these in place of what `derive` gives; None: derive at each call."""
+        """Use these tensors instead of those of `derive`; None: derive at each call."""
         convs = [conv for conv in (self.conv1, self.conv2) if conv.concat]
+        # Two tensors per site, the kernel and v, in the order of `derive`.
         for index, conv in enumerate(convs):
             conv.derived = None if tensors is None else (tensors[2 * index], tensors[2 * index + 1])
 
     def convolve(self, site: int, t: Tensor, x: Tensor) -> Tensor:
-        """The convolution of site 0 or 1 with its timestep embedding, before the normalisation that follows."""
+        """Z of site 0 or 1, [B, C, H, W]: convolution plus timestep embeddings, before the norm."""
         encoded = embedded = None
         if has_mlp(self.network):
+            # Each site's own MLP gets the encoded t; under `shared`, it gets the output of the shared MLP.
             encoded = embedded = encode_time(t, self.network)
             if self.shared_embed is not None:
                 embedded = self.shared_embed(encoded)
@@ -95,13 +105,14 @@ class OdeFunction(nn.Module):
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         z = self.convolve(0, t, self.activation(self.norm1(x)))
         z = self.convolve(1, t, self.activation(self.norm2(z)))
-        out: Tensor = self.norm3(z.float() if z.dtype == torch.bfloat16 else z)  # the solver judges f's rounding
+        # In float32: the solver would take the rounding of bfloat16 for its own error.
+        out: Tensor = self.norm3(z.float() if z.dtype == torch.bfloat16 else z)
         return out
 
 
 @dataclass(frozen=True)
 class Classified:
-    """Logits [B, classes], and the solve behind them; None without an ODE block."""
+    """Logits [B, classes], and the solve that led to them; None without an ODE block."""
 
     logits: Tensor
     solution: Solution | None
@@ -112,17 +123,23 @@ def _halve(side: int) -> int:
 
 
 def ode_size(image_size: int) -> int:
-    """Side of the ODE block's feature map: stem without padding, then two halvings rounded up."""
+    """Side of the ODE block's feature map in pixels: 32 gives 8. The stem pads nothing, then two halvings round up."""
     return _halve(_halve(image_size - 2))
 
 
 def make_method(network: NodeNetwork) -> Method:
-    """The solver of a network."""
+    """The solver settings of a network."""
     return Method(**{name: getattr(network, name) for name in Method.__dataclass_fields__})
 
 
 class NodeClassifier(nn.Module):
-    """Stem, ODE block on [0, 1], head. Weights start at PyTorch's defaults but where the network's fields say."""
+    """Stem, ODE block on [0, 1], head: [B, C, H, W] to logits.
+
+    Initial weights are PyTorch's defaults, drawn from torch's global generator, unless the network's fields say else.
+
+    Args:
+        image_size: side of an image in pixels.
+    """
 
     def __init__(self, network: NodeNetwork, image_channels: int, image_size: int, classes: int) -> None:
         super().__init__()
@@ -148,13 +165,14 @@ class NodeClassifier(nn.Module):
             zero_biases(self.head)
 
     def extract(self, x: Tensor) -> Tensor:
-        """The ODE's initial state [B, C, H, W] of normalised images."""
-        h: Tensor = self.stem(x).float()
+        """The ODE's initial state h(0), [B, C, H, W], of normalised images."""
+        h: Tensor = self.stem(x).float()  # the solver needs float32, also under autocast
         extra = self.network.augment_channels if self.field is not None else 0
+        # [B, channels + augment_channels, H, W]
         return torch.cat([h, h.new_zeros(len(h), extra, *h.shape[2:])], 1) if extra else h
 
     def forward(self, x: Tensor) -> Classified:
-        """x: normalised images [B, C, H, W]."""
+        """Classify normalised images x [B, C, H, W]."""
         h = self.extract(x)
         if self.field is None:
             return Classified(self.head(h), None)

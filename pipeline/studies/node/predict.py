@@ -1,4 +1,4 @@
-"""A NODE classifier that predicts: its logits, function evaluations and time-awareness."""
+"""Predictions of a NODE classifier: logits, function evaluations and time-awareness."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +14,28 @@ from pipeline.studies.node.network import Classified, NodeClassifier
 from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.time_awareness import TimeAwareness, measure_time_awareness
 
-_NO_NFE = -1  # in arrays of integers: the network has no ODE block
+_NO_NFE = -1  # stands for None in integer tensors: the network has no ODE block
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits [N, classes] of images in their order, and the forward NFE of every batch; on the CPU."""
+    """Logits [N, classes] in the order of images, and the forward NFE of each batch [batches]; on the CPU."""
 
     logits: Tensor
     nfe: Tensor
 
 
 def join_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """Those of batches, one after another."""
+    """Concatenate the predictions of batches."""
     return Predictions(torch.cat([part.logits for part in parts]), torch.cat([part.nfe for part in parts]))
 
 
 class NodePredictor:
-    """One classifier on a device, with its initial weights, which the run's seed decides.
+    """A classifier on a device, with initial weights from the run's seed.
 
     Args:
-        channels: of an image.
-        size: of an image, pixels a side.
+        channels: channels of an image.
+        size: side of an image in pixels.
         classes: number of labels.
         device: `cpu` or `cuda`.
     """
@@ -49,7 +49,7 @@ class NodePredictor:
         self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
 
     def normalise(self, images: np.ndarray) -> Tensor:
-        """uint8 images to what the network sees, on the device."""
+        """Convert uint8 images [N, C, H, W] to normalised float32 images on the device."""
         scaled = scale_images(torch.from_numpy(images).to(self.device))
         return normalise_images(scaled, self.run.training.mean, self.run.training.std)
 
@@ -63,12 +63,15 @@ class NodePredictor:
         return Predictions(classified.logits.float().cpu(), torch.tensor([nfe]))
 
     def predict_all(self, images: Tensor) -> Predictions:
-        """Predictions for normalised images [N, C, H, W], in batches of the training's size."""
+        """Predictions for normalised images [N, C, H, W], in batches of the training's size.
+
+        The batch size matters: batch norm uses the batch's statistics, and a batch shares its solver steps.
+        """
         return join_predictions([self.predict(batch) for batch in images.split(self.run.training.batch_size)])
 
     @torch.no_grad()
     def measure_awareness(self, images: Tensor) -> TimeAwareness | None:
-        """Time-awareness on the features of a test batch; None without an ODE block."""
+        """Time-awareness on the features of the first batch of images; None without an ODE block."""
         self.network.eval()
         if self.network.field is None:
             return None

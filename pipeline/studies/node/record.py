@@ -1,4 +1,4 @@
-"""The record of a NODE run from its predictions and its history."""
+"""Makes the record of a NODE run from its predictions and history."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,29 +15,31 @@ from pipeline.studies.node.predict import Predictions
 from pipeline.studies.node.study import NodeRecord, NodeRun, TimeAwareness
 
 Row = Mapping[str, float | None]
-"""Of a history: an epoch."""
+"""One epoch of a history."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation found."""
+    """Results of an evaluation."""
 
     best: Predictions
-    """Of the epoch with the highest test accuracy, the first of several."""
+    """Of the epoch with the highest test accuracy; the first one if there are several."""
     last: Predictions
+    """Of the last epoch."""
     initial: TimeAwareness | None
-    """None without an ODE block."""
+    """Before training; None without an ODE block."""
     trained: TimeAwareness | None
+    """After the last epoch."""
     num_params: int
 
 
 def measure_nfe(counts: Tensor) -> float | None:
-    """Mean over batches; None where there is no ODE block, which is written as -1."""
+    """Mean NFE over batches; None without an ODE block, which is stored as -1."""
     return float(counts.numpy().astype(np.float64).mean()) if counts.min() >= 0 else None
 
 
 def find_best(history: Sequence[Row]) -> int:
-    """The first epoch with the highest test accuracy, from 1."""
+    """Number of the first epoch with the highest test accuracy, from 1."""
     accuracies = [row["test_accuracy"] or 0.0 for row in history]
     return accuracies.index(max(accuracies)) + 1
 
@@ -45,11 +47,11 @@ def find_best(history: Sequence[Row]) -> int:
 def make_node_record(
     run: NodeRun, compute: Compute, found: Evaluated, labels: NDArray[np.int64], history: Sequence[Row]
 ) -> NodeRecord:
-    """The record.
+    """Make the record of a run.
 
     Args:
-        labels: of the test split.
-        history: a row an epoch.
+        labels: labels of the test split.
+        history: one row per epoch.
     """
     best, last = (part.logits.numpy().astype(np.float64) for part in (found.best, found.last))
     best_epoch, initial, trained = find_best(history), found.initial, found.trained

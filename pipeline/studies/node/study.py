@@ -1,4 +1,4 @@
-"""The study `node`: a classifier with a neural ODE. What an arm may change, and what is recorded of a run."""
+"""The study `node`: an image classifier with a neural ODE. Its fields, their validation, and its record."""
 
 import math
 from collections.abc import Callable
@@ -15,106 +15,107 @@ from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups,
 
 
 class NodeNetwork(Strict):
-    """The classifier: stem, two residual blocks of stride 2, ODE block, head. The order is that of an arm's fields.
+    """The classifier: stem, two residual blocks of stride 2, ODE block, head (the paper, section 4.1).
 
-    What the paper leaves open, a field says. Sites: the two convolutions of the ODE function.
+    Choices that the paper leaves open are fields. The sites are the two convolutions of the ODE function. The order of
+    the fields is their order in an arm's name.
     """
 
-    block: Literal["ode", "none"] = Field("ode", description="none: stem and head alone, the control without an ODE")
+    block: Literal["ode", "none"] = Field("ode", description="none: control without an ODE block, stem and head alone")
     norm: Literal["group", "batch", "instance", "layer"] = Field(
-        "group", description="normalisation; layer: over channels and pixels of an image, with weights for each element"
+        "group", description="normalisation; layer: over all channels and pixels, affine weights per element"
     )
     norm_scope: Literal["all", "ode"] = Field(
-        "all", description="where `norm` applies: everywhere, or in the ODE function, with group elsewhere"
+        "all", description="where `norm` applies: everywhere, or in the ODE function only, with group elsewhere"
     )
     batch_statistics: Literal["batch", "running"] = Field(
         "batch",
-        description="of norm = 'batch' in evaluation: those of the test batch, or averages kept in training",
+        description="statistics of norm=batch in evaluation: those of the test batch, or running averages",
     )
     time: Literal["none", "concat", "linear", "mlp", "concat+mlp"] = Field(
         "concat",
-        description="how t enters a site: not at all; as a channel before the others; plus t v, one v a channel; "
-        "plus MLP(t), one value a channel",
+        description="how t enters a site; concat: as an input channel (ConcatConv); linear: plus t v; "
+        "mlp: plus MLP(t); v and MLP(t) have one value per channel",
     )
     embedding_input: Literal["scalar", "sinusoid"] = Field(
-        "scalar", description="of the MLP: t, or a sinusoid of t with as many entries as channels"
+        "scalar", description="input of the MLPs: t, or a sinusoidal embedding of t with C entries"
     )
     embedding_sites: Literal["separate", "shared"] = Field(
-        "separate", description="an MLP at each site, or one for both with a linear layer at each"
+        "separate", description="one MLP per site, or a shared MLP with one linear layer per site"
     )
     embedding_activation: Literal["same", "silu"] = Field(
-        "same", description="in the MLPs: that of the network, or SiLU"
+        "same", description="activation in the MLPs: the network's, or SiLU"
     )
     position: Literal["none", "linear", "mlp"] = Field(
-        "none", description="positional timestep embedding, a map [1, H, W]: t p, or MLP(t) with one value a pixel"
+        "none", description="positional timestep embedding (the paper's Equation 6), a map [1, H, W]: t p, or MLP(t)"
     )
     position_sites: Literal["separate", "shared", "first"] = Field(
-        "separate", description="a map at each site, one map for both, or at the first site alone"
+        "separate", description="one map per site, one map for both sites, or a map at the first site only"
     )
     position_init: Literal["normal", "zeros", "uniform", "ones"] = Field(
         "normal",
-        description="of p: normal as wide as the initial v; zeros; uniform within 1 / sqrt(fan-in) of a site; ones",
+        description="initial p. normal: with the standard deviation of the initial v; uniform: within 1 / sqrt(fan-in)",
     )
     zero_bias: Literal["none", "conv", "time", "all"] = Field(
         "none",
-        description="branches whose biases start at zero: the convolutions, the timestep's MLPs, or both; "
-        "the others keep PyTorch's default",
+        description="branches whose biases start at zero: convolutions, timestep MLPs, or both; the others keep "
+        "PyTorch's default",
     )
     zero_bias_scope: Literal["ode", "all"] = Field(
-        "ode", description="convolutions of the ODE function alone, or those of stem and head too"
+        "ode", description="where zero_bias applies: to the ODE function only, or to stem and head too"
     )
     weight_std: float | None = Field(
-        None, gt=0, le=1e6, description="of the sites' initial convolution weights; null: PyTorch's default"
+        None, gt=0, le=1e6, description="standard deviation of the sites' initial weights; null: PyTorch's default"
     )
     weight_distribution: Literal["normal", "uniform"] = Field(
-        "normal", description="of the weights that weight_std widens"
+        "normal", description="distribution of the initial weights under weight_std"
     )
     weight_std_time: bool = Field(False, description="whether weight_std also applies to the weights of the t channel")
     padding: Literal["zeros", "circular"] = Field(
         "zeros",
-        description="of the sites; circular: no border, where the t channel's embedding differs from the interior's",
+        description="padding of the sites; circular: no border at which the embedding of a t channel differs",
     )
     groups: int = Field(
-        32, ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm, min(G, channels) where narrower"
+        32, ge=1, le=MAX_WIDTH, description="groups G of every GroupNorm; min(G, channels) in narrower layers"
     )
     groups_scope: Literal["all", "ode"] = Field(
         "all",
-        description="where `groups` applies: everywhere, or in the ODE function, with outer_groups elsewhere",
+        description="where `groups` applies: everywhere, or in the ODE function only, with outer_groups elsewhere",
     )
     outer_groups: int = Field(
-        32, ge=1, le=MAX_WIDTH, description="groups outside the ODE function where groups_scope is ode"
+        32, ge=1, le=MAX_WIDTH, description="groups outside the ODE function under groups_scope=ode"
     )
     activation: Literal["relu", "silu", "elu", "softplus", "sigmoid"] = Field(
-        "relu", description="within activation_scope"
+        "relu", description="activation function, within activation_scope"
     )
     activation_scope: Literal["all", "ode"] = Field(
-        "all", description="where `activation` applies: everywhere, or in the ODE function, with ReLU elsewhere"
+        "all", description="where `activation` applies: everywhere, or in the ODE function only, with ReLU elsewhere"
     )
     channels: int = Field(256, ge=1, le=MAX_WIDTH, description="channels C of the ODE block")
     stem_channels: int = Field(
         64, ge=1, le=MAX_WIDTH, description="channels of the stem convolution and the first residual block"
     )
     augment_channels: int = Field(
-        0, ge=0, le=MAX_WIDTH, description="channels of zeros that the ODE's state has besides (ANODE)"
+        0, ge=0, le=MAX_WIDTH, description="zero channels appended to the ODE's initial state (ANODE)"
     )
-    dropout: float = Field(0.5, ge=0, lt=1, description="probability in the head")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout probability in the head")
     solver: Literal["dopri5", "bosh3", "dopri8"] = Field(
-        "dopri5", description="adaptive Runge-Kutta method, torchdiffeq's names"
+        "dopri5", description="adaptive Runge-Kutta method, as torchdiffeq names it"
     )
     implementation: Literal["native", "torchdiffeq"] = Field(
-        "native", description="whose solver; native: this project's dopri5, step for step torchdiffeq's and faster"
+        "native", description="native: this project's dopri5, with the same steps as torchdiffeq's, and faster"
     )
     rtol: float = Field(1e-3, gt=0, le=1, description="relative tolerance of the solver")
     atol: float = Field(1e-3, gt=0, le=1, description="absolute tolerance of the solver")
     max_steps: int = Field(
-        1000, ge=1, le=1_000_000_000, description="attempted steps of one solve, beyond which the run has failed"
+        1000, ge=1, le=1_000_000_000, description="limit of attempted steps per solve; beyond it the run fails"
     )
     gradient: Literal["adjoint", "direct"] = Field(
         "adjoint", description="adjoint ODE, or backpropagation through the solver"
     )
     adjoint_norm: Literal["mixed", "seminorm"] = Field(
         "mixed",
-        description="error norm of the adjoint solve: with the parameters' part (torchdiffeq's default) or without",
+        description="error norm of the adjoint solve: with the parameter gradients (torchdiffeq's default) or without",
     )
 
     @model_validator(mode="after")
@@ -158,36 +159,36 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["NodeRun"], bool]]] = {
     "patience": ("schedule=plateau", lambda run: run.training.schedule == "plateau"),
     "adjoint_norm": ("gradient=adjoint", lambda run: run.network.gradient == "adjoint"),
 }
-"""Fields that change nothing unless others have certain values: how to say it, and when they do."""
+"""Fields that have an effect only under a condition: its text for messages, and its test."""
 _OUTSIDE_ODE = ("block", "norm", "groups", "activation", "channels", "stem_channels", "dropout")
-"""Fields that change something without an ODE block."""
+"""Fields that have an effect without an ODE block."""
 
 
 class NodeTraining(Strict):
-    """The recipe: optimiser, a falling rate, augmentation."""
+    """The training recipe: SGD, learning rate schedule, augmentation."""
 
     image_size: Annotated[int, Fixed()] = Field(
-        32, ge=12, le=1024, description="pixels a side, to which the images are brought when fetched"
+        32, ge=12, le=1024, description="side in pixels to which images are resized when fetched"
     )
     epochs: int = Field(250, ge=1, description="passes over the training split")
-    batch_size: int = Field(128, ge=2, description="images a step, and a test batch")
-    learning_rate: float = Field(0.1, gt=0, description="at the start")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD, not Nesterov's")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter")
+    batch_size: int = Field(128, ge=2, description="images per step, and per test batch")
+    learning_rate: float = Field(0.1, gt=0, description="initial learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD, without Nesterov")
+    weight_decay: float = Field(1e-4, ge=0, description="weight decay, on every parameter")
     schedule: Literal["plateau", "cosine"] = Field(
         "plateau",
-        description="plateau: the rate is divided by 10 when the test accuracy has not risen for `patience` epochs; "
-        "cosine: it falls to 0 over the training, which sees the test split only to name the best epoch",
+        description="plateau: the rate is divided by 10 when the test accuracy has not risen for `patience` epochs, as "
+        "in the paper; cosine: it falls to 0, and the test split serves only to choose the best epoch",
     )
-    patience: int = Field(15, ge=0, description="epochs, of the plateau schedule")
-    crop_padding: int = Field(4, ge=0, description="random crop after padding by so many black pixels; 0: none")
+    patience: int = Field(15, ge=0, description="patience of the plateau schedule, in epochs")
+    crop_padding: int = Field(4, ge=0, description="black pixels of padding before the random crop; 0: no crop")
     flip: bool = Field(True, description="horizontal flip with probability 1/2")
     hue: float = Field(0.05, ge=0, le=0.5, description="hue jitter, in turns; 0: none")
     saturation: float = Field(0.05, ge=0, le=1, description="saturation jitter, relative; 0: none")
     mean: list[float] = Field(
-        [0.4914, 0.4822, 0.4465], min_length=1, description="subtracted from each channel of the image in [0, 1]"
+        [0.4914, 0.4822, 0.4465], min_length=1, description="mean of each channel in [0, 1], which is subtracted"
     )
-    std: list[float] = Field([0.2023, 0.1994, 0.2010], min_length=1, description="divides each channel after that")
+    std: list[float] = Field([0.2023, 0.1994, 0.2010], min_length=1, description="divisor of each channel after that")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -203,7 +204,7 @@ class NodeTraining(Strict):
 
 
 class NodeRun(Run):
-    """One model of the study, fully resolved."""
+    """One fully resolved run of the study."""
 
     study: Literal["node"] = "node"
     network: NodeNetwork
@@ -211,54 +212,54 @@ class NodeRun(Run):
 
 
 class TimeAwareness(Strict):
-    """How much a network's ODE function depends on time, on features of test images.
+    """How much a network's ODE function depends on time, measured on features h of test images.
 
-    Relative change at t: ||f(h, t) - f(h, 0)|| / ||f(h, 0)||. At a site, f is the normalised sum of convolution and
-    timestep embedding, h the site's input at t = 0. Share: the part of the normalised sum's variance that t makes, i.e.
-    the variance over `times` and 0 at fixed image, channel and pixel, averaged, over the whole variance. Null: the
-    divisor is zero.
+    Relative change at t: ||f(h, t) - f(h, 0)|| / ||f(h, 0)||. For a site, f is the output of the norm after it, and h
+    the site's input at t = 0. Share of a site: the mean variance over times (0 and `times`) of one value of the norm's
+    output, divided by the variance of all its values. Null: the divisor is zero.
     """
 
-    times: list[float] = Field(description="t of each change, ascending; the last one is 1")
-    change: list[float | None] = Field(description="relative change of the ODE function, at each of `times`")
-    site_change: list[list[float | None]] = Field(description="the same at each site")
-    site_share: list[float | None] = Field(description="share of the variance, at each site")
+    times: list[float] = Field(description="times, ascending, each compared with 0; the last one is 1")
+    change: list[float | None] = Field(description="relative change of the ODE function at each of `times`")
+    site_change: list[list[float | None]] = Field(description="relative change of each site at each of `times`")
+    site_share: list[float | None] = Field(description="share of the variance that time makes, per site")
 
 
 class NodeRecord(Strict):
-    """One trained classifier on the test split. `best` is the epoch of the highest test accuracy.
+    """The record of one trained classifier on the test split.
 
-    NFE: function evaluations of a solve, mean over batches; null without an ODE block.
+    The best epoch is the first one with the highest test accuracy. NFE: function evaluations per solve, mean over
+    batches; null without an ODE block.
     """
 
     status: Literal["completed"] = "completed"
-    accuracy: float = Field(ge=0, le=100, description="%, best epoch")
-    accuracy_last: float = Field(ge=0, le=100, description="%, last epoch")
+    accuracy: float = Field(ge=0, le=100, description="test accuracy in %, best epoch")
+    accuracy_last: float = Field(ge=0, le=100, description="test accuracy in %, last epoch")
     nll: float = Field(description="mean negative log-likelihood in nats, best epoch")
     nll_last: float = Field(description="the same, last epoch")
-    nfe: float | None = Field(ge=0, description="forward, test batches, best epoch")
+    nfe: float | None = Field(ge=0, description="forward NFE, test batches, best epoch")
     nfe_last: float | None = Field(ge=0, description="the same, last epoch")
-    nfe_train: float | None = Field(ge=0, description="forward, training batches, best epoch")
+    nfe_train: float | None = Field(ge=0, description="forward NFE, training batches, best epoch")
     nfe_train_last: float | None = Field(ge=0, description="the same, last epoch")
     nfe_backward: float | None = Field(
-        ge=0, description="adjoint solve, training batches, best epoch; null with the direct gradient"
+        ge=0, description="NFE of the adjoint solve, training batches, best epoch; null under gradient=direct"
     )
     nfe_backward_last: float | None = Field(ge=0, description="the same, last epoch")
     change_initial: float | None = Field(description="relative change of the ODE function from t = 0 to 1, untrained")
     change: float | None = Field(description="the same, last epoch")
-    share_initial: float | None = Field(description="share of variance that t has, mean over sites, untrained")
+    share_initial: float | None = Field(description="share of variance that time makes, mean over sites, untrained")
     share: float | None = Field(description="the same, last epoch")
     best_epoch: int = Field(ge=1, description="first epoch with the highest test accuracy")
-    epochs: int = Field(ge=1, description="trained")
-    images: int = Field(ge=1, description="of the test split")
-    num_params: int = Field(ge=1, description="trained parameters")
+    epochs: int = Field(ge=1, description="epochs trained")
+    images: int = Field(ge=1, description="images of the test split")
+    num_params: int = Field(ge=1, description="number of trained parameters")
     settings: Settings
-    initial: TimeAwareness | None = Field(description="time-awareness before the first step")
-    trained: TimeAwareness | None = Field(description="time-awareness of the last epoch")
+    initial: TimeAwareness | None = Field(description="time-awareness before training; null without an ODE block")
+    trained: TimeAwareness | None = Field(description="time-awareness after the last epoch; null likewise")
 
 
 def _check_arm(run: NodeRun, arm: Arm, _: Any) -> None:
-    """Refuse an override that changes nothing, so that one variant has one name."""
+    """Refuse an override without effect, so that one variant has one name."""
     for name in arm.overrides:
         if run.network.block == "none" and name in NodeNetwork.model_fields and name not in _OUTSIDE_ODE:
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: block=none has no ODE function")
@@ -278,7 +279,10 @@ def _check_case(baseline: NodeRun, _: Any, dataset: Dataset) -> None:
 
 
 def _read_std(run: NodeRun) -> float:
-    """Standard deviation of a site's initial weights: as set, or PyTorch's default, uniform in 1 / sqrt(fan-in)."""
+    """Standard deviation of a site's initial weights: weight_std, or that of PyTorch's default.
+
+    The default is uniform within 1 / sqrt(fan-in), so its standard deviation is 1 / sqrt(3 fan-in).
+    """
     network = run.network
     if network.weight_std is not None:
         return network.weight_std
@@ -306,4 +310,5 @@ STUDY = Study(
     kept=("train_node",),
     traces="pipeline.studies.node.traces",
     views="pipeline.studies.node.views",
+    costs="pipeline.studies.node.cost",
 )

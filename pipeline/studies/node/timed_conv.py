@@ -1,4 +1,4 @@
-"""The ways in which time enters the convolutions of an ODE function."""
+"""Convolutions with a timestep embedding: the sites of an ODE function."""
 
 import math
 
@@ -15,14 +15,14 @@ _KERNEL = 3
 
 
 def encode_time(t: Tensor, network: NodeNetwork) -> Tensor:
-    """t as the MLPs see it: [1, 1], or its sinusoid [1, C]; in t's own unit, which is not scaled to 0..1000."""
+    """The MLPs' input: t as [1, 1], or its sinusoidal embedding [1, C]. t is not scaled to 0..1000."""
     if network.embedding_input == "sinusoid":
         return embed_sinusoidally(t.view(1), ode_width(network))
     return t.view(1, 1)
 
 
 def make_mlp(network: NodeNetwork, outputs: int) -> nn.Sequential:
-    """Linear-activation-Linear from an encoded t to `outputs` values, C hidden."""
+    """An MLP from an encoded t to `outputs` values: Linear-activation-Linear, C hidden units."""
     width = ode_width(network)
     inputs = width if network.embedding_input == "sinusoid" else 1
     activation = make_activation(network.activation if network.embedding_activation == "same" else "silu")
@@ -30,11 +30,13 @@ def make_mlp(network: NodeNetwork, outputs: int) -> nn.Sequential:
 
 
 class TimedConv2d(nn.Module):
-    """A 3x3 convolution of [B, C, H, W] plus a timestep embedding: Z = W * X + v_t (+ p_t, from outside).
+    """A 3x3 convolution of [B, C, H, W] plus timestep embeddings: Z = W * X + v_t + p_t (the paper's Equation 6).
 
-    With `time="concat"` the kernel has a channel more, for an input that is t everywhere (ConcatConv). It is not
-    concatenated: by linearity it gives t times a constant map, which is v in the interior (the paper's equation 4) and
-    a part of v at the border, where zeros are padded. `linear` is t v without that border; `mlp`, v_t = MLP(t).
+    `time` chooses v_t. `concat` is ConcatConv: the kernel has one more input channel, for an input that is t at every
+    pixel. By linearity this adds t v (the paper's Equations 2 to 4). v is constant in the interior; at a border of
+    zeros it lacks the taps outside the image. `linear` is t v, constant over the whole image. `mlp` is MLP(t).
+
+    Differs: reference codes concatenate the channel of t at every call. Here v is computed once per solve.
     """
 
     inside: Tensor
@@ -44,18 +46,19 @@ class TimedConv2d(nn.Module):
         width = ode_width(network)
         self.network = network
         self.concat = network.time in ("concat", "concat+mlp")
-        fan_in = (width + self.concat) * _KERNEL**2
+        fan_in = (width + self.concat) * _KERNEL**2  # weights of the sites start within 1 / sqrt(fan_in)
         conv = nn.Conv2d(width + self.concat, width, _KERNEL)
         assert conv.bias is not None
         self.weight, self.bias = nn.Parameter(conv.weight.detach()), nn.Parameter(conv.bias.detach())
         self.v: nn.Parameter | None = None
         self.embed: nn.Sequential | None = None
         if network.time == "linear":
-            # As wide as ConcatConv's v, the sum of nine weights.
+            # The standard deviation of ConcatConv's initial v, which is a sum of nine weights.
             self.v = nn.Parameter(torch.randn(width) * math.sqrt(_KERNEL**2 / (3 * fan_in)))
         if "mlp" in network.time and network.embedding_sites == "separate":
             self.embed = make_mlp(network, width)
         elif "mlp" in network.time:
+            # The shared MLP comes first; each site adds its own linear layer.
             self.embed = nn.Sequential(make_activation(network.activation), nn.Linear(width, width))
         if network.weight_std is not None:
             self._widen(network.weight_std)
@@ -63,7 +66,7 @@ class TimedConv2d(nn.Module):
             nn.init.zeros_(self.bias)
         if network.zero_bias in ("time", "all") and self.embed is not None:
             zero_biases(self.embed)
-        # [9, H W]: whether a tap of the kernel is inside the image at a pixel.
+        # [9, H W]: 1 where a tap of the kernel at a pixel is inside the image, else 0.
         ones = torch.ones(1, 1, size, size)
         taps = functional.unfold(self._pad(ones), _KERNEL)[0]
         self.register_buffer("inside", taps, persistent=False)
@@ -71,32 +74,33 @@ class TimedConv2d(nn.Module):
         self.derived: tuple[Tensor, Tensor] | None = None
 
     def _widen(self, std: float) -> None:
-        """Draw the initial weights with a given standard deviation (Figure 6)."""
+        """Draw the initial weights with a given standard deviation (the paper's Figure 6)."""
+        # Input channel 0 of a ConcatConv is t's.
         part = self.weight if self.network.weight_std_time or not self.concat else self.weight[:, 1:]
         with torch.no_grad():
             if self.network.weight_distribution == "normal":
                 part.normal_(0, std)
             else:
-                part.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)
+                part.uniform_(-math.sqrt(3) * std, math.sqrt(3) * std)  # has standard deviation std
 
     def _pad(self, x: Tensor) -> Tensor:
         return functional.pad(x, (1, 1, 1, 1), "circular" if self.network.padding == "circular" else "constant")
 
     def derive(self) -> tuple[Tensor, Tensor]:
-        """Kernel without the channel of t [C, C, 3, 3], and v [1, C, H, W], of a ConcatConv."""
-        # A sum in place of a matrix product, which would wake the threads for next to nothing.
-        v = (self.weight[:, 0].flatten(1)[:, :, None] * self.inside).sum(1)
+        """Split a ConcatConv's kernel: W without the channel of t [C, C, 3, 3], and v [1, C, H, W] (Equation 4)."""
+        # A sum, not a matrix product: waking threads for so small a product costs more.
+        v = (self.weight[:, 0].flatten(1)[:, :, None] * self.inside).sum(1)  # [C, 9, 1] * [9, H W] to [C, H W]
         return self.weight[:, 1:].contiguous(), v.view(1, -1, self.size, self.size)
 
     def forward(self, t: Tensor, x: Tensor, encoded: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """Z [B, C, H, W].
+        """Compute Z [B, C, H, W].
 
         Args:
-            encoded: t encoded, or behind the MLP that the sites share; only MLPs need it.
+            encoded: the encoded t, or the output of the shared MLP; needed by MLPs only.
             position: p_t [1, 1, H, W].
         """
         weight: Tensor = self.weight
-        offset = self.bias.view(1, -1, 1, 1)
+        offset = self.bias.view(1, -1, 1, 1)  # [1, C, 1, 1]; all that does not depend on X is summed here first
         if self.concat:
             weight, v = self.derived if self.derived is not None else self.derive()
             offset = torch.addcmul(offset, v, t)
@@ -104,9 +108,9 @@ class TimedConv2d(nn.Module):
             offset = torch.addcmul(offset, self.v.view(1, -1, 1, 1), t)
         if self.embed is not None:
             assert encoded is not None
-            offset = offset + self.embed(encoded)[:, :, None, None]
+            offset = offset + self.embed(encoded)[:, :, None, None]  # [1, C, 1, 1]
         if position is not None:
-            offset = offset + position
+            offset = offset + position  # [1, C, H, W]
         if self.network.padding == "circular":
             z = functional.conv2d(self._pad(x), weight)
         else:
@@ -115,7 +119,7 @@ class TimedConv2d(nn.Module):
 
 
 class Position(nn.Module):
-    """The positional timestep embedding p_t [1, 1, H, W], one value a pixel for all channels (equation 6)."""
+    """The positional timestep embedding p_t [1, 1, H, W], shared by all channels (the paper's Equation 6)."""
 
     def __init__(self, network: NodeNetwork, size: int) -> None:
         super().__init__()
@@ -130,7 +134,7 @@ class Position(nn.Module):
         p = torch.empty(1, 1, size, size)
         fan_in = _KERNEL**2 * (ode_width(network) + 1)
         if network.position_init == "normal":
-            p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))
+            p.normal_(0, _KERNEL / math.sqrt(3 * fan_in))  # the standard deviation of ConcatConv's initial v
         elif network.position_init == "uniform":
             p.uniform_(-1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in))
         else:
@@ -146,7 +150,7 @@ class Position(nn.Module):
 
 
 def zero_biases(module: nn.Module) -> None:
-    """Set the bias of every convolution and linear layer below a module to zero."""
+    """Set the bias of every convolution and linear layer in a module to zero."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Conv2d) and part.bias is not None:
             nn.init.zeros_(part.bias)

@@ -1,4 +1,4 @@
-"""The golden trace of a NODE arm: a digest of two training steps, on the CPU, on images of its own."""
+"""The golden trace of a NODE arm: a digest of two training steps on the CPU, on random images."""
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ _IMAGES, _CLASSES, _STEPS = 4, 10, 2
 
 
 def trace_node(run: NodeRun) -> str:
-    """What the arm's code computes: weights and predictions after two steps, or how these fail.
+    """Digest of weights and predictions after two training steps, or the solver's error.
 
-    It draws from the run's seed and touches no other random numbers; a fraction of a second for the digits' networks.
+    Random numbers come from the run's seed. It takes a fraction of a second for the networks of the digits case.
     """
     training, channels = run.training, len(run.training.mean)
     generator = np.random.default_rng(0)
@@ -29,6 +29,6 @@ def trace_node(run: NodeRun) -> str:
         for step in range(_STEPS):
             trainer.step(step, torch.arange(_IMAGES), tally)
         predictions = trainer.predict_all(trainer.normalise(images))
-    except ArithmeticError as error:  # the solver gave up, as it may of so wild an arm: that is a trace, too
+    except ArithmeticError as error:  # an extreme arm may make the solver give up; the error is the trace then
         return f"{type(error).__name__}: {error}"
     return digest_tensors({**trainer.list_state(), "logits": predictions.logits, "nfe": predictions.nfe})

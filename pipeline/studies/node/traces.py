@@ -1,4 +1,4 @@
-"""The golden traces of a NODE model, as written and as the code gives them now."""
+"""Compares a NODE model's golden trace with that of the current code."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,5 +9,5 @@ from pipeline.studies.node.trace import trace_node
 
 
 def compare(root: Path, run: NodeRun) -> Iterator[tuple[str, str, str]]:
-    """For each kept step of a run: its name, the trace beside its output, the trace of the code."""
+    """For each kept step of a run: its name, the trace beside its output, the trace of the current code."""
     yield "training", read_trace(root / "runs" / run.name / "trace.json"), trace_node(run)

@@ -1,4 +1,4 @@
-"""Training of the NODE classifier."""
+"""Trains a NODE classifier, with checkpoints, history and failures."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -46,14 +46,14 @@ def _mean(values: list[int]) -> float | None:
 
 
 def _select(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Those whose name begins so, without it."""
+    """The tensors whose name begins with a prefix, by name without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 class _Progress:
-    """How far a training is, beside the trainer's tensors: steps, finished epochs, what this one has counted.
+    """State of a training beside the trainer's tensors: steps, history, counts of the current epoch, best weights.
 
-    `best` has the weights of the epoch with the highest test accuracy, the first of several.
+    The best weights are those of the first epoch with the highest test accuracy.
     """
 
     def __init__(self, trainer: NodeTrainer) -> None:
@@ -64,7 +64,7 @@ class _Progress:
 
     @property
     def best_epoch(self) -> int:
-        """From 1."""
+        """Number of the best epoch so far, from 1."""
         accuracies = [row["test_accuracy"] or 0.0 for row in self.history]
         return accuracies.index(max(accuracies)) + 1
 
@@ -72,14 +72,14 @@ class _Progress:
         return {**trainer.list_state(), "tally.loss": self.tally.loss, "tally.correct": self.tally.correct}
 
     def save(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
-        """Write the whole state."""
+        """Save the whole state of the training."""
         tally = {"nfe": self.tally.nfe, "nfe_backward": self.tally.nfe_backward}
         content = {"step": self.step, "history": self.history, "tally": tally, "rate": trainer.save_rate()}
         best = {f"best.{name}": value for name, value in self.best.items()}
         checkpoint.save({**self._list_state(trainer), **best}, content)
 
     def load(self, trainer: NodeTrainer, checkpoint: Checkpoint) -> None:
-        """Set the state of the last checkpoint; without one, nothing changes."""
+        """Restore the state of the last checkpoint, if there is one."""
         if (found := checkpoint.load()) is None:
             return
         tensors, content = found
@@ -94,7 +94,7 @@ class _Progress:
     def finish_epoch(
         self, trainer: NodeTrainer, predictions: Predictions, labels: Tensor
     ) -> dict[str, float | int | None]:
-        """Add a row to the history, and return it; the next epoch begins.
+        """Add a row to the history and return it; update schedule and best weights, and begin the next epoch.
 
         Raises:
             DivergedError: the training loss or the test loss is not finite.
@@ -122,11 +122,12 @@ class _Progress:
 
 
 def _train(trainer: NodeTrainer, progress: _Progress, images: Tensor, labels: Tensor, show: Show) -> Iterator[None]:
-    """Do what is left; yields after each step and each batch of the test split.
+    """Run the remaining steps and evaluations; yields after each step and each test batch.
 
     Args:
-        images: normalised, of the test split, on the device.
-        labels: of the test split.
+        images: normalised images of the test split, on the device.
+        labels: labels of the test split.
+        show: callback that is given the history after each epoch.
 
     Raises:
         SolveError: a solve gave up.
@@ -161,19 +162,19 @@ def train_node(
     settings: str,
     show: Show = lambda _: None,
 ) -> str | None:
-    """Train one classifier, or go on with it where a checkpoint has it; returns None, or why the run failed.
+    """Train one classifier, from its checkpoint if there is one; returns None, or why the run failed.
 
-    Writes to `out`, as a whole and at the end: run.json, trace.json, history.tsv (a row per finished epoch), best and
-    last weights; of a run that failed failure.json in place of the last weights.
-    The paper's plateau schedule watches the test accuracy, so training sees the test split.
+    Replaces `out` at the end, atomically: run.json, trace.json, history.tsv (one row per finished epoch), best and last
+    weights. A failed run has failure.json instead of the last weights. The paper's plateau schedule follows the test
+    accuracy, so training sees the test split.
 
     Args:
         checkpoint: not yet entered.
-        settings: the resolved run, as run.json is to say it.
-        show: is given the history after every epoch.
+        settings: the resolved run, the content of run.json.
+        show: callback that is given the history after each epoch.
 
     Raises:
-        ValueError: another process trains this run, or the code or its settings have changed meanwhile.
+        ValueError: another process trains this run, or code or settings have changed meanwhile.
         SystemExit: the process was asked to end; the state is saved.
     """
     trainer = NodeTrainer(run, train, compute, device)

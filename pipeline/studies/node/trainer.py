@@ -1,4 +1,4 @@
-"""One NODE classifier in training: a step of its optimiser."""
+"""One NODE classifier in training: optimiser steps and their state."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from pipeline.studies.node.study import NodeRun, NodeTraining
 
 @dataclass
 class Tally:
-    """Sums over the batches of an epoch; tensors stay on the device until the epoch ends."""
+    """Sums over the batches of an epoch, and their NFE. Tensors stay on the device until the epoch ends."""
 
     loss: Tensor
     correct: Tensor
@@ -38,7 +38,7 @@ class Tally:
 
 
 def augment(images: Tensor, training: NodeTraining, generator: torch.Generator) -> Tensor:
-    """Crop, colour jitter, flip, in the recipe's order; images [B, C, H, W] in [0, 1]."""
+    """Crop, jitter colours and flip, in the order of neural-ode-features; images [B, C, H, W] in [0, 1]."""
     if training.crop_padding:
         images = crop_randomly(images, training.crop_padding, generator)
     if training.hue or training.saturation:
@@ -47,9 +47,9 @@ def augment(images: Tensor, training: NodeTraining, generator: torch.Generator) 
 
 
 class NodeTrainer(NodePredictor):
-    """One classifier, its optimiser and the training images on the device; `step` is one optimiser step.
+    """A classifier, its optimiser and the training images on the device; `step` is one optimiser step.
 
-    Random numbers are drawn anew in each step, by (seed, purpose, step), so that a state needs none of them.
+    The random numbers of a step depend on (seed, purpose, step) alone, so a checkpoint needs no generator state.
 
     Args:
         train: the training split.
@@ -63,7 +63,7 @@ class NodeTrainer(NodePredictor):
         self.optimiser = torch.optim.SGD(
             self.network.parameters(), training.learning_rate, training.momentum, weight_decay=training.weight_decay
         )
-        for value in self.network.parameters():  # as if SGD had made them, so that a state can be loaded
+        for value in self.network.parameters():  # SGD creates them in its first step; a state may be loaded before
             self.optimiser.state[value] = {"momentum_buffer": torch.zeros_like(value)}
         self.steps_per_epoch = count_batches(len(train.images), training.batch_size)
         self.steps = training.epochs * self.steps_per_epoch
@@ -73,12 +73,12 @@ class NodeTrainer(NodePredictor):
         self.labels = torch.from_numpy(train.labels).to(device)
 
     def order(self, epoch: int) -> Iterator[Tensor]:
-        """The batches of an epoch, as indices on the device."""
+        """The batches of an epoch, as image indices [B] on the device; the last one may be smaller."""
         order = order_images(len(self.images), make_generator("cpu", self.run.seed, "order", epoch))
         return split_batches(order.to(self.device), self.run.training.batch_size)
 
     def step(self, step: int, batch: Tensor, tally: Tally) -> None:
-        """Optimiser step number `step`, from 0, on the images at the indices `batch`, counted in `tally`.
+        """Take optimiser step number `step`, from 0, on the images at the indices `batch`; add to `tally`.
 
         Raises:
             SolveError: the forward or the adjoint solve gave up.
@@ -97,6 +97,7 @@ class NodeTrainer(NodePredictor):
         self.optimiser.step()
         if training.schedule == "cosine":
             self.cosine.step()
+        # Sums over images, as the last batch may be smaller; no .item(), which would wait for the GPU.
         tally.loss += loss.detach() * len(batch)
         tally.correct += (logits.argmax(1) == labels).sum()
         if classified.solution is not None:
@@ -105,23 +106,23 @@ class NodeTrainer(NodePredictor):
                 tally.nfe_backward.append(classified.solution.nfe_backward)
 
     def begin_epoch(self) -> Tally:
-        """Nothing counted yet."""
+        """An empty tally."""
         return Tally(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
 
     def list_state(self) -> dict[str, Tensor]:
-        """The tensors that a step changes, by name; writing to them sets the state."""
+        """The tensors that a step changes, by name. Write to them to restore a state."""
         state = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for name, value in self.network.named_parameters():
             state[f"momentum.{name}"] = self.optimiser.state[value]["momentum_buffer"]
         return state
 
     def save_rate(self) -> dict[str, Any]:
-        """The learning rate and what its schedules remember, as JSON has it."""
+        """The learning rate and the state of its schedules, as JSON values."""
         rate = self.optimiser.param_groups[0]["lr"]
         return {"rate": rate, "plateau": self.plateau.state_dict(), "cosine": self.cosine.state_dict()}
 
     def load_rate(self, content: dict[str, Any]) -> None:
-        """Set what `save_rate` gave."""
+        """Restore what `save_rate` returned."""
         self.optimiser.param_groups[0]["lr"] = content["rate"]
         self.plateau.load_state_dict(content["plateau"])
         self.cosine.load_state_dict(content["cosine"])

@@ -1,4 +1,4 @@
-"""What the paper's equations say about untrained networks, measured on the real modules in float64."""
+"""Checks the paper's Equation 5 on untrained ODE functions: the real modules, in float64."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from pipeline.studies.theory.study import Cell, Features, TheoryRecord, TheoryRu
 
 
 def list_designs(channels: int) -> list[dict[str, Any]]:
-    """Every design of the table.
+    """All designs of the table, and whether t vanishes in them.
 
-    A t that enters as one offset per channel vanishes exactly when each channel is normalised by itself (equation 5).
-    It is such an offset without a position and, for a concatenated channel, without a border of zeros.
+    t vanishes exactly if it enters as one offset per channel and each channel is normalised by itself (the paper's
+    Equation 5). A positional embedding is no such offset; nor is a concatenated channel of t with zero padding.
     """
     groups, count = [], channels // 2
     while count >= 1:
@@ -41,7 +41,7 @@ def _measure(network: NodeNetwork, features: Features, seed: int) -> float:
     field = OdeFunction(network, features.size).double()
     h = torch.randn(features.images, network.channels, features.size, features.size, dtype=torch.float64)
     change = measure_time_awareness(field, h).change[-1]
-    assert change is not None  # a normalisation ends f
+    assert change is not None  # f ends with a norm, so its size is not zero
     return change
 
 
@@ -50,7 +50,7 @@ def measure_theory(run: TheoryRun) -> TheoryRecord:
     features, cells = run.design, []
     for design in list_designs(features.channels):
         fields = {key: design[key] for key in ("norm", "time", "position", "padding")}
-        # The rest is the schema's defaults, the paper's baseline.
+        # All other fields have the schema's defaults: the paper's baseline.
         network = NodeNetwork(**fields, channels=features.channels, groups=design["groups"] or 1)
         cells.append(Cell(**design, change=_measure(network, features, run.seed)))
     return TheoryRecord(

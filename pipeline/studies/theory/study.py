@@ -1,4 +1,4 @@
-"""The study `theory`: how much untrained ODE functions of every design depend on time, in float64."""
+"""The study `theory`: how much untrained ODE functions of each design depend on time, in float64."""
 
 from typing import Literal
 
@@ -12,24 +12,24 @@ class Cell(Strict):
     """One design of the ODE function."""
 
     norm: Literal["group", "batch", "instance", "layer"]
-    groups: int | None = Field(description="of norm = 'group'")
+    groups: int | None = Field(description="groups of norm=group; null for other norms")
     time: Literal["concat", "linear", "mlp"]
     position: Literal["none", "linear"]
     padding: Literal["zeros", "circular"]
-    vanishes: bool = Field(description="whether equation 5 says that t cancels exactly")
-    change: float = Field(description="relative change of the function from t = 0 to 1")
+    vanishes: bool = Field(description="whether t cancels exactly by the paper's Equation 5")
+    change: float = Field(description="relative change of the ODE function from t = 0 to 1")
 
 
 class Features(Strict):
-    """The feature maps on which the functions are compared, and their width."""
+    """The random feature maps on which the designs are compared."""
 
-    channels: int = Field(64, ge=1, le=1024, description="C of every function")
-    size: int = Field(8, ge=2, le=64, description="pixels a side")
-    images: int = Field(4, ge=2, le=1024, description="random feature maps, standard normal")
+    channels: int = Field(64, ge=1, le=1024, description="channels C of every ODE function")
+    size: int = Field(8, ge=2, le=64, description="side of the feature maps in pixels")
+    images: int = Field(4, ge=2, le=1024, description="number of feature maps, standard normal")
 
 
 class TheoryRun(Run):
-    """All designs with weights of one seed."""
+    """All designs, with initial weights from one seed."""
 
     study: Literal["theory"] = "theory"
     design: Features
@@ -38,9 +38,9 @@ class TheoryRun(Run):
 class TheoryRecord(MeasuredRecord):
     """Relative change ||f(h, 1) - f(h, 0)|| / ||f(h, 0)|| of each design at initialisation, h standard normal."""
 
-    lost: float = Field(ge=0, description="greatest change among the designs in which t cancels by equation 5")
-    lost_exact: float = Field(0.0, description="what equation 5 gives")
-    kept: float = Field(ge=0, description="smallest change among the others")
+    lost: float = Field(ge=0, description="largest change among the designs in which t cancels by Equation 5")
+    lost_exact: float = Field(0.0, description="the value that Equation 5 gives")
+    kept: float = Field(ge=0, description="smallest change among the other designs")
     cells: list[Cell]
 
 

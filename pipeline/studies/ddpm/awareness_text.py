@@ -1,17 +1,17 @@
-"""How much the diffusion models depend on the level, block by block, as Markdown."""
+"""The text `level_awareness`: how much the diffusion models depend on the level, block by block, as Markdown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from pipeline.report.markdown import align_table, escape_cell, format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent
+from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_gaps, say_absent, say_no_case
 from pipeline.report.protocol import show_shared
 from pipeline.report.statistics import summarise
 from pipeline.schema.arm import BASELINE
+from pipeline.schema.project import Project
+from pipeline.schema.study import Run
 from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness
 
-Resolve = Callable[[str, str], DdpmRun]
-"""Dataset and arm to a resolved run."""
 _HEAD = """## Level-awareness: how much each block of the diffusion models depends on the level
 
 The relative change of the output of the norm that follows the timestep embedding, from level 0 to the last, when only
@@ -22,8 +22,9 @@ variance that the level makes.
 _HEADER = ["#", "Arm", "n", "Initial", "over blocks", "Trained", "over blocks", "Share, initial", "Share, trained"]
 
 
-def name_blocks(run: DdpmRun) -> list[str]:
+def name_blocks(run: Run) -> list[str]:
     """The residual blocks of a U-Net in the order of its records, each with its image size."""
+    assert isinstance(run, DdpmRun)
     network = run.network
     sizes = [run.training.image_size // 2**index for index in range(len(network.channel_multipliers))]
     down = [("down", size, index) for size in sizes for index in range(network.blocks)]
@@ -59,7 +60,7 @@ def _changes(panel: Panel, arm: str, blocks: Sequence[str]) -> list[tuple[float 
     for awareness in [part for record in records for part in (record.initial, record.trained) if part is not None]:
         if len(awareness.block_change) != len(blocks):
             raise ValueError(
-                f"records/ddpm/{panel.dataset}/{arm}: {len(awareness.block_change)} blocks, but its network has "
+                f"records/ddpm/{panel.case}/{arm}: {len(awareness.block_change)} blocks, but its network has "
                 f"{len(blocks)}: run `dvc repro`"
             )
     if not records:
@@ -105,18 +106,18 @@ def _notes(panel: Panel) -> list[str]:
     return [*notes, *map(escape_cell, [*list_failed(panel, panel.arms), *list_gaps(panel, panel.arms)])]
 
 
-def render_awareness(panels: Sequence[Panel], resolve: Resolve) -> str:
-    """For each dataset one row an arm, and below it one row a block; means over seeds."""
+def render_awareness(_: Project, panels: Sequence[Panel]) -> str:
+    """For each case one row an arm, and below it one row a block; means over seeds."""
     parts = [_HEAD.rstrip()]
     for panel in panels:
-        arms = sorted(panel.arms, key=lambda arm: arm != BASELINE)
-        blocks = {arm: name_blocks(resolve(panel.dataset, arm)) for arm in arms}
+        arms: list[str] = sorted(panel.arms, key=lambda arm: arm != BASELINE)
+        blocks = {arm: name_blocks(panel.runs[arm]) for arm in arms}
         numbers = {arm: index for index, arm in enumerate(arms, start=1)}
         rows = [_arm_row(numbers[arm], panel, arm, blocks[arm]) for arm in arms]
-        parts += ["", f"### {panel.title}", "", align_table(_HEADER, rows)]
+        parts += ["", f"### {escape_cell(panel.title)}", "", align_table(_HEADER, rows)]
         parts += [*_render_blocks(panel, numbers, blocks), "", *(f"- {note}." for note in _notes(panel))]
     if not panels:
-        parts += ["", "No dataset: `studies.ddpm` in params.yaml is empty."]
+        parts += ["", say_no_case("ddpm")]
     parts += [
         "",
         "Values: means over n seeds, ± standard deviation (n − 1 in the denominator) of what is a mean over blocks; "

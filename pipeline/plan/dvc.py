@@ -1,0 +1,218 @@
+"""What the plan and the recovery need of DVC's internals (3.67). No other file imports them.
+
+`dvc status` and `dvc repro --dry` look at each stage as if none before it ran, and the dry run does not look into the
+run-cache for a stage whose dependencies changed. So the stages are walked here in DVC's order, with what is known of
+the outputs before them, and decided as `dvc repro` decides (`Stage.reproduce`, `StageCache.restore`). That writes
+nothing to the workspace and takes no lock.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import psutil
+
+from pipeline.schema.base import SpecError
+
+Status = Literal["kept", "restored", "made"]
+"""The output stays as it is; DVC fetches it from its cache; its stage runs."""
+_CODE = "closures/"
+_STEADY = "fetch"
+"""Stages that give the same output again when only their code changed: data with a checksum."""
+
+
+@contextmanager
+def _open(root: Path) -> Iterator[Any]:
+    """DVC's view of the project; its errors become one line."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            yield repo
+    except DvcException as error:
+        raise SpecError(f"DVC: {str(error).splitlines()[0]}") from None
+
+
+# ---- What `dvc repro` would do -------------------------------------------------------------------------------------
+
+
+def find_statuses(root: Path, paths: Collection[str], written: Mapping[str, str]) -> dict[str, Status]:
+    """What `dvc repro` would do to the outputs at these paths, relative to the project's root.
+
+    Args:
+        written: contents, by path, of the files that the stage `check` will write.
+
+    Raises:
+        SpecError: DVC cannot read the project, or no stage has such an output.
+    """
+    with _open(root) as repo:
+        graph = repo.index.graph  # an edge leads to what is needed
+        stages = {_locate(out): stage for stage in graph for out in stage.outs}
+        for path in paths:
+            if path not in stages:
+                raise SpecError(f"dvc.yaml: no stage has the output {path}; does it have a stage for that case?")
+        statuses: dict[Any, Status] = {}
+        known = _foresee(written)  # outputs as they will be, where that can be told
+        for stage in _order(graph, [stages[path] for path in paths]):
+            before = {_locate(out) for needed in graph.successors(stage) for out in needed.outs}
+            statuses[stage], outs = _decide(stage, before, known)
+            known |= {_locate(out): out for out in outs}
+        return {path: statuses[stages[path]] for path in paths}
+
+
+def _foresee(written: Mapping[str, str]) -> dict[str, Any]:
+    """Files as DVC will see them once they are written."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
+
+    found = {}
+    for path, content in written.items():
+        data = content.encode()
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        found[path] = SimpleNamespace(hash_info=HashInfo("md5", digest), meta=Meta(size=len(data)))
+    return found
+
+
+def _locate(out: Any) -> str:
+    """Path of an output or dependency, as dvc.yaml has it."""
+    return str(out.def_path)
+
+
+def _order(graph: Any, stages: Iterable[Any]) -> list[Any]:
+    """The stages and all that they need, in an order in which they can run."""
+    order: dict[Any, None] = {}
+
+    def visit(stage: Any) -> None:
+        if stage not in order:
+            for needed in graph.successors(stage):
+                visit(needed)
+            order[stage] = None
+
+    for stage in stages:
+        visit(stage)
+    return list(order)
+
+
+def _decide(stage: Any, before: set[str], known: dict[str, Any]) -> tuple[Status, list[Any]]:
+    """Status of a stage, and its outputs as far as they can be foretold.
+
+    Args:
+        before: outputs of the stages that come before it.
+        known: those of them that can be foretold.
+    """
+    if any(_locate(dep) in before and _locate(dep) not in known for dep in stage.deps):
+        return "made", []
+    changed = [dep for dep in stage.deps if _is_changed(dep, known)]
+    stale = stage.changed_stage() or bool(changed)
+    if not stale and not any(out.changed() for out in stage.outs):
+        return "kept", stage.outs
+    if (found := _recall(stage, stale, known)) is not None:
+        return "restored", found.outs
+    steady = stage.name.startswith(_STEADY) and all(out.hash_info for out in stage.outs)
+    if steady and all(_locate(dep).startswith(_CODE) for dep in changed):
+        return "made", stage.outs
+    return "made", []
+
+
+def _is_changed(dep: Any, known: dict[str, Any]) -> bool:
+    """Whether a dependency will differ from what dvc.lock says."""
+    out = known.get(_locate(dep))
+    return bool(dep.changed() if out is None else dep.hash_info != out.hash_info)
+
+
+def _recall(stage: Any, stale: bool, known: dict[str, Any]) -> Any | None:
+    """A stage made of what dvc.lock or the run-cache says about these dependencies, if its outputs are in the cache."""
+    from dvc.stage.cache import _get_cache_hash
+    from dvc.stage.serialize import to_single_stage_lockfile
+
+    cache = stage.repo.stage_cache
+    if not stale and all(out.hash_info for out in stage.outs):
+        entry = to_single_stage_lockfile(stage)
+    else:
+        for dep in stage.deps:
+            if (out := known.get(_locate(dep))) is None:
+                dep.save()  # in memory: the dependency as it is now
+            else:
+                dep.hash_info, dep.meta = out.hash_info, out.meta
+        key = _get_cache_hash(to_single_stage_lockfile(stage), key=True)
+        folder = Path(cache._get_cache_dir(key))
+        entries = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+        entry = cache._load_cache(key, entries[-1].name) if entries else None
+    if entry is None:
+        return None
+    recalled = cache._create_stage(entry, wdir=stage.wdir)
+    return recalled if recalled.outs_cached() else None
+
+
+# ---- What a killed DVC leaves behind -------------------------------------------------------------------------------
+
+
+@contextmanager
+def hold_project(root: Path) -> Iterator[bool]:
+    """Context manager: keeps other commands of DVC's out, and drops the locks of dead ones; False: one is at work.
+
+    Raises:
+        SpecError: there is no DVC project.
+    """
+    from dvc.lock import LockError, make_lock
+
+    with _open(root) as repo:
+        folder = Path(repo.tmp_dir)
+        try:
+            repo.lock.lock()
+        except LockError:
+            yield False
+            return
+        try:
+            hardlink = repo.config["core"].get("hardlink_lock", False)
+            with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder), hardlink_lock=hardlink):
+                drop_stale_locks(folder / "rwlock")
+            yield True
+        finally:
+            repo.lock.unlock()
+
+
+def _is_alive(holder: dict[str, Any]) -> bool:
+    """Whether a process that holds a path still runs: after a reboot or in a container, its number may be another's."""
+    try:
+        return " ".join(psutil.Process(int(holder["pid"])).cmdline()).endswith(str(holder["cmd"]))
+    except psutil.Error:
+        return False
+
+
+def drop_stale_locks(path: Path) -> None:
+    """Remove DVC's list of busy paths, which names processes by number alone, if it was cut off or all in it died."""
+    try:
+        busy = json.loads(path.read_text(encoding="utf-8"))
+        holders = [*busy["write"].values(), *(holder for each in busy["read"].values() for holder in each)]
+        if any(map(_is_alive, holders)):
+            return
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass
+    path.unlink()
+
+
+def read_lock(content: bytes) -> dict[str, Any] | None:
+    """The stages of a dvc.lock; None if DVC cannot read it."""
+    from dvc.dvcfile import Lockfile
+    from dvc.utils.serialize import ParseError, parse_yaml
+    from dvc.utils.strictyaml import YAMLValidationError
+
+    try:
+        return dict(Lockfile.validate(parse_yaml(content.decode(), "dvc.lock")).get("stages", {}))
+    except (UnicodeDecodeError, ParseError, YAMLValidationError):
+        return None
+
+
+def write_lock(stages: Mapping[str, Any]) -> str:
+    """The content of a dvc.lock with these stages."""
+    from dvc.utils.serialize import dumps_yaml
+
+    return str(dumps_yaml({"schema": "2.0", "stages": dict(stages)}))
