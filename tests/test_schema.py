@@ -483,7 +483,7 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     ("arguments", "says"),
     [
         (("node", "digits", "groups=5"), "groups = 5 does not divide 32"),
-        (("node", "mnist", "baseline"), "'mnist' is not there; known: digits, cifar10, cifar100"),
+        (("node", "mnist", "baseline"), "'mnist' is no case of node; there are digits, cifar10, cifar100"),
         (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: Input should be greater than or equal to 0"),
     ],
 )
@@ -511,7 +511,7 @@ def test_check_lists_every_model_once(project: Workspace):
     lines = project.run("python", "-m", "pipeline", "check").stdout.splitlines()
     assert len(set(lines)) == len(lines)
     assert "node digits baseline seed 0" in lines
-    assert lines[-1].endswith(f"{len(lines) - 1} models")
+    assert lines[-1].endswith(f"{len(lines) - 1} runs")
 
 
 @pytest.mark.parametrize("study", ["node", "ddpm"])
@@ -519,5 +519,6 @@ def test_fields_lists_every_field_in_the_order_of_an_arm(study: str, project: Wo
     lines = project.run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(list_fields(find_study(study).run))
     if study == "node":
-        assert "norm (group | batch | instance | layer; baseline: group)" in lines
-        assert "weight_std (float or null, > 0, <= 1000000.0; baseline: null)" in lines
+        assert "norm (network; group | batch | instance | layer; base: group; default: group)" in lines
+        assert "weight_std (network; float or null, > 0, <= 1000000.0; base: null; default: null)" in lines
+        assert "epochs (training; int, >= 1; base: 250; default: 250)" in lines
