@@ -26,7 +26,7 @@ def room(path: Path) -> str:
 
 
 def test_every_room_has_a_layer():
-    """What may import what is said in pyproject.toml, and looked after by `lint-imports`, which ignores what it lacks."""
+    """pyproject.toml says what may import what; `lint-imports` ignores a room that has no layer there."""
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
     layers = [name.removeprefix("pipeline.") for layer in contract["layers"] for name in layer.split(" | ")]
     assert sorted(layers) == sorted({*ROOMS, "stages", "__main__"})
