@@ -274,7 +274,7 @@ MISTAKES = [
     ("specs/report.yaml", "  - verdicts\n", "", "order; 'verdicts' is not there"),
     ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure7\n", "order; 'figure7' is listed twice"),
     ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure8\n", "order; unknown view 'figure8'; allowed"),
-    ("specs/report.yaml", "front: [table1", "front: [table9", "front; unknown table 'table9'; table1"),
+    ("specs/report.yaml", "front: [table1", "front: [table9", "front; unknown view 'table9'; table1"),
     ("specs/report.yaml", "  table3: ddpm", "  table3: node", "tables.table3; 'node'; one of the study 'ddpm'"),
     ("specs/report.yaml", "  level_awareness: ddpm", "  level_awareness: dpm", "texts.level_awareness; 'dpm'; ddpm"),
     ("specs/node/study.yaml", "base:\n  network:", "base:\n  netwrok:", "base.netwrok; allowed: network, training"),
@@ -455,7 +455,7 @@ def test_there_are_enough_training_images_for_every_score(settings: Workspace):
     settings.write("specs/ddpm/study.yaml", ddpm)
     data["datasets"]["digits"]["extractor"]["features"] = 1437
     settings.write("specs/data.yaml", data)
-    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits\.extractor\.features = 1437: .* 2 to 1436"):
+    with pytest.raises(SpecError, match=r"cases\.digits\.evaluation: the extractor's features = 1437 .* 2 to 1436"):
         load_project(settings.root)
 
 
