@@ -9,6 +9,7 @@ one to nine tenths of the way.
 import argparse
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -39,22 +40,14 @@ def _edit(path: Path, source: Path, **changes: dict[str, Any]) -> None:
 def prepare(root: Path, steps: int) -> None:
     """The project with small networks and so many steps."""
     copy_project(root)
-    _edit(root / "specs/data.yaml", ROOT / "specs/data.yaml")
+    shutil.copytree(ROOT / "specs", root / "specs")
     _edit(root / "params.yaml", ROOT / "params.yaml", resources={"checkpoint_minutes": 1 / 6})
     training = {"batch_size": 96, "epochs": -(-steps // 15)}
     network = {"channels": 8, "stem_channels": 8, "groups": 4}
-    _edit(
-        root / "specs/node.yaml",
-        ROOT / "specs/node.yaml",
-        datasets__digits__training=training,
-        datasets__digits__network=network,
-    )
-    _edit(
-        root / "specs/ddpm.yaml",
-        ROOT / "specs/ddpm.yaml",
-        datasets__digits__training={"steps": steps, "snapshot_every": steps // 4},
-        datasets__digits__network={"channels": 8, "groups": 4},
-    )
+    node, ddpm = "specs/node/study.yaml", "specs/ddpm/study.yaml"
+    _edit(root / node, ROOT / node, cases__digits__training=training, cases__digits__network=network)
+    training, network = {"steps": steps, "snapshot_every": steps // 4}, {"channels": 8, "groups": 4}
+    _edit(root / ddpm, ROOT / ddpm, cases__digits__training=training, cases__digits__network=network)
 
 
 def watch(root: Path, study: str, steps: int) -> list[tuple[int, float]]:
@@ -91,7 +84,7 @@ def main() -> None:
             tenths = [next(held for step, held in seen if step >= part * steps // 10) for part in range(1, 10)]
             told = " ".join(f"{held:.0f}" for held in tenths)
             growth = f"{tenths[-1] - tenths[0]:+.0f} MB from the first to the last of these"
-            print(f"{study}: {told} MB; {growth}; at the end, with its evaluation, {seen[-1][1]:.0f} MB", flush=True)
+            print(f"{study}: {told} MB; {growth}; at the end {seen[-1][1]:.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ for command in sys.argv[1].splitlines():
 """
 
 
+@pytest.mark.slow
 def test_no_stage_that_is_started_by_hand_writes_through_a_link(calm: Workspace, tmp_path: Path):
     """Every file of every output gets a second name, as an object in the cache is one; all stages run again."""
     work = copy_workspace(calm, tmp_path / "project")
@@ -102,7 +103,7 @@ def test_a_clone_has_the_same_bytes_whatever_its_line_ends(tmp_path: Path):
 WRITERS = {"copy", "copy2", "copyfile", "copytree", "save_file", "savefig", "write_text", "write_bytes"}
 ELSEWHERE = {
     "pipeline/data/download.py": {"copyfile"},  # to a temporary file of pooch's
-    "pipeline/training/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
+    "pipeline/run/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
     "pipeline/report/pdf.py": {"savefig"},  # in memory
     "pipeline/plan/text.py": {"write_text"},  # a function of its own
 }

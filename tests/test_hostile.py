@@ -149,9 +149,7 @@ def test_a_hostile_value_is_refused_where_it_stands(root: Path, old: str, new: s
     refuse(root, "params.yaml", says)
 
 
-@pytest.mark.parametrize(
-    "name", ["x; touch y", "$(touch y)", "../x", "_x", "model_config", "compute", "x\n", "\x1b[31m"]
-)
+@pytest.mark.parametrize("name", ["x; touch y", "$(touch y)", "../x", "_x", "model_config", "x\n", "\x1b[31m"])
 def test_a_dataset_is_no_command_and_no_path(root: Path, name: str):
     """dvc.yaml gives its name to a shell."""
     content = YAML(typ="safe").load(root / "specs/data.yaml")

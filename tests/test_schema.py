@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from problems import ROOT, resolve
-from workspace import Workspace, copy_project, find_settings
+from workspace import Workspace, copy_project, copy_settings, find_settings
 
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, read_yaml
@@ -24,6 +24,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture
 def copy(tmp_path: Path) -> Workspace:
     return copy_project(tmp_path)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Workspace:
+    """params.yaml and specs/ alone."""
+    return Workspace(copy_settings(tmp_path))
 
 
 def test_every_file_in_specs_is_loaded():
@@ -143,18 +149,18 @@ def test_yaml_numbers_are_read_as_dvc_reads_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
-def test_an_experiment_changes_the_dataset_that_it_names_and_no_other(copy: Workspace, dataset: str):
+def test_an_experiment_changes_the_dataset_that_it_names_and_no_other(settings: Workspace, dataset: str):
     """With the function by which `dvc exp run -S` edits files; an alias would tie datasets together."""
     from dvc.utils.hydra import apply_overrides
 
-    expected = read_specs(copy)
+    expected = read_specs(settings)
     for study, key in (("ddpm", "steps"), ("node", "epochs")):
-        path = copy.root / "specs" / study / "study.yaml"
+        path = settings.root / "specs" / study / "study.yaml"
         apply_overrides(path, [f"cases.{dataset}.training.{key}=20"])
         expected[f"{study}/study"]["cases"][dataset]["training"][key] = 20
-    apply_overrides(copy.root / "specs" / "data.yaml", [f"datasets.{dataset}.extractor.path=mine"])
+    apply_overrides(settings.root / "specs" / "data.yaml", [f"datasets.{dataset}.extractor.path=mine"])
     expected["data"]["datasets"][dataset]["extractor"]["path"] = "mine"
-    assert read_specs(copy) == expected
+    assert read_specs(settings) == expected
 
 
 def read_specs(workspace: Workspace) -> dict[str, Any]:
@@ -174,17 +180,17 @@ def read_specs(workspace: Workspace) -> dict[str, Any]:
         ("\n      - position=linear,groups=1\n      - groups=2", None),
     ],
 )
-def test_an_arm_that_its_comma_cuts_in_two_is_refused(copy: Workspace, arms: str, says: str | None):
-    text = (copy.root / "params.yaml").read_text()
+def test_an_arm_that_its_comma_cuts_in_two_is_refused(settings: Workspace, arms: str, says: str | None):
+    text = (settings.root / "params.yaml").read_text()
     old = "  cifar10: # the paper's scale, on a GPU: fill in the lists (copy the digits') and add cifar10 to `cases`\n"
     assert f"{old}    seeds: []\n    arms: []\n" in text
     changed = text.replace(f"{old}    seeds: []\n    arms: []\n", f"{old}    seeds: []\n    arms: {arms}\n", 1)
-    (copy.root / "params.yaml").write_text(changed)
+    (settings.root / "params.yaml").write_text(changed)
     if says is None:
-        assert read_yaml(copy.root / "params.yaml")["node"]["cifar10"]["arms"]
+        assert read_yaml(settings.root / "params.yaml")["node"]["cifar10"]["arms"]
     else:
         with pytest.raises(SpecError, match=rf"^params\.yaml: line \d+: .*{re.escape(says)}"):
-            read_yaml(copy.root / "params.yaml")
+            read_yaml(settings.root / "params.yaml")
 
 
 def edit(workspace: Workspace, name: str, old: str, new: str) -> None:
@@ -268,7 +274,7 @@ MISTAKES = [
     ("specs/report.yaml", "  - verdicts\n", "", "order; 'verdicts' is not there"),
     ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure7\n", "order; 'figure7' is listed twice"),
     ("specs/report.yaml", "  - figure7\n", "  - figure7\n  - figure8\n", "order; unknown view 'figure8'; allowed"),
-    ("specs/report.yaml", "front: [table1", "front: [table9", "front; unknown table 'table9'; table1"),
+    ("specs/report.yaml", "front: [table1", "front: [table9", "front; unknown view 'table9'; table1"),
     ("specs/report.yaml", "  table3: ddpm", "  table3: node", "tables.table3; 'node'; one of the study 'ddpm'"),
     ("specs/report.yaml", "  level_awareness: ddpm", "  level_awareness: dpm", "texts.level_awareness; 'dpm'; ddpm"),
     ("specs/node/study.yaml", "base:\n  network:", "base:\n  netwrok:", "base.netwrok; allowed: network, training"),
@@ -419,38 +425,38 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("file", "old", "new", "says"), MISTAKES, ids=[f"{m[0]}:{m[2].strip()}" for m in MISTAKES])
-def test_a_mistake_is_refused_in_one_line(copy: Workspace, file: str, old: str, new: str, says: str):
-    edit(copy, file, old, new)
+def test_a_mistake_is_refused_in_one_line(settings: Workspace, file: str, old: str, new: str, says: str):
+    edit(settings, file, old, new)
     with pytest.raises(SpecError) as caught:
-        load_project(copy.root)
+        load_project(settings.root)
     line = str(caught.value)
     assert "\n" not in line
     for part in ["" if "study.yaml:" in says else file, *says.split("; ")]:
         assert part in line, f"{part!r} is not in: {line}"
 
 
-def test_inception_takes_images_of_three_channels(copy: Workspace):
-    data = copy.read("specs/data.yaml")
+def test_inception_takes_images_of_three_channels(settings: Workspace):
+    data = settings.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] = dict(data["datasets"]["cifar10"]["extractor"])
-    copy.write("specs/data.yaml", data)
+    settings.write("specs/data.yaml", data)
     with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits: .*takes images of 3 channels, these have 1"):
-        load_project(copy.root)
+        load_project(settings.root)
 
 
-def test_there_are_enough_training_images_for_every_score(copy: Workspace):
+def test_there_are_enough_training_images_for_every_score(settings: Workspace):
     """However many are sampled."""
-    ddpm, data = copy.read("specs/ddpm/study.yaml"), copy.read("specs/data.yaml")
+    ddpm, data = settings.read("specs/ddpm/study.yaml"), settings.read("specs/data.yaml")
     ddpm["cases"]["digits"]["sampling"]["images"] = 5000
     ddpm["cases"]["digits"]["evaluation"]["kid_subset_size"] = 1438
-    copy.write("specs/ddpm/study.yaml", ddpm)
+    settings.write("specs/ddpm/study.yaml", ddpm)
     with pytest.raises(SpecError, match="kid_subset_size = 1438: at most 1437 are allowed: the training images"):
-        load_project(copy.root)
+        load_project(settings.root)
     ddpm["cases"]["digits"]["evaluation"]["kid_subset_size"] = 200
-    copy.write("specs/ddpm/study.yaml", ddpm)
+    settings.write("specs/ddpm/study.yaml", ddpm)
     data["datasets"]["digits"]["extractor"]["features"] = 1437
-    copy.write("specs/data.yaml", data)
-    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits\.extractor\.features = 1437: .* 2 to 1436"):
-        load_project(copy.root)
+    settings.write("specs/data.yaml", data)
+    with pytest.raises(SpecError, match=r"cases\.digits\.evaluation: the extractor's features = 1437 .* 2 to 1436"):
+        load_project(settings.root)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +489,7 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     ("arguments", "says"),
     [
         (("node", "digits", "groups=5"), "groups = 5 does not divide 32"),
-        (("node", "mnist", "baseline"), "'mnist' is not there; known: digits, cifar10, cifar100"),
+        (("node", "mnist", "baseline"), "'mnist' is no case of node; there are digits, cifar10, cifar100"),
         (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: Input should be greater than or equal to 0"),
     ],
 )
@@ -511,7 +517,7 @@ def test_check_lists_every_model_once(project: Workspace):
     lines = project.run("python", "-m", "pipeline", "check").stdout.splitlines()
     assert len(set(lines)) == len(lines)
     assert "node digits baseline seed 0" in lines
-    assert lines[-1].endswith(f"{len(lines) - 1} models")
+    assert lines[-1].endswith(f"{len(lines) - 1} runs")
 
 
 @pytest.mark.parametrize("study", ["node", "ddpm"])
@@ -519,5 +525,6 @@ def test_fields_lists_every_field_in_the_order_of_an_arm(study: str, project: Wo
     lines = project.run("python", "-m", "pipeline", "fields", study).stdout.splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(list_fields(find_study(study).run))
     if study == "node":
-        assert "norm (group | batch | instance | layer; baseline: group)" in lines
-        assert "weight_std (float or null, > 0, <= 1000000.0; baseline: null)" in lines
+        assert "norm (network; group | batch | instance | layer; base: group; default: group)" in lines
+        assert "weight_std (network; float or null, > 0, <= 1000000.0; base: null; default: null)" in lines
+        assert "epochs (training; int, >= 1; base: 250; default: 250)" in lines

@@ -1,7 +1,11 @@
-"""The golden trace of sampling: a digest of two images sampled on the CPU, with initial weights."""
+"""The golden trace of sampling: a digest of two images on their way from noise, on the CPU."""
 
 import torch
+from torch import Tensor
 
+from pipeline.compute.seeding import make_generator
+from pipeline.diffusion.schedule import DiscreteSchedule
+from pipeline.diffusion.trajectory import Trajectory
 from pipeline.run.outputs import digest_tensors
 from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Sampling
@@ -10,10 +14,35 @@ from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trainer import initialise_unet
 
 _STEPS = 2
+_SPREAD = 0.05
+"""Of what is added to the initial weights, from which a U-Net predicts nearly zero whatever it computes before."""
+
+
+class _Floats(Trajectory):
+    """Keeps every step as it is, too: grey levels hide what is small, and after two steps most are black or white."""
+
+    def __init__(self, schedule: DiscreteSchedule, sampling: Sampling) -> None:
+        super().__init__(schedule, sampling)
+        self.floats: list[Tensor] = []
+
+    def watch(self, step: int, x: Tensor, noise: Tensor) -> None:
+        super().watch(step, x, noise)
+        self.floats += [x, noise]
+
+    def finish(self, x: Tensor) -> None:
+        super().finish(x)
+        self.floats.append(x)
 
 
 def trace_sampling(run: DdpmRun, sampling: Sampling) -> str:
-    """Digest of two images with one channel, sampled in two steps from the run's initial weights."""
-    sampler = DdpmSampler(run, sampling.model_copy(update={"steps": _STEPS}), 1, Compute(device="cpu"), "cpu")
-    sampler.network.load_state_dict(initialise_unet(run, 1, "cpu").state_dict())
-    return digest_tensors({"images": sampler.sample(torch.arange(2))})
+    """What the code computes that samples this arm: two images of one channel, in two steps."""
+    short = sampling.model_copy(update={"steps": _STEPS})
+    sampler = DdpmSampler(run, short, 1, Compute(device="cpu"), "cpu")
+    generator = make_generator("cpu", run.seed, "trace")
+    weights = initialise_unet(run, 1, "cpu").state_dict()
+    moved = {name: value + _SPREAD * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
+    sampler.network.load_state_dict(moved)
+    seen = _Floats(sampler.schedule, short)
+    images = sampler.sample(torch.arange(2), trajectory=seen)
+    floats = {f"float{index}": value for index, value in enumerate(seen.floats)}
+    return digest_tensors({"images": images, **seen.stack(), **floats})
