@@ -25,8 +25,8 @@ from typing import Any
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import digest_file
 from pipeline.schema.compute import load_compute
+from pipeline.schema.files import digest_file
 
 ROOT = Path(__file__).resolve().parent.parent
 SPLITS = 10

@@ -11,13 +11,12 @@ from pathlib import Path
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
 from pipeline.data.weights import INCEPTION_CHANNELS, INCEPTION_LOGITS, find_weights
-from pipeline.run.inputs import digest_file
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_case, parse_arguments
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, InceptionExtractor, load_data_spec
 from pipeline.schema.document import write_document
-from pipeline.schema.files import replace_file
+from pipeline.schema.files import digest_file, replace_file
 from pipeline.schema.reference import ExtractorFile
 from pipeline.schema.resolved import read_extractor
 

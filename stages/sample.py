@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import digest_file, require_closure
+from pipeline.run.inputs import require_closure
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_case, parse_arguments
 from pipeline.schema.compute import Compute, load_resources
 from pipeline.schema.diffusion import Sampling
-from pipeline.schema.files import write_file
+from pipeline.schema.files import digest_file, write_file
 from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.study import DdpmRun
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.run.inputs import digest_file, require_closure
+from pipeline.run.inputs import require_closure
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_run, parse_arguments
+from pipeline.schema.files import digest_file
 
 ROOT = Path()
 

@@ -71,9 +71,9 @@ def study_ddpm(out: Path, compute: Compute) -> None:
     from pipeline.metrics.extractor import train_extractor
     from pipeline.metrics.features import load_extractor, write_reference
     from pipeline.run.checkpoint import Checkpoint
-    from pipeline.run.inputs import digest_file
     from pipeline.run.workers import Worker
     from pipeline.schema.document import read_document
+    from pipeline.schema.files import digest_file
     from pipeline.studies.ddpm.evaluate import Folders, evaluate_ddpm
     from pipeline.studies.ddpm.sampler import sample_ddpm
     from pipeline.studies.ddpm.sampling_trace import trace_sampling

@@ -16,12 +16,12 @@ from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
+from pipeline.metrics.bench import Bench, Cost
 from pipeline.plan.dvc import Status, find_statuses
 from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check, price_rows
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
 from pipeline.run import bench as measuring
-from pipeline.run.bench import Bench, Cost
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import load_project
 from pipeline.schema.study import find_study

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from pipeline.run.inputs import digest_file
 from pipeline.schema.base import SpecError
 from pipeline.schema.data import RemoteFile
+from pipeline.schema.files import digest_file
 
 _BLOCK = 1 << 20
 

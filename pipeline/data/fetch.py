@@ -12,9 +12,9 @@ from PIL import Image
 from pipeline.data.arrays import Split
 from pipeline.data.download import fetch_file
 from pipeline.data.own import fetch_own, split_by_class
-from pipeline.run.inputs import find_checkout
 from pipeline.schema.base import SpecError
 from pipeline.schema.data import CifarSource, Dataset, DigitsSource
+from pipeline.schema.files import find_checkout
 
 _CIFAR_SIDE = 32
 # The binary version, by number of classes: files of the training split, of the test split, label bytes per image (the

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.data.arrays import Split
-from pipeline.run.inputs import digest_file
 from pipeline.schema.base import SpecError
 from pipeline.schema.data import Dataset, FolderSource, NpzSource, OwnSource
+from pipeline.schema.files import digest_file
 
 Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """Images [N, C, H, H] and their labels [N]."""

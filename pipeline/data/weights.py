@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.data.download import fetch_file, find_flaw
-from pipeline.run.inputs import find_checkout
 from pipeline.schema.data import InceptionExtractor
+from pipeline.schema.files import find_checkout
 
 INCEPTION_LOGITS = 1008
 """Logits of the original network: ImageNet's 1000 classes and 8 unused ones."""

@@ -17,9 +17,9 @@ from pipeline.metrics.generative import (
     register_classifier,
     register_inception,
 )
-from pipeline.run.inputs import digest_file
 from pipeline.run.outputs import load_weights
 from pipeline.schema.document import read_document, write_document
+from pipeline.schema.files import digest_file
 from pipeline.schema.reference import ExtractorFile, ReferenceFile
 
 WEIGHTS = {"classifier": "weights.safetensors", "inception": "weights.pth"}

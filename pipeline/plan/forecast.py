@@ -18,7 +18,7 @@ from pipeline.schema.project import Project, load_project
 from pipeline.schema.resolved import describe_all
 
 if TYPE_CHECKING:
-    from pipeline.run.bench import Cost
+    from pipeline.metrics.bench import Cost
 
 _SECONDS = 8.0  # that the timed steps of a plan may take, about
 
@@ -102,7 +102,7 @@ def price_rows(
     found = [(row, costs) for row in rows if (costs := find_costs(project, row)) is not None]
     if not found:
         return [], None
-    from pipeline.run.bench import Bench
+    from pipeline.metrics.bench import Bench
 
     imports = time.perf_counter() - start
     compute = project.panel.compute

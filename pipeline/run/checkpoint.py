@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from pipeline.run.inputs import check_inputs, find_checkout, forget_inputs
+from pipeline.run.inputs import check_inputs, forget_inputs
 from pipeline.run.outputs import digest_tensors
 from pipeline.run.process import count_seconds
 from pipeline.schema.base import SpecError
-from pipeline.schema.files import LEFTOVERS, replace_file, replace_folder
+from pipeline.schema.files import LEFTOVERS, find_checkout, replace_file, replace_folder
 
 _STATE = "state.safetensors"
 

@@ -4,7 +4,6 @@ DVC hashes dependencies after the command. Without the second check, DVC would r
 input of the result.
 """
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,22 +20,6 @@ _AGAIN = (
     "changed while this ran, so that the result would be recorded as made by what it says now: nothing is kept of it. "
     "Run again; with the old content back, a training goes on from its last state"
 )
-
-
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_checkout(root: Path) -> Path:
-    """The user's checkout, even from inside a copy in which DVC runs an experiment (`--temp`, or its queue).
-
-    Such a copy is in .dvc/tmp/exps/. DVC deletes it after the experiment, even after a killed one.
-    """
-    parents = [root.resolve(), *root.resolve().parents]
-    copies = [path for path in parents if path.parts[-3:] == (".dvc", "tmp", "exps")]
-    return copies[0].parents[2] if copies else root
 
 
 def runs_under_dvc() -> bool:

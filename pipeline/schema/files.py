@@ -4,6 +4,7 @@ No reader sees half a file, even after a killed process. The old file may be a l
 writing through it would damage the cache.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -57,3 +58,19 @@ def write_file(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, with numbers at full precision."""
     write_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_checkout(root: Path) -> Path:
+    """The user's checkout, even from inside a copy in which DVC runs an experiment (`--temp`, or its queue).
+
+    Such a copy is in .dvc/tmp/exps/. DVC deletes it after the experiment, even after a killed one.
+    """
+    parents = [root.resolve(), *root.resolve().parents]
+    copies = [path for path in parents if path.parts[-3:] == (".dvc", "tmp", "exps")]
+    return copies[0].parents[2] if copies else root

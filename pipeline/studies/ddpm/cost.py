@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from pipeline.run.bench import Bench, Cost, draw_split
+from pipeline.metrics.bench import Bench, Cost, draw_split
 from pipeline.schema.data import Dataset
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.project import Project

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from pipeline.run.bench import Bench, Cost, draw_split
+from pipeline.metrics.bench import Bench, Cost, draw_split
 from pipeline.schema.project import Project
 from pipeline.schema.study import Step
 from pipeline.studies.node.network import NodeClassifier
