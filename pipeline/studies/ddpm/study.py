@@ -338,8 +338,8 @@ def _check_budget(training: DdpmTraining, sampling: Sampling, evaluation: Evalua
         )
     if train <= features:
         raise SpecError(
-            f"evaluation: the extractor's features = {features} (specs/data.yaml): allowed are 2 to {train - 1}: fewer than the "
-            "training images, whose covariance the FID needs"
+            f"evaluation: the extractor's features = {features} (specs/data.yaml): allowed are 2 to {train - 1}: "
+            "fewer than the training images, whose covariance the FID needs"
         )
 
 
