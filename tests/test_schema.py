@@ -500,6 +500,7 @@ def test_show_refuses_in_one_line(project: Workspace, arguments: tuple[str, ...]
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_show_prints_a_run_with_its_parameters(project: Workspace):
     shown = json.loads(
         project.run("python", "-m", "pipeline", "show", "node", "cifar10", "norm=batch", "--json").stdout

@@ -25,22 +25,36 @@ _VIEWS = ("draw", "render", "report", "text")
 
 
 def strip_words(source: str) -> str:
-    """Python code without comments, docstrings and layout.
+    """Python code without comments, docstrings, blank lines and blanks at the end of a line; the rest as it is written.
+
+    The text is cut, not written anew by `ast.unparse`, whose output may differ from one version of Python to the next.
 
     Raises:
-        SyntaxError: the source is not Python.
+        SyntaxError: it is not Python.
     """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [part for part in body if not _is_words(part)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree)
-
-
-def _is_words(node: ast.AST) -> bool:
-    """Whether a statement is a lone string: the docstring of a module, class, function or attribute."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    lines = [line.encode() for line in source.splitlines()]  # ast counts bytes
+    docstrings: list[ast.Expr] = []
+    strings: list[tuple[tuple[int, int], tuple[int, int]]] = []
+    for node in ast.walk(ast.parse(source)):  # a statement comes before its value
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docstrings.append(node)
+        elif isinstance(node, ast.Constant | ast.JoinedStr) and all(node is not word.value for word in docstrings):
+            strings.append(((node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)))
+    for word in docstrings:
+        if not lines[word.lineno - 1][: word.col_offset].strip():  # else something stands before it on its line
+            last = word.end_lineno or word.lineno
+            lines[word.lineno - 1 : last] = [b""] * (last - word.lineno + 1)
+    for number, line in enumerate(lines, 1):
+        column = line.find(b"#")
+        while column >= 0:
+            if not any(start <= (number, column) < end for start, end in strings):
+                lines[number - 1] = line[:column]
+                break
+            column = line.find(b"#", column + 1)
+    text = {number for start, end in strings for number in range(start[0], end[0])}  # that goes on in the next line
+    text |= {number + 1 for number in text}
+    kept = [line if number in text else line.rstrip() for number, line in enumerate(lines, 1)]
+    return "".join(f"{line.decode()}\n" for number, line in enumerate(kept, 1) if line or number in text)
 
 
 def digest_code(path: Path) -> str:

@@ -64,6 +64,9 @@ def load_panel(root: Path, cases: Mapping[str, Collection[str]]) -> Panel:
     Raises:
         SpecError: the first mistake.
     """
+    for study in cases:
+        if study in RESERVED:
+            raise SpecError(f"specs/{study}: {study!r} is no name for a study: {FILE} has a key of that name")
     studies = {study: _model(f"{study}Grids", dict.fromkeys(names, (Grid, ...))) for study, names in cases.items()}
     listed = _model("Cases", dict.fromkeys(cases, (list[str], ...)))
     fields: dict[str, Any] = {"cases": (listed, ...), "compute": (Compute, ...), "resources": (Resources, ...)}

@@ -34,6 +34,7 @@ class _Floats(Trajectory):
         self.floats.append(x)
 
 
+@torch.random.fork_rng(devices=[])
 def trace_sampling(run: DdpmRun, sampling: Sampling) -> str:
     """What the code computes that samples this arm: two images of one channel, in two steps."""
     short = sampling.model_copy(update={"steps": _STEPS})

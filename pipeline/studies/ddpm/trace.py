@@ -12,6 +12,7 @@ from pipeline.studies.ddpm.trainer import DdpmTrainer
 _IMAGES, _STEPS = 2, 2
 
 
+@torch.random.fork_rng(devices=[])
 def trace_training(run: DdpmRun) -> str:
     """Digest of weights, averages, optimiser state and loss after two training steps.
 

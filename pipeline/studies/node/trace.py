@@ -12,6 +12,7 @@ from pipeline.studies.node.trainer import NodeTrainer
 _IMAGES, _CLASSES, _STEPS = 4, 10, 2
 
 
+@torch.random.fork_rng(devices=[])
 def trace_node(run: NodeRun) -> str:
     """Digest of weights and predictions after two training steps, or the solver's error.
 
