@@ -14,6 +14,7 @@ from pipeline.schema.curve import curve_path
 from pipeline.schema.ledger import ledger_path, read_ledger
 from pipeline.schema.study import find_study
 
+pytestmark = pytest.mark.ci
 RENDERS = {
     f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
 }

@@ -28,6 +28,7 @@ from pipeline.schema.study import load_study_spec
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmSpec, Import
 from pipeline.studies.ddpm.unet import UNet
 
+pytestmark = pytest.mark.slow
 SPEC = load_study_spec(ROOT, "ddpm")
 assert isinstance(SPEC, DdpmSpec)
 DIFFUSION = resolve("ddpm").diffusion

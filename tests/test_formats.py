@@ -174,6 +174,7 @@ def has_latex() -> bool:
     return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.ci
 def test_latex_compiles(tmp_path: Path):
     """Every table of the committed report, the golden one and a wide one."""
     if not has_latex():

@@ -65,6 +65,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> list[int]:
     return steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(RUNS))
 def test_a_killed_training_ends_with_the_same_bytes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Within an epoch, at its border, in a pass over the test split, and in the last step."""
@@ -85,6 +86,7 @@ def test_a_killed_training_ends_with_the_same_bytes(name: str, tmp_path: Path, m
     assert not (tmp_path / "broken.checkpoint").exists()
 
 
+@pytest.mark.slow
 def test_a_kill_between_saves_costs_the_steps_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = RUNS["plateau"]
     train_node_run(run, tmp_path / "unbroken")
@@ -97,6 +99,7 @@ def test_a_kill_between_saves_costs_the_steps_since(tmp_path: Path, monkeypatch:
     assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_after_an_interruption_fails_in_the_same_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -181,6 +184,7 @@ def wait_for(condition: object, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.ci
 def test_a_process_that_is_killed_or_told_to_end_at_random_goes_on(work: Workspace, unbroken: dict[str, str]):
     save_often(work, 0)
     chance, reached = random.Random(0), [0]  # noqa: S311
@@ -221,6 +225,7 @@ def find_first_step(output: str) -> int:
     return int(first[1])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("shell", ["/bin/sh", shutil.which("bash") or "/bin/sh"])  # one may wait, one become the stage
 def test_when_dvc_is_killed_its_stage_saves_and_ends_and_the_next_run_goes_on(
     shell: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
@@ -283,6 +288,7 @@ def test_an_orphan_knows_that_it_is_one(above: list[Ancestor], found: Ancestor |
     assert _find_dvc() is found
 
 
+@pytest.mark.ci
 def test_a_stage_whose_dvc_has_ended_does_not_begin(work: Workspace):
     ended = subprocess.Popen(["true"])
     ended.wait()
@@ -300,6 +306,7 @@ def edit(work: Workspace, file: str, old: str, new: str) -> None:
 NUMERICS = "pipeline/studies/node/trace.py"
 
 
+@pytest.mark.ci
 def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
     edit(work, NUMERICS, "_STEPS = 2", "_STEPS = 3")
     result = work.run("dvc", *REPRO, ok=False)
@@ -308,6 +315,7 @@ def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
     assert f"error: {NUMERICS}: changed since closures/train_node.txt was written" in result.stderr
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [(NUMERICS, "_STEPS = 2", "_STEPS = 3"), ("specs/node/study.yaml", "0.15", "0.16")],

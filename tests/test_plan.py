@@ -16,12 +16,12 @@ from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
+from pipeline.metrics import bench as measuring
 from pipeline.metrics.bench import Bench, Cost
 from pipeline.plan.dvc import Status, find_statuses
 from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check, price_rows
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
-from pipeline.run import bench as measuring
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import load_project
 from pipeline.schema.study import find_study
@@ -217,6 +217,7 @@ NODE, NORM, GROUPS = (f"runs/node/digits/{arm}/0" for arm in ("baseline", "norm=
 DDPM, SAMPLES = "runs/ddpm/digits/baseline/0", "samples/ddpm/digits/baseline/0"
 
 
+@pytest.mark.ci
 def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Workspace):
     def files() -> list[Path]:
         found = (path.relative_to(work.root) for path in work.root.rglob("*"))
@@ -243,6 +244,7 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
     assert all(row["flops_each"] is None for row in rows if row not in priced)
 
 
+@pytest.mark.ci
 def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     assert set(foretell(work.root, monkeypatch).values()) == {"made"}
     assert len(run(work)) == 4
@@ -258,6 +260,7 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     assert (data.train_images, data.test_images) == (1437, 360)
 
 
+@pytest.mark.ci
 def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     keys, arms = ["node", "digits", "arms"], ["baseline", "norm=batch"]
     edit(work, "params.yaml", keys, [*arms, "groups=2"])
@@ -275,6 +278,7 @@ def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkey
     assert run(work) == set()
 
 
+@pytest.mark.ci
 def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     keys = ["cases", "digits", "training", "steps"]
     edit(work, "specs/ddpm/study.yaml", keys, 7)
@@ -287,6 +291,7 @@ def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Works
     assert run(work) == set()
 
 
+@pytest.mark.ci
 def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     with (work.root / "pipeline" / "data" / "fetch.py").open("a") as file:
         file.write("TOUCHED = 1\n")
@@ -298,18 +303,21 @@ def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, mon
     edit(work, "specs/node/study.yaml", ["cases", "digits", "training", "image_size"], 12)
 
 
+@pytest.mark.ci
 def test_without_its_lock_everything_is_restored(work: Workspace, monkeypatch: pytest.MonkeyPatch):
     (work.root / "dvc.lock").unlink()
     assert set(foretell(work.root, monkeypatch).values()) == {"restored"}
     assert run(work) == set()
 
 
+@pytest.mark.ci
 def test_a_clone_without_a_cache_makes_everything(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commit_all(work)
     work.run("git", "clone", "-q", str(work.root), str(tmp_path / "clone"))
     assert set(foretell(tmp_path / "clone", monkeypatch).values()) == {"made"}
 
 
+@pytest.mark.ci
 def test_a_mistake_is_one_line(work: Workspace):
     edit(work, "params.yaml", ["compute", "threads"], 0)
     result = work.run("python", "-m", "pipeline", "plan", ok=False)

@@ -52,7 +52,7 @@ def read_digests(printed: str) -> dict[str, str]:
 
 
 @X86
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(EMULATOR is None and not REQUIRED, reason="no qemu-x86_64")
 def test_emulated_cpus_of_two_makers_give_the_same_bytes():
     assert EMULATOR is not None, "no qemu-x86_64"
@@ -109,6 +109,7 @@ finally:
 
 
 @X86
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_sets_them_before_it_loads_what_reads_them(stage: str):
     arguments = {

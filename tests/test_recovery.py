@@ -195,6 +195,7 @@ def parted(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return begin(tmp_path_factory.mktemp("merge") / "project")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("way", "then"),
     [
