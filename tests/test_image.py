@@ -296,8 +296,8 @@ def test_the_host_finds_what_the_container_made(checkout: Workspace, run: Runner
 
 
 def test_other_commands(checkout: Workspace, run: Runner):
-    assert "5 models up to date" in run.on(checkout, "plan", **HARDENED).output
-    assert "params.yaml and specs/ are valid: 5 models" in run.on(checkout, "check").output
+    assert "5 runs up to date" in run.on(checkout, "plan", **HARDENED).output
+    assert "params.yaml and specs/ are valid: 5 runs" in run.on(checkout, "check").output
     assert run.on(checkout, "repro", "render@table1").executed == []
     assert "num_params" in run.on(checkout, "show", "node", "cifar10", "norm=batch").output
     assert "What the image runs" in run("--help").output
