@@ -36,8 +36,9 @@ def _find_stale(study: str) -> dict[str, list[str]]:
     stale = {}
     for stage, parts in changed.items():
         if stage.split("@")[0].startswith(find_study(study).kept):
-            kinds = [part for part in parts if isinstance(part, dict)]
-            stale[stage] = [path for part in kinds for paths in part.values() for path in paths]
+            # DVC says {"changed deps": {path: how}} and the like, or a word such as "changed command".
+            paths = [path for part in parts if isinstance(part, dict) for found in part.values() for path in found]
+            stale[stage] = [*paths, *(part for part in parts if not isinstance(part, dict))]
     return stale
 
 
