@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -133,11 +134,23 @@ def read_code(source: str) -> str:
     return ast.dump(_Wordless().visit(ast.parse(source)))
 
 
+def fill_bodies(source: str) -> str:
+    """Code in which a class of nothing but words has a body again, so that Python reads it."""
+    filled, lines = [], source.splitlines()
+    for line, after in pairwise([*lines, ""]):
+        filled.append(line)
+        indent = len(line) - len(line.lstrip())
+        empty = not after or len(after) - len(after.lstrip()) <= indent
+        if empty and line.endswith(":") and line.lstrip().startswith(("class ", "def ")):
+            filled.append(f"{' ' * indent}    pass")
+    return "\n".join(filled)
+
+
 def test_only_words_are_taken_from_the_code_of_this_project():
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         stripped = strip_words(source)
-        assert read_code(stripped) == read_code(source), path
+        assert read_code(fill_bodies(stripped)) == read_code(source), path
         assert "#" not in stripped or "#" in read_code(stripped), path
 
 

@@ -71,7 +71,7 @@ for command in sys.argv[1].splitlines():
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_no_stage_that_is_started_by_hand_writes_through_a_link(calm: Workspace, tmp_path: Path):
     """Every file of every output gets a second name, as an object in the cache is one; all stages run again."""
     work = copy_workspace(calm, tmp_path / "project")

@@ -59,9 +59,6 @@ REFUSALS = {
 @pytest.mark.parametrize("fault", REFUSALS)
 def test_the_check_and_a_stage_of_dvcs_refuse_it_in_one_line(tmp_path: Path, fault: str):
     work = copy_project(tmp_path / "project")
-    work.run(
-        "python", "-c", "from pathlib import Path; from pipeline.run.closures import write_closures as w; w(Path())"
-    )
     if fault == "link":
         (tmp_path / "disk").mkdir()
         (work.root / "runs").symlink_to(tmp_path / "disk")
@@ -69,6 +66,7 @@ def test_the_check_and_a_stage_of_dvcs_refuse_it_in_one_line(tmp_path: Path, fau
         params = work.read("params.yaml")
         params["compute"]["device"] = "cuda"
         work.write("params.yaml", params)
+    work.run("python", "-m", "stages.check")
     checked = work.run("python", "-m", "pipeline", "check", "--quiet", ok=False)
     command = ("python", "-m", "stages.train_node", "digits", "baseline", "0")
     started = work.run(*command, ok=False, DVC_STAGE="train_node")
