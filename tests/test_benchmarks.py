@@ -7,7 +7,7 @@ import pytest
 from workspace import ROOT, Workspace
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_both_sides_of_a_node_step_do_the_same_work(tmp_path: Path):
     arguments = ["--case", "digits", "--threads", "1", "--steps", "2", "--json", str(tmp_path / "out.json")]
     Workspace(ROOT).run("python", "-m", "benchmarks.node_step", *arguments)
@@ -21,7 +21,7 @@ def test_both_sides_of_a_node_step_do_the_same_work(tmp_path: Path):
         assert result["ratio"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_both_sides_of_a_diffusion_model_do_the_same_work(tmp_path: Path):
     arguments = ["--case", "digits", "--threads", "1", "--steps", "1", "--json", str(tmp_path / "out.json")]
     Workspace(ROOT).run("python", "-m", "benchmarks.ddpm_step", *arguments)

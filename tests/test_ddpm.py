@@ -134,7 +134,7 @@ def test_a_batch_that_the_gpus_cannot_share_is_refused():
         DdpmTrainer(ddpm_run(), stripes(20, 8), COMPUTE, "cpu", Worker(0, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_one_step_of_the_papers_model_at_full_width(tmp_path: Path):
     run = resolve("ddpm", "cifar10", "baseline", 0)
     run = run.model_copy(update={"training": run.training.model_copy(update={"steps": 1, "batch_size": 2})})
@@ -151,7 +151,7 @@ def test_bfloat16_trains(tmp_path: Path):
     assert rounded == pytest.approx(exact, rel=0.02)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_unet_trains_the_same():
     """Same losses up to rounding; the compiler may reorder sums."""
@@ -261,7 +261,7 @@ def test_more_gpus_than_images_are_refused(tmp_path: Path):
         sample_ddpm(run, tmp_path / "run", sampling(), COMPUTE, "cpu", tmp_path / "out", [], Worker(0, 6), "")
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_failed_training_has_empty_pictures(tmp_path: Path):
     work = make_reduced(tmp_path / "project")
     folder = work.root / "runs/ddpm/digits/baseline/0"
@@ -404,7 +404,7 @@ def test_a_sampling_killed_at_its_trajectory_ends_with_the_same_bytes(tmp_path: 
     assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_stage_that_is_killed_or_told_to_end_goes_on_where_it_was(tmp_path: Path):
     work = make_reduced(tmp_path / "project")
     ddpm = work.read("specs/ddpm/study.yaml")
@@ -444,7 +444,7 @@ def test_a_stage_that_is_killed_or_told_to_end_goes_on_where_it_was(tmp_path: Pa
 # ---- Workers -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_two_workers_train_and_sample_what_one_does(tmp_path: Path):
     """torchrun and gloo on the CPU: the same losses and weights up to the order of sums."""
     work = make_reduced(tmp_path / "project")

@@ -282,7 +282,7 @@ def weights(tmp_path_factory):
     return describe_weights(path)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_inception_gives_what_torch_fidelity_gives(weights, tmp_path: Path):
     copied = copy_inception(weights, NOWHERE, tmp_path)
     assert (tmp_path / "weights.pth").read_bytes() == Path(weights.path).read_bytes()
@@ -564,7 +564,7 @@ def make_project(root: Path) -> str:
     return name
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_stage_writes_the_record(tmp_path: Path):
     name = make_project(tmp_path)
     work = Workspace(tmp_path)
@@ -621,7 +621,7 @@ def test_the_record_of_a_node_by_hand():
     assert (record.change, record.share, record.change_initial) == (0.2, 0.4, None)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_node_run_edited_by_hand_is_named_in_one_line(tmp_path: Path):
     folder = tmp_path / "runs" / "node" / "digits" / "baseline" / "0"
     folder.mkdir(parents=True)

@@ -231,7 +231,7 @@ def test_a_wrong_source_is_refused_by_the_check(source: dict[str, Any], fields: 
     assert says in str(error.value)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_stage_fetches_own_images_after_it_has_said_what_to_write(tmp_path: Path):
     root, yaml = copy_project(tmp_path / "project").root, YAML()
     draw_classes(root / "images")

@@ -112,7 +112,7 @@ else:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
 @pytest.mark.parametrize("study", ["node", "ddpm"])
 def test_a_run_for_which_memory_is_short_is_recorded_and_ends_without_an_error(study: str, tmp_path: Path):
@@ -227,7 +227,7 @@ def test_golden_loss_trace(implementation: str, gradient: str):
         assert loss == pytest.approx(pinned, rel=rounding)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_ode_function_trains_the_same(tmp_path: Path):
     """Same losses up to rounding; the compiler may reorder sums."""
@@ -252,7 +252,7 @@ def test_bfloat16_trains_the_node_study(tmp_path: Path):
     assert train_node_run(node_run(), tmp_path / "node", compute) is None
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(("dataset", "classes", "params"), [("cifar10", 10, 2_023_562), ("cifar100", 100, 2_046_692)])
 def test_a_full_size_epoch_on_an_archive_in_cifars_format(dataset: str, classes: int, params: int, tmp_path: Path):
     """C = 256 on colour images with the paper's recipe, augmentation included."""

@@ -1,6 +1,6 @@
-"""Noise schedules in continuous time: t in [0, 1], 0 the data and 1 the noise.
+"""Noise schedules in continuous time: t in [0, 1], 0 the data and 1 the noise. No study uses them yet.
 
-They are not in `schedule.py`, so that a new one makes no DDPM model stale.
+The DDPM study's is in `schedule.py`, so that a new one here makes no model stale.
 """
 
 from dataclasses import dataclass
