@@ -60,6 +60,7 @@ def main() -> None:
         live = LiveHistory(ROOT, work.run)
         failure = train_ddpm(work.run, train, compute, device, out, checkpoint, work.settings, worker, live)
     if worker.leads:
+        live.close()
         if failure is not None:  # recorded, and shown by the tables; the other runs go on
             print(f"{work.name}: the run failed: {failure}", file=sys.stderr)
         write_provenance(work.name, out, compute, checkpoint.earlier, device=device, workers=worker.count)

@@ -32,6 +32,7 @@ def main() -> None:
     checkpoint = open_checkpoint(ROOT, work.name, fingerprint, minutes)
     live, out = LiveHistory(ROOT, work.run), ROOT / "runs" / work.name
     failure = train_node(work.run, train, test, compute, device, out, checkpoint, work.settings, live)
+    live.close()
     if failure is not None:  # recorded, and shown by the tables; the other runs go on
         print(f"{work.name}: the run failed: {failure}", file=sys.stderr)
     write_provenance(work.name, out, compute, checkpoint.earlier, device=device)

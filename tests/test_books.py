@@ -93,6 +93,12 @@ def test_a_training_shows_itself_apart_from_all_outputs(
     path.rmdir()
     LiveHistory(tmp_path, node_run(seed=3))(HISTORY)  # too soon
     assert not path.exists()
+    live = LiveHistory(tmp_path, node_run(seed=3))
+    live.shown = 0.0
+    live(HISTORY)
+    assert path.exists()
+    live.close()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(("count", "kept"), [(1, 1), (50, 50), (51, 26), (1000, 50)])

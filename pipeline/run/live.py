@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.run.outputs import write_history
@@ -34,3 +35,8 @@ class LiveHistory:
             print(f"the training goes on, but is not shown in {self.path}: {error}", file=sys.stderr)
             self.broken = True
         self.shown = time.monotonic()
+
+    def close(self) -> None:
+        """Take the history away: the run's outputs have it now."""
+        with suppress(OSError):
+            self.path.unlink()
