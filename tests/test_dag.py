@@ -293,7 +293,7 @@ def test_a_model_that_was_exported_and_imported_again_samples_the_same_images(wo
     """As an arm of its own, without a training: through diffusers' format and back."""
     out = work.run("python", "-m", "pipeline", "export", "digits", "baseline", "0", "exported").stdout
     assert "ema-0000006.safetensors -> exported" in out
-    printed = work.run("python", "-m", "pipeline", "import", "exported", "mine", "--dataset", "digits").stdout
+    printed = work.run("python", "-m", "pipeline", "import", "exported", "mine", "--case", "digits").stdout
     entry, arm = printed.split("# params.yaml: ddpm.digits.arms\n- ")
     arm = arm.splitlines()[0].strip('"')
     assert arm.startswith("weights=mine-")  # the attentions that only the format has are seen to do nothing

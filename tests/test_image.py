@@ -361,7 +361,7 @@ def test_docker_stop_loses_nothing_and_two_containers_do_not_mix(run: Runner, lo
     outcome = run.wait(container)
     assert outcome.status == 143, outcome.output
     assert outcome.output.splitlines()[-1].startswith("stopped: what is finished is kept")
-    assert outcome.executed == ["check", "fetch_ddpm@digits", LONG]
+    assert outcome.executed == ["check", "fetch_ddpm@ddpm-digits", LONG]
     assert_it_goes_on(run, long_training)
 
 
@@ -463,12 +463,12 @@ def test_a_cache_elsewhere(run: Runner, built: Built, tmp_path: Path):
     workspace, cache = clone(built, tmp_path / "project"), Workspace(tmp_path / "cache")
     cache.root.mkdir()
     give(cache)
-    run.on(workspace, "repro", "fetch_node@digits", volumes={**mount(workspace.root), **mount(cache.root, "/cache")})
+    run.on(workspace, "repro", "fetch_node@node-digits", volumes={**mount(workspace.root), **mount(cache.root, "/cache")})
     assert (cache.root / "files/md5").is_dir()
     assert not (workspace.root / ".dvc/cache/files").exists()
     # As docker/compose.yaml mounts it where nothing is said: the checkout again.
     run.on(
-        workspace, "repro", "fetch_ddpm@digits", volumes=[f"{workspace.root}:/workspace", f"{workspace.root}:/cache"]
+        workspace, "repro", "fetch_ddpm@ddpm-digits", volumes=[f"{workspace.root}:/workspace", f"{workspace.root}:/cache"]
     )
     assert (workspace.root / ".dvc/cache/files").is_dir()
 
@@ -527,8 +527,8 @@ def test_compose(run: Runner, built: Built, tmp_path: Path):
     workspace = clone(built, tmp_path / "project")
     settings = {"PIPELINE_IMAGE": built.name, "PIPELINE_USER": f"{OWNER[0]}:{OWNER[1]}", "PIPELINE_PORT": "18000"}
     try:
-        said = workspace.run(*compose, "run", "--rm", "repro-cpu", "repro", "fetch_node@digits", **settings).stdout
-        assert "Running stage 'fetch_node@digits'" in said
+        said = workspace.run(*compose, "run", "--rm", "repro-cpu", "repro", "fetch_node@node-digits", **settings).stdout
+        assert "Running stage 'fetch_node@node-digits'" in said
         assert (workspace.root / "data/node/digits").stat().st_uid == OWNER[0]
         said = workspace.run(*compose, "run", "--rm", "tests", "pytest", "-q", "tests/test_ode.py", **settings).stdout
         assert re.search(r"\d+ passed", said)

@@ -145,7 +145,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     node["cases"]["digits"]["training"] |= {"epochs": LENGTH // 15, "batch_size": 96}
     workspace.write("specs/node/study.yaml", node)
     commit_all(workspace)
-    workspace.run("dvc", "repro", "fetch_node@digits")
+    workspace.run("dvc", "repro", "fetch_node@node-digits")
     return workspace
 
 
