@@ -463,13 +463,13 @@ def test_a_cache_elsewhere(run: Runner, built: Built, tmp_path: Path):
     workspace, cache = clone(built, tmp_path / "project"), Workspace(tmp_path / "cache")
     cache.root.mkdir()
     give(cache)
-    run.on(workspace, "repro", "fetch_node@node-digits", volumes={**mount(workspace.root), **mount(cache.root, "/cache")})
+    volumes = {**mount(workspace.root), **mount(cache.root, "/cache")}
+    run.on(workspace, "repro", "fetch_node@node-digits", volumes=volumes)
     assert (cache.root / "files/md5").is_dir()
     assert not (workspace.root / ".dvc/cache/files").exists()
     # As docker/compose.yaml mounts it where nothing is said: the checkout again.
-    run.on(
-        workspace, "repro", "fetch_ddpm@ddpm-digits", volumes=[f"{workspace.root}:/workspace", f"{workspace.root}:/cache"]
-    )
+    twice = [f"{workspace.root}:/workspace", f"{workspace.root}:/cache"]
+    run.on(workspace, "repro", "fetch_ddpm@ddpm-digits", volumes=twice)
     assert (workspace.root / ".dvc/cache/files").is_dir()
 
 
