@@ -308,9 +308,9 @@ NUMERICS = "pipeline/studies/node/trace.py"
 
 @pytest.mark.ci
 def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
-    edit(work, NUMERICS, "_STEPS = 2", "_STEPS = 3")
+    edit(work, NUMERICS, "4, 10, 2", "4, 10, 3")
     result = work.run("dvc", *REPRO, ok=False)
-    edit(work, NUMERICS, "_STEPS = 3", "_STEPS = 2")
+    edit(work, NUMERICS, "4, 10, 3", "4, 10, 2")
     assert result.returncode != 0
     assert f"error: {NUMERICS}: changed since closures/train_node.txt was written" in result.stderr
 
@@ -318,7 +318,7 @@ def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("file", "old", "new"),
-    [(NUMERICS, "_STEPS = 2", "_STEPS = 3"), ("specs/node/study.yaml", "0.15", "0.16")],
+    [(NUMERICS, "4, 10, 2", "4, 10, 3"), ("specs/node/study.yaml", "0.15", "0.16")],
 )
 def test_what_is_edited_during_a_run_is_not_recorded_as_what_made_it(
     file: str, old: str, new: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
