@@ -74,6 +74,7 @@ def main() -> None:
 
     def read() -> tuple[Runs, list[str]]:
         project = load_project(ROOT)
+        project.require_case(name, case)
         return list(project.panel.grid(name, case).runs()), project.specs[name].headline
 
     runs, headline = read_inputs(read)

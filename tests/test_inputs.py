@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from trainings import make_checkpoint
+from workspace import ROOT, Workspace
 
 from pipeline.run import inputs
 from pipeline.run.closures import closure_path, write_closures
@@ -145,3 +146,19 @@ def test_settings_that_the_file_does_not_say_are_not_worked_with_under_dvc(under
     (under_dvc / RESOLVED).unlink()
     with pytest.raises(SpecError, match=rf"^{RESOLVED}: not there; `dvc repro check` writes it"):
         inputs.require_file(RESOLVED, lambda: "mine: 1", check_resolved)
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("fetch theory features", "theory features: no stage of it reads settings of the kind 'data'"),
+        ("extractor node digits", "node digits: no stage of it reads settings of the kind 'extractor'"),
+        ("fetch node nix", "no case 'nix' of node; there are digits, cifar10, cifar100"),
+        ("record node nix", "no case 'nix' of node; there are digits, cifar10, cifar100"),
+        ("record nix digits", "specs/nix/study.yaml: no study 'nix' in pipeline/studies/"),
+    ],
+)
+def test_a_stage_by_hand_of_what_is_not_there_is_one_line(command: str, says: str):
+    stage, *arguments = command.split(" ")
+    result = Workspace(ROOT).run("python", "-m", f"stages.{stage}", *arguments, ok=False)
+    assert (result.returncode, result.stderr) == (1, f"error: {says}\n")

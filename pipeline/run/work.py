@@ -74,11 +74,10 @@ def open_case(study: str, case: str, name: str) -> str:
 
     def describe() -> str:
         project = load_project(ROOT)
-        project.study(study)
-        if case not in project.specs[study].cases:
-            known = ", ".join(project.specs[study].cases)
-            raise SpecError(f"no case {case!r} of {study}; there are {known}")
-        return describe_case(project, study, case)[name]
+        project.require_case(study, case)
+        if name not in (found := describe_case(project, study, case)):
+            raise SpecError(f"{study} {case}: no stage of it reads settings of the kind {name!r}")
+        return found[name]
 
     return require_file(case_path(study, case, name), describe, check_resolved)
 

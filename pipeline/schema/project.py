@@ -65,6 +65,12 @@ class Project:
             raise SpecError(f"no study {name!r}; there are {', '.join(self.specs)}")
         return find_study(name)
 
+    def require_case(self, study: str, case: str) -> None:
+        """Refuse a study or a case that is not there."""
+        self.study(study)
+        if case not in self.specs[study].cases:
+            raise SpecError(f"no case {case!r} of {study}; there are {', '.join(self.specs[study].cases)}")
+
     def case(self, study: str, name: str) -> Case:
         """A case of a study."""
         if find_study(study).cases:
