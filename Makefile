@@ -1,8 +1,8 @@
 # make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make show        set up, print all tables in the terminal, and what is missing
-# make check       set up, lint, check types, run the fast tests: under 3 minutes
-# make test        set up, lint, check types, run all tests but those that make slow-test runs: under 10 minutes
+# make check       set up, lint, check types, run the fast tests (aim: 3 minutes)
+# make test        set up, lint, check types, run all tests but those that make slow-test runs (aim: 10 minutes)
 # make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
