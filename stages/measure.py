@@ -1,6 +1,12 @@
-"""measure STUDY CASE ARM SEED: a run of a study that measures in one step -> evaluations/STUDY/CASE/ARM/SEED.json."""
+"""measure STUDY CASE ARM SEED: a run of a study that measures in one step -> evaluations/STUDY/CASE/ARM/SEED.json.
 
+It runs on the CPU: what is measured in one step is small.
+"""
+
+import sys
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
@@ -8,8 +14,8 @@ from pipeline.run.inputs import require_closure
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_run, parse_arguments
 from pipeline.schema.arm import list_parts
-from pipeline.schema.record import evaluation_path, list_settings, write_record
-from pipeline.schema.study import find_study
+from pipeline.schema.record import Failure, evaluation_path, list_settings, write_record
+from pipeline.schema.study import MeasureError, find_study
 
 ROOT = Path()
 
@@ -22,11 +28,17 @@ def main() -> None:
     require_closure(name)
     work = open_run(name, case, arm, seed)
     tune_process(work.compute.threads, work.compute.portable)
-    device = choose_device(work.compute)
-    parts = {part: getattr(work.run, part) for part in list_parts(study.run)}
+    device = choose_device(work.compute.model_copy(update={"device": "cpu"}))
+    parts = {part: getattr(work.run, part) for part in list_parts(type(work.run))}
     settings = list_settings(**parts, compute=work.compute)
+    record: BaseModel
+    try:
+        record = study.measure(work.run).model_copy(update={"settings": settings})
+    except MeasureError as error:
+        print(f"{work.name} failed: {error}", file=sys.stderr)
+        record = Failure(epoch=1, step=error.step, reason=str(error), settings=settings)
     out = evaluation_path(ROOT, name, case, arm, seed)
-    write_record(out, study.measure(work.run).model_copy(update={"settings": settings}))
+    write_record(out, record)
     write_provenance(f"evaluate/{work.name}", out, work.compute, device=device)
 
 

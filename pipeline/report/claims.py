@@ -333,7 +333,7 @@ def _compare_claims(project: Project, panels: Mapping[str, Panel]) -> dict[str, 
     found = {}
     for study, panel in panels.items():
         file, sweep = project.claims[study], partial(find_points, panel)
-        for claim in file.claims:
+        for claim in (claim for claim in file.claims if claim.covers(panel.case)):
             table = project.tables[claim.table] if claim.table is not None else None
             found[claim.id] = compare_runs(_name_arms(claim, project, panel), panel, sweep, table, file.seeds)
     return found

@@ -66,7 +66,7 @@ def find_differing(root: Path, study: str, runs: list[Run]) -> list[str]:
                 raise SpecError(
                     f"{folder.relative_to(root)}: not there: nothing to compare with; `dvc pull`, or train it"
                 )
-            made, _ = read_run(folder / "run.json", found.run)
+            made, _ = read_run(folder / "run.json", found.run_on(run.case))
             for step, before, now in traces.compare(root, made):
                 if before != now:
                     differing.append(f"{run.case} {run.arm}: {step}")

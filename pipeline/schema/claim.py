@@ -142,12 +142,17 @@ class Claim(Strict):
     statement: str = Field(min_length=1, description="in our words")
     source: str = Field(min_length=1, description="its place in the paper")
     table: str | None = Field(default=None, description="the file of tables/ that has the paper's values")
+    cases: list[str] | None = Field(default=None, description="cases on which it is judged; null: all of the study")
     comparisons: list[Comparison] = Field(min_length=1)
 
     def arms(self) -> list[str]:
         """The arms that the comparisons name."""
         named = [getattr(part, name, None) for part in self.comparisons for name in ("arm", "reference")]
         return [arm for arm in named if arm is not None]
+
+    def covers(self, case: str) -> bool:
+        """Whether it is judged on a case."""
+        return self.cases is None or case in self.cases
 
 
 class ClaimFile(Strict):

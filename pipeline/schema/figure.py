@@ -5,7 +5,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, Strict, read_yaml, validate
 from pipeline.schema.study import find_study, numeric_keys
 
@@ -49,7 +48,7 @@ def check_field(study: str, name: str | None, where: str) -> None:
         name: the field; None is allowed.
         where: file and key, for the message.
     """
-    known = [key for key, field in list_fields(find_study(study).run).items() if is_number(field.info.annotation)]
+    known = [key for key, field in find_study(study).list_fields().items() if is_number(field.info.annotation)]
     if name is not None and name not in known:
         raise SpecError(f"{where}: unknown field {name!r}; allowed: {', '.join(known)}")
 

@@ -1,5 +1,6 @@
 """Reads params.yaml and specs/ and checks them together. Imports no torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,14 @@ def load_project(root: Path) -> Project:
                     except SpecError as error:
                         raise SpecError(f"{FILE}: {study}.{case}.{key}.{index}: {error}") from None
     for name, table in tables.items():
-        _check_arms(table.study, shown_arms(table), f"specs/{table.study}/tables/{name}.yaml: rows")
+        _check_arms(table.study, list(specs[table.study].cases), shown_arms(table), f"specs/{table.study}/tables/{name}.yaml: rows")
     for study, file in claims.items():
         for index, claim in enumerate(file.claims):
-            _check_arms(study, claim.arms(), f"specs/{study}/claims.yaml: claims.{index}.comparisons")
+            where = f"specs/{study}/claims.yaml: claims.{index}"
+            for case in claim.cases or ():
+                if case not in specs[study].cases:
+                    raise SpecError(f"{where}.cases: unknown case {case!r}; allowed: {', '.join(specs[study].cases)}")
+            _check_arms(study, claim.cases or list(specs[study].cases), claim.arms(), f"{where}.comparisons")
     return project
 
 
@@ -176,13 +181,13 @@ def _check_cases(name: str, spec: StudySpec, data: DataSpec) -> None:
             raise SpecError(f"{file}: cases.{case}.{error}") from None
 
 
-def _check_arms(study: str, arms: list[str], where: str) -> None:
-    """Refuse arms of a view that could be in no params.yaml, whatever the case's baseline."""
-    model = find_study(study).run
-    for arm in arms:
-        try:
-            given = list(parse_arm(arm, model).overrides)
-        except SpecError as error:
-            raise SpecError(f"{where}: {error}") from None
-        if given != (order := [name for name in list_fields(model) if name in given]):
-            raise SpecError(f"{where}: arm {arm!r}: the order of its fields is {', '.join(order)}")
+def _check_arms(study: str, cases: Iterable[str], arms: list[str], where: str) -> None:
+    """Refuse arms of a view that could be in no params.yaml, whatever the baselines of its cases."""
+    for model in dict.fromkeys(find_study(study).run_on(case) for case in cases):
+        for arm in arms:
+            try:
+                given = list(parse_arm(arm, model).overrides)
+            except SpecError as error:
+                raise SpecError(f"{where}: {error}") from None
+            if given != (order := [name for name in list_fields(model) if name in given]):
+                raise SpecError(f"{where}: arm {arm!r}: the order of its fields is {', '.join(order)}")

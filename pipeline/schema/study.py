@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from pipeline.schema.arm import BASELINE, Arm, list_fields, list_parts, resolve_arm
+from pipeline.schema.arm import BASELINE, Arm, ArmField, list_fields, list_parts, resolve_arm
 from pipeline.schema.base import SpecError, Strict, merge, read_yaml, validate
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -44,6 +44,18 @@ class MeasuredRecord(Strict):
 
     status: Literal["completed"] = "completed"
     settings: dict[str, Any] = Field(default_factory=dict, description="settings of the run; the stage adds them")
+
+
+class MeasureError(ArithmeticError):
+    """A measured run failed: its record says so, and the other runs go on.
+
+    Args:
+        step: optimiser steps done before.
+    """
+
+    def __init__(self, reason: str, step: int = 0) -> None:
+        super().__init__(reason)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,12 @@ class Study:
     is the old behaviour."""
     record: type[BaseModel]
     """Model of a record. Its numeric fields are the keys of tables, figures and claims."""
+    others: Mapping[str, type[Run]] = field(default_factory=dict)
+    """Models of a run on cases with a network of another kind; `run` serves all other cases. Parts of one name have one
+    model."""
     measure: Callable[[Any], MeasuredRecord] | None = None
-    """Computes a run in one step, called by stages/measure.py; None: the study has its own stages."""
+    """Computes a run in one step on the CPU, called by stages/measure.py; it may raise `MeasureError`. None: the study has
+    its own stages."""
     cases: tuple[str, ...] = ()
     """Its cases, if they are not datasets of specs/data.yaml."""
     later: Mapping[str, type[BaseModel]] = field(default_factory=dict)
@@ -122,6 +138,18 @@ class Study:
     """The module with its own parts of the report."""
     costs: str | None = None
     """The module that prices its steps for the plan: `STEPS`, `price`; and, of a network, `count_params`."""
+
+    def run_on(self, case: str) -> type[Run]:
+        """Model of a run on a case."""
+        return self.others.get(case, self.run)
+
+    def list_models(self) -> list[type[Run]]:
+        """The models of a run, each once."""
+        return list(dict.fromkeys([self.run, *self.others.values()]))
+
+    def list_fields(self) -> dict[str, ArmField]:
+        """The fields that an arm may override on any case."""
+        return {name: found for model in self.list_models() for name, found in list_fields(model).items()}
 
 
 def list_studies(root: Path) -> list[str]:
@@ -159,7 +187,7 @@ def load_study_spec(root: Path, name: str) -> StudySpec:
     """
     study, file = find_study(name), spec_file(name)
     spec = validate(study.spec, read_yaml(root / file, file), file)
-    parts = list_parts(study.run)
+    parts = {name: part for model in study.list_models() for name, part in list_parts(model).items()}
     for part, given in spec.base.items():
         if part not in parts:
             raise SpecError(f"{file}: base.{part}: unknown key {part}; allowed: {', '.join(parts)}")
@@ -172,7 +200,7 @@ def load_study_spec(root: Path, name: str) -> StudySpec:
         if key not in keys:
             raise SpecError(f"{file}: headline: unknown key {key!r}; allowed: {', '.join(keys)}")
     for case, given in spec.cases.items():
-        known = [*parts, *study.later]
+        known = [*list_parts(study.run_on(case)), *study.later]
         for part in given:
             if part not in known:
                 raise SpecError(f"{file}: cases.{case}.{part}: unknown key {part}; allowed: {', '.join(known)}")
@@ -189,12 +217,12 @@ def _check_case(study: Study, spec: StudySpec, case: str) -> None:
 def resolve_baseline(study: Study, spec: StudySpec, case: str) -> Run:
     """The run of the arm `baseline` with seed 0: the schema's defaults, then the base, then the case."""
     _check_case(study, spec, case)
-    file, parts = spec_file(study.name), {}
-    for part, model in list_parts(study.run).items():
+    file, run, parts = spec_file(study.name), study.run_on(case), {}
+    for part, model in list_parts(run).items():
         layers = merge(spec.base.get(part), spec.cases[case].get(part))
         where = f"cases.{case}.{part}" if part in spec.cases[case] else f"base.{part}"
         parts[part] = validate(model, layers, file, where)
-    return validate(study.run, {"study": study.name, "case": case, "arm": BASELINE, "seed": 0, **parts}, file)
+    return validate(run, {"study": study.name, "case": case, "arm": BASELINE, "seed": 0, **parts}, file)
 
 
 def resolve_later(study: Study, spec: StudySpec, case: str) -> dict[str, BaseModel]:
@@ -218,13 +246,13 @@ def resolve_run(study: Study, spec: StudySpec, case: str, text: str, seed: int) 
 
 def vary_baseline(study: Study, spec: StudySpec, baseline: Run, arm: Arm, seed: int) -> tuple[Run, Arm]:
     """Apply an arm to the baseline's run; returns the run and the arm."""
-    where, fields = f"{study.name} {baseline.case} arm {str(arm)!r}", list_fields(study.run)
+    where, fields = f"{study.name} {baseline.case} arm {str(arm)!r}", list_fields(type(baseline))
     parts = dict[str, BaseModel]()
-    for part, model in list_parts(study.run).items():
+    for part, model in list_parts(type(baseline)).items():
         own = {name: value for name, value in arm.overrides.items() if fields[name].part == part}
         settings = getattr(baseline, part)
         parts[part] = validate(model, {**settings.model_dump(), **own}, where) if own else settings
-    run = validate(study.run, {**dict(baseline), "arm": str(arm), "seed": seed, **parts}, where)
+    run = validate(type(baseline), {**dict(baseline), "arm": str(arm), "seed": seed, **parts}, where)
     study.check_arm(run, arm, spec)
     return run, arm
 

@@ -1,0 +1,147 @@
+"""The time test of an ODE function: it learns the wind of a task, and is scored on test images at 16 times."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.compute.seeding import make_generator, seed_global
+from pipeline.ode.solve import SolveError, solve
+from pipeline.schema.study import MeasureError
+from pipeline.studies.node.derived import ode_width
+from pipeline.studies.node.network import OdeFunction, make_method
+from pipeline.studies.node.study import NodeNetwork
+from pipeline.studies.node.time_awareness import measure_time_awareness
+from pipeline.studies.timetest.score import Score, average_share, fit, score_outputs
+from pipeline.studies.timetest.study import FieldRun
+from pipeline.studies.timetest.wind import SPEED, Wind, load_images
+
+_TIMES = 4
+"""Times of a training step."""
+_GRID = 16
+"""Times of the score."""
+_WINDOWS = (0.0, 0.25, 0.5, 0.75)
+"""Where solves start; each takes 1 / SPEED of the time."""
+_FLOW_IMAGES, _SHARE_IMAGES = 120, 64
+
+
+class FieldNetwork(nn.Module):
+    """An ODE function between two 1x1 convolutions: images [B, 1, H, W] at a time t [] to a field of the same shape.
+
+    Initial weights are PyTorch's defaults, drawn from torch's global generator, unless the network's fields say else.
+    """
+
+    def __init__(self, network: NodeNetwork, image_size: int) -> None:
+        super().__init__()
+        width = ode_width(network)
+        self.lift = nn.Conv2d(1, width, 1)
+        self.field = OdeFunction(network, image_size)
+        self.lower = nn.Conv2d(width, 1, 1)
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        out: Tensor = self.lower(self.field(t, self.lift(x)))
+        return out
+
+
+class _Window(nn.Module):
+    """The field from a start time on, in units of a window: with the speed, one window takes a time of 1."""
+
+    def __init__(self, network: FieldNetwork, start: float) -> None:
+        super().__init__()
+        self.network, self.start = network, start
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        out: Tensor = self.network(self.start + t / SPEED, x)
+        return out
+
+
+@dataclass(frozen=True)
+class FieldTest:
+    """What the test found."""
+
+    score: Score
+    told: float
+    blind: float
+    losses: list[float]
+    share_initial: float
+    share: float
+    nfe: float
+    flow: Score
+    num_params: int
+
+
+def _measure_share(network: FieldNetwork, x: Tensor) -> float:
+    """Share of variance that time makes behind the norms, mean over both sites; x [B, 1, H, W], float64."""
+    exact = deepcopy(network).double()
+    with torch.no_grad():
+        return average_share(measure_time_awareness(exact.field, exact.lift(x)).site_share)
+
+
+@torch.no_grad()
+def solve_windows(network: FieldNetwork, wind: Wind, x: Tensor) -> tuple[float, Score]:
+    """Solve from each start time; returns the mean NFE and the score of the end states.
+
+    A field without the time ends in the same place from every start, so R >= 1 holds here too.
+
+    Args:
+        x: test images [B, 1, H, W], float64; the batch shares its steps.
+
+    Raises:
+        SolveError: a solve gave up.
+    """
+    method, ends, nfe = make_method(network.field.network), [], []
+    for start in _WINDOWS:
+        solution = solve(_Window(network, start), x.float(), method)
+        ends.append(solution.x)
+        nfe.append(solution.nfe)
+    exact = torch.stack([wind.flow(start, start + 1 / SPEED, x) for start in _WINDOWS])
+    return sum(nfe) / len(nfe), score_outputs(torch.stack(ends), exact)
+
+
+def run_field_test(run: FieldRun) -> FieldTest:
+    """Train and score an ODE function.
+
+    A step draws one u ~ U(0, 1) and takes the times (k + u) / 4, each with images of its own. Batch norm has the
+    statistics of the images of one time, as in an ODE solve, whose batch shares t: with several times in a batch it
+    would see the time.
+
+    Raises:
+        MeasureError: the loss is not finite, or a solve gave up.
+    """
+    training, size = run.training, run.task.image_size
+    train, test = load_images(size)
+    wind = Wind(run.case, run.network.padding == "circular")
+    grid = (torch.arange(_GRID, dtype=torch.float64) + 0.5) / _GRID
+    everywhere = wind.velocity(grid, train[None])
+    square, variance = everywhere.square().mean().item(), everywhere.var(0, correction=0).mean().item()
+    seed_global(run.seed, "initialisation")
+    network = FieldNetwork(run.network, size)
+    share_initial = _measure_share(network, test[:_SHARE_IMAGES])
+    generator = make_generator("cpu", run.seed, "batches")
+    images, at_times = train.float(), torch.vmap(network)
+
+    def compute_loss(_: int) -> Tensor:
+        t = (torch.arange(_TIMES) + torch.rand(1, generator=generator)) / _TIMES
+        chosen = torch.randint(len(images), (_TIMES, training.batch_size // _TIMES), generator=generator)
+        x = images[chosen]  # [T, B, 1, H, W]
+        return (at_times(t, x) - wind.velocity(t, x)).square().mean() / square
+
+    losses = fit(network, compute_loss, training)
+    with torch.no_grad():
+        outputs = torch.stack([network(t, test.float()) for t in grid.float()])
+    try:
+        nfe, flow = solve_windows(network, wind, test[:_FLOW_IMAGES])
+    except SolveError as error:
+        raise MeasureError(f"the solve of the trained field: {error}", training.steps) from None
+    return FieldTest(
+        score=score_outputs(outputs, wind.velocity(grid, test[None])),
+        told=0.0,
+        blind=variance / square,
+        losses=losses,
+        share_initial=share_initial,
+        share=_measure_share(network, test[:_SHARE_IMAGES]),
+        nfe=nfe,
+        flow=flow,
+        num_params=sum(value.numel() for value in network.parameters()),
+    )

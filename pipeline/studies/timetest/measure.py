@@ -1,0 +1,61 @@
+"""Runs the time test of one network, and checks it against equation 5."""
+
+import math
+
+from pipeline.schema.study import MeasureError
+from pipeline.studies.ddpm.derived import loses_level
+from pipeline.studies.node.derived import loses_time
+from pipeline.studies.timetest.field import run_field_test
+from pipeline.studies.timetest.score import Score, find_half, scale_losses
+from pipeline.studies.timetest.study import FieldRun, NoiseRun, TimetestRecord
+from pipeline.studies.timetest.white_noise import run_noise_test
+
+_TOLERANCE = 1e-6
+"""Of R where it is exactly known: rounding in float32."""
+
+
+def check_blind(score: Score, step: int) -> None:
+    """Refuse a score that no network without the time can have.
+
+    Raises:
+        MeasureError: the code is wrong, in the network, the test, or the rule that calls the network blind.
+    """
+    if score.r is None or score.r_centred is None:
+        return
+    if score.r < 1 - _TOLERANCE or abs(score.r_centred - 1) > _TOLERANCE:
+        raise MeasureError(
+            f"equation 5 says that this network loses the time, but R = {score.r:.8g} and centred R = "
+            f"{score.r_centred:.8g}: at least 1, and 1, were possible",
+            step,
+        )
+
+
+def measure_timetest(run: FieldRun | NoiseRun) -> TimetestRecord:
+    """Train a network on its task and score it.
+
+    Raises:
+        MeasureError: the training diverged, a solve gave up, or the score contradicts equation 5.
+    """
+    if isinstance(run, NoiseRun):
+        blind, found = loses_level(run.network), run_noise_test(run)
+        solved = dict.fromkeys(("nfe", "flow_r", "flow_floor"))
+    else:
+        blind, found = loses_time(run.network), run_field_test(run)
+        solved = {"nfe": found.nfe, "flow_r": found.flow.r, "flow_floor": found.flow.floor}
+    if blind:
+        check_blind(found.score, run.training.steps)
+    losses = scale_losses(found.losses, found.told, found.blind)
+    half = find_half(losses)
+    return TimetestRecord(
+        **vars(found.score),
+        **solved,
+        share_initial=found.share_initial,
+        share=found.share,
+        half_step=half,
+        half_log=None if half is None else math.log2(half),
+        told=found.told,
+        blind=found.blind,
+        is_blind=blind,
+        num_params=found.num_params,
+        losses=losses,
+    )

@@ -1,0 +1,94 @@
+"""The time test of a U-Net: DDPM's own loss on white noise, from which no level can be read."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.compute.seeding import make_generator, seed_global
+from pipeline.diffusion.loss import noise_loss
+from pipeline.diffusion.schedule import DiscreteSchedule, make_schedule
+from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.unet import UNet
+from pipeline.studies.timetest.score import Score, average_share, fit, score_outputs
+from pipeline.studies.timetest.study import NoiseRun
+
+_TEST_IMAGES, _TEST_SEED = 64, 12345
+_GRID = 20
+"""Levels of the score."""
+
+
+@dataclass(frozen=True)
+class NoiseTest:
+    """What the test found."""
+
+    score: Score
+    told: float
+    blind: float
+    losses: list[float]
+    share_initial: float
+    share: float
+    num_params: int
+
+
+def find_optima(schedule: DiscreteSchedule) -> tuple[float, float]:
+    """Noise loss of the best network that is told the level, and of the best one that is not; exact.
+
+    With x_0 ~ N(0, I) and alpha^2 + sigma^2 = 1, x_t ~ N(0, I) at every level: nothing about the level is in x_t. The
+    told optimum is E[noise | x, t] = sigma_t x, with the loss alpha_t^2; the blind one is its mean over the levels,
+    with the loss 1 - (mean sigma)^2. Their difference is the variance of sigma over the levels.
+    """
+    sigma = schedule(torch.arange(schedule.levels)).sigma
+    return (1 - sigma.square()).mean().item(), 1 - sigma.mean().item() ** 2
+
+
+def _measure_share(network: UNet, x: Tensor) -> float:
+    """Share of variance that the level makes behind the sites' norms, mean over the blocks; x [B, 1, H, W]."""
+    exact = deepcopy(network).double()
+    return average_share(measure_level_awareness(exact, x.double(), network.levels // 2).block_share)
+
+
+def run_noise_test(run: NoiseRun) -> NoiseTest:
+    """Train and score a U-Net.
+
+    The score compares with the told optimum sigma_t x, not with the noise: no noise is in it. Its inputs are the same
+    at every level, which is right as x_t has the same distribution at every level.
+
+    Raises:
+        MeasureError: the loss is not finite.
+    """
+    training, size = run.training, run.task.image_size
+    schedule = make_schedule(run.diffusion)
+    shape = (training.batch_size, 1, size, size)
+    seed_global(run.seed, "initialisation")
+    network = UNet(run.network, 1, size, schedule.levels)
+    x = torch.randn(_TEST_IMAGES, 1, size, size, generator=torch.Generator().manual_seed(_TEST_SEED))
+    share_initial = _measure_share(network, x)
+    generator = make_generator("cpu", run.seed, "batches")
+    strata = torch.arange(training.batch_size)
+
+    def compute_loss(step: int) -> Tensor:
+        seed_global(run.seed, "dropout", step)
+        data, noise = (torch.randn(shape, generator=generator) for _ in range(2))
+        # Stratified: one level from each part of the range, so that the loss varies less from step to step.
+        place = (strata + torch.rand(len(strata), generator=generator)) / len(strata)
+        level = (place * schedule.levels).long().clamp(max=schedule.levels - 1)
+        return noise_loss(network, schedule, data, level, noise)
+
+    losses = fit(network.train(), compute_loss, training)
+    levels = torch.arange(_GRID) * schedule.levels // _GRID + schedule.levels // (2 * _GRID)
+    sigma = schedule(levels).sigma
+    with torch.no_grad():
+        network.eval()
+        outputs = torch.stack([network(x, level.float()[None]) for level in levels])
+    told, blind = find_optima(schedule)
+    return NoiseTest(
+        score=score_outputs(outputs, sigma[:, None, None, None, None] * x.double()),
+        told=told,
+        blind=blind,
+        losses=losses,
+        share_initial=share_initial,
+        share=_measure_share(network, x),
+        num_params=sum(value.numel() for value in network.parameters()),
+    )
