@@ -128,6 +128,8 @@ def _find_node_position(network: NodeClassifier) -> list[Addend]:
     expression, made = "t p", "p: one number a pixel"
     if position.embed is not None:
         expression, made = "MLP(t)", f"MLP: {describe_layers(position.embed)}"
+    if position.mean:
+        made += "; its mean over pixels"
     own, of_both = ({}, parameters) if shared else (parameters, {})
     return [Addend("position", f"p̃_t = {expression}", made, own, of_both)]
 
@@ -183,10 +185,16 @@ def find_unet_site(network: UNet) -> Site:
     block = network.list_blocks()[0]
     name = next(name for name, module in network.named_modules() if module is block)
     for module in (block, network.embed, network.positions):
-        module.double()
+        if module is not None:
+            module.double()
     h = torch.randn(_IMAGES, block.conv1.in_channels, block.size, block.size, dtype=torch.float64)
     embedding = name_parameters("embed", network.embed)
-    made = f"{describe_layers(block.time)} of e_t, the SiLU of {describe_layers(network.embed)} of the level's sinusoid"
+    channel = []
+    if block.time is not None:
+        assert network.embed is not None
+        layers = f"{describe_layers(block.time)} of e_t, the SiLU of {describe_layers(network.embed)}"
+        own = name_parameters(f"{name}.time", block.time)
+        channel = [Addend("channel", "ṽ_t = Linear(e_t)", f"{layers} of the level's sinusoid", own, embedding)]
 
     def convolve(t: Tensor, x: Tensor) -> Tensor:
         inputs = network.make_inputs(t.view(1))
@@ -198,7 +206,7 @@ def find_unet_site(network: UNet) -> Site:
         x=functional.silu(block.norm1(h)), times=(0.0, network.levels - 1.0), convolve=convolve,
         addends=[
             *_find_convolution(block.conv1, f"{name}.conv1", {f"{name}.conv1.weight": block.conv1.weight}),
-            Addend("channel", "ṽ_t = Linear(e_t)", made, name_parameters(f"{name}.time", block.time), embedding),
+            *channel,
             *_find_map(network, block, name, embedding),
         ],
         norm_name=f"{name}.norm2", norm=block.norm2,

@@ -77,6 +77,10 @@ def check_expressible(network: DdpmNetwork) -> None:
     """
     if network.position != "none":
         raise ValueError(f"position = {network.position!r}: diffusers' {CLASS} has no positional timestep embedding")
+    if network.time != "embedding":
+        raise ValueError(f"time = {network.time!r}: diffusers' {CLASS} adds a timestep embedding at every site")
+    if network.norm != "group":
+        raise ValueError(f"norm = {network.norm!r}: diffusers' {CLASS} has group normalisation")
     if network.groups_scope != "all" and network.groups != network.outer_groups:
         raise ValueError(f"groups_scope = {network.groups_scope!r}: diffusers' {CLASS} has one number of groups")
     if network.channel_multipliers[0] != 1:
@@ -201,5 +205,7 @@ def read_config(config: Mapping[str, Any], image_size: int) -> Structure:
         "channel_multipliers": [width // widths[0] for width in widths],
         "blocks": _whole(config, "layers_per_block"),
         "attention_sizes": [size // 2**level for level, attention in enumerate(attends) if attention],
+        "time": "embedding",
+        "norm": "group",
     }
     return Structure(fields, channels, size)

@@ -4,13 +4,16 @@ from typing import Literal
 
 from torch import nn
 
-_EPS = 1e-5  # PyTorch's default
-
 NormName = Literal["group", "batch", "instance", "layer"]
 
 
 def make_norm(
-    norm: NormName, channels: int, size: int, groups: int, batch_statistics: Literal["batch", "running"] = "batch"
+    norm: NormName,
+    channels: int,
+    size: int,
+    groups: int,
+    batch_statistics: Literal["batch", "running"] = "batch",
+    eps: float = 1e-5,
 ) -> nn.Module:
     """A normalisation layer for [B, C, H, W], with an affine map.
 
@@ -24,12 +27,13 @@ def make_norm(
         size: H = W; `layer` needs it for its weights.
         batch_statistics: what `batch` uses in evaluation. `batch`: the statistics of the current batch, as in
             neural-ode-features. `running`: averages from training; an offset does not cancel under them.
+        eps: added to the variance; PyTorch's default.
     """
     if norm == "batch":
-        return nn.BatchNorm2d(channels, eps=_EPS, track_running_stats=batch_statistics == "running")
+        return nn.BatchNorm2d(channels, eps=eps, track_running_stats=batch_statistics == "running")
     if norm == "instance":  # as many groups as channels
-        return nn.GroupNorm(channels, channels, eps=_EPS)
+        return nn.GroupNorm(channels, channels, eps=eps)
     if norm == "layer":
-        return nn.LayerNorm((channels, size, size), eps=_EPS)
+        return nn.LayerNorm((channels, size, size), eps=eps)
     # neural-ode-features limits the groups in the same way.
-    return nn.GroupNorm(min(groups, channels), channels, eps=_EPS)
+    return nn.GroupNorm(min(groups, channels), channels, eps=eps)

@@ -86,6 +86,18 @@ class DdpmNetwork(Strict):
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
         description="trained; or an entry of `imports` in specs/ddpm/study.yaml, whose weights are used as they are",
     )
+    time: Literal["embedding", "none"] = Field(
+        "embedding",
+        description="how the level enters a site channel-wise; none: control without v_t; a positional map still may "
+        "use the level",
+    )
+    norm: Literal["group", "batch", "instance", "layer"] = Field(
+        "group",
+        description="normalisation within groups_scope: everywhere, or in the norms after a site alone, with group and "
+        "outer_groups elsewhere; instance: G = C at every width; batch: statistics of the current batch, always, so "
+        "v_t cancels only where a batch shares its level; layer: over all channels and pixels, affine weights per "
+        "element",
+    )
 
     def norm_widths(self) -> list[int]:
         """The channel counts that a GroupNorm of the U-Net sees, ascending."""
@@ -107,7 +119,7 @@ class DdpmNetwork(Strict):
         site_widths = {self.channels * multiplier for multiplier in self.channel_multipliers}
         for width in self.norm_widths():
             uses = []
-            if self.groups_scope == "all" or width in site_widths:
+            if self.norm == "group" and (self.groups_scope == "all" or width in site_widths):
                 uses.append(("groups", self.groups))
             if self.groups_scope == "sites":
                 uses.append(("outer_groups", self.outer_groups))
@@ -119,6 +131,13 @@ class DdpmNetwork(Strict):
 
 TRAINED = "trained"
 """The value of `weights` for weights that are trained here."""
+
+
+def _is_told(run: "DdpmRun") -> bool:
+    """Whether the level enters a site at all: there is a timestep branch."""
+    return run.network.time != "none" or run.network.position != "none"
+
+
 _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
     "position_input": ("position=mlp", lambda run: run.network.position != "none"),
     "position_maps": ("position=mlp", lambda run: run.network.position != "none"),
@@ -128,8 +147,19 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
         lambda run: run.network.position != "none" and run.network.position_input != "level",
     ),
     "position_mean": ("position=mlp", lambda run: run.network.position != "none"),
-    "time_bias_scope": ("zero_bias=conv or zero_bias=none", lambda run: run.network.zero_bias in ("conv", "none")),
-    "groups_scope": ("groups other than outer_groups", lambda run: run.network.groups != run.network.outer_groups),
+    "zero_bias": (
+        "a timestep branch: time=embedding or position=mlp",
+        lambda run: _is_told(run) or run.network.zero_bias in ("none", "all"),
+    ),
+    "time_bias_scope": (
+        "zero_bias=conv or zero_bias=none, and a timestep branch",
+        lambda run: _is_told(run) and run.network.zero_bias in ("conv", "none"),
+    ),
+    "groups": ("norm=group", lambda run: run.network.norm == "group"),
+    "groups_scope": (
+        "groups other than outer_groups, or a norm other than group",
+        lambda run: run.network.norm != "group" or run.network.groups != run.network.outer_groups,
+    ),
     "outer_groups": ("groups_scope=sites", lambda run: run.network.groups_scope == "sites"),
 }
 """Fields that have an effect only under a condition: its text for messages, and its test."""

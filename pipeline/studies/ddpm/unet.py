@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.layers.norms import make_norm
 from pipeline.layers.sinusoid import embed_sinusoidally
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmRun
 
 # score_sde_pytorch's constants.
-_EPS = 1e-6  # eps of every GroupNorm
+_EPS = 1e-6  # eps of every norm
 _ZERO = 1e-10  # variance scale of layers that start at almost zero
 _NIN = 0.1  # variance scale of 1x1 convolutions
 
@@ -22,8 +23,8 @@ _NIN = 0.1  # variance scale of 1x1 convolutions
 class LevelInputs:
     """The level as input to the residual blocks, in three forms."""
 
-    embedded: Tensor
-    """SiLU of the level's embedding, [B, 4 channels]."""
+    embedded: Tensor | None
+    """SiLU of the level's embedding, [B, 4 channels]; None: nothing in the network takes it."""
     sinusoid: Tensor
     """Sinusoidal embedding, [B, channels]."""
     fraction: Tensor
@@ -79,10 +80,11 @@ class _Layers:
             nn.init.zeros_(layer.weight)
         return layer
 
-    def norm(self, channels: int, after_site: bool = False) -> nn.GroupNorm:
+    def norm(self, channels: int, size: int, after_site: bool = False) -> nn.Module:
         network = self.network
-        within = after_site or network.groups_scope == "all"
-        return nn.GroupNorm(network.groups if within else network.outer_groups, channels, eps=_EPS)
+        if after_site or network.groups_scope == "all":
+            return make_norm(network.norm, channels, size, network.groups, eps=_EPS)
+        return make_norm("group", channels, size, network.outer_groups, eps=_EPS)
 
 
 class PositionMap(nn.Module):
@@ -99,6 +101,7 @@ class PositionMap(nn.Module):
 
     def forward(self, inputs: LevelInputs) -> Tensor:
         known = {"embedding": inputs.embedded, "level": inputs.fraction}.get(self.input, inputs.sinusoid)
+        assert known is not None
         if self.hidden is not None:
             known = functional.silu(self.hidden(known))
         pixels = self.pixels(known)
@@ -131,23 +134,27 @@ class ResidualBlock(nn.Module):
         network = layers.network
         own_map = network.position != "none" and network.position_maps == "block"
         self.size = size
-        self.norm1 = layers.norm(channels_in)
+        self.norm1 = layers.norm(channels_in, size)
         self.conv1 = layers.conv(channels_in, channels_out)
-        self.time = layers.linear(4 * network.channels, channels_out, "sites")
+        timed = network.time == "embedding"
+        self.time = layers.linear(4 * network.channels, channels_out, "sites") if timed else None
         self.position = PositionMap(layers, size) if own_map else None
-        self.norm2 = layers.norm(channels_out, after_site=True)
+        self.norm2 = layers.norm(channels_out, size, after_site=True)
         self.dropout = nn.Dropout(network.dropout)
         self.conv2 = layers.conv(channels_out, channels_out, scale=_ZERO)
         self.shortcut = layers.pointwise(channels_in, channels_out) if channels_in != channels_out else None
 
     def embed(self, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
-        """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W].
+        """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W]; p_t [B, 1, H, W] or 0 [1, 1, 1, 1] without v_t.
 
         Args:
             shared: the map that blocks share [B, 1, H, W]; None if the block has its own, or there is none.
         """
-        v = self.time(inputs.embedded)[:, :, None, None]
         p = self.position(inputs) if self.position is not None else shared
+        if self.time is None:
+            return inputs.sinusoid.new_zeros(1, 1, 1, 1) if p is None else p
+        assert inputs.embedded is not None
+        v = self.time(inputs.embedded)[:, :, None, None]
         out: Tensor = v if p is None else v + p
         return out
 
@@ -175,9 +182,9 @@ class Attention(nn.Module):
     Source: score_sde_pytorch, models/layers.py, AttnBlock.
     """
 
-    def __init__(self, layers: _Layers, channels: int) -> None:
+    def __init__(self, layers: _Layers, channels: int, size: int) -> None:
         super().__init__()
-        self.norm = layers.norm(channels)
+        self.norm = layers.norm(channels, size)
         self.query = layers.pointwise(channels, channels)
         self.key = layers.pointwise(channels, channels)
         self.value = layers.pointwise(channels, channels)
@@ -256,11 +263,13 @@ class UNet(nn.Module):
         def block(channels_in: int, channels_out: int, size: int) -> ResidualBlock:
             return ResidualBlock(layers, channels_in, channels_out, size)
 
-        self.embed = nn.Sequential(
-            layers.linear(network.channels, embedding, "embedding"),
-            nn.SiLU(),
-            layers.linear(embedding, embedding, "embedding"),
-        )
+        self.embed: nn.Sequential | None = None
+        if network.time == "embedding" or (network.position, network.position_input) == ("mlp", "embedding"):
+            self.embed = nn.Sequential(
+                layers.linear(network.channels, embedding, "embedding"),
+                nn.SiLU(),
+                layers.linear(embedding, embedding, "embedding"),
+            )
         self.conv_in = layers.conv(image_channels, network.channels)
 
         # Way down: each entry is a list of layers whose output is kept as a skip.
@@ -271,14 +280,14 @@ class UNet(nn.Module):
                 parts: list[nn.Module] = [block(h, width, size)]
                 h = width
                 if size in network.attention_sizes:
-                    parts.append(Attention(layers, h))
+                    parts.append(Attention(layers, h, size))
                 self.down.append(nn.ModuleList(parts))
                 skips.append(h)
             if index < len(widths) - 1:
                 self.down.append(nn.ModuleList([Downsample(layers, h)]))
                 skips.append(h)
 
-        self.middle = nn.ModuleList([block(h, h, sizes[-1]), Attention(layers, h), block(h, h, sizes[-1])])
+        self.middle = nn.ModuleList([block(h, h, sizes[-1]), Attention(layers, h, sizes[-1]), block(h, h, sizes[-1])])
 
         # Way up: each entry begins with a residual block that takes a skip.
         self.up = nn.ModuleList()
@@ -288,12 +297,12 @@ class UNet(nn.Module):
                 parts = [block(h + skips.pop(), width, size)]
                 h, last = width, step == network.blocks
                 if size in network.attention_sizes and (last or network.up_attention == "each"):
-                    parts.append(Attention(layers, h))
+                    parts.append(Attention(layers, h, size))
                 if last and index > 0:
                     parts.append(Upsample(layers, h))
                 self.up.append(nn.ModuleList(parts))
         assert not skips
-        self.norm_out = layers.norm(h)
+        self.norm_out = layers.norm(h, image_size)
         self.conv_out = layers.conv(h, image_channels, scale=_ZERO)
 
         # Positional maps that blocks share, by resolution.
@@ -311,7 +320,8 @@ class UNet(nn.Module):
         """Embed levels [B] for the residual blocks."""
         sinusoid = embed_sinusoidally(level, self.channels)
         fraction = level.to(sinusoid.dtype)[:, None] / self.levels
-        return LevelInputs(functional.silu(self.embed(sinusoid)), sinusoid, fraction)
+        embedded = None if self.embed is None else functional.silu(self.embed(sinusoid))
+        return LevelInputs(embedded, sinusoid, fraction)
 
     def make_shared_maps(self, inputs: LevelInputs) -> dict[int, Tensor]:
         """The maps that blocks share, by resolution; empty if they share none."""

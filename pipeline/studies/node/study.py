@@ -117,6 +117,10 @@ class NodeNetwork(Strict):
         "mixed",
         description="error norm of the adjoint solve: with the parameter gradients (torchdiffeq's default) or without",
     )
+    position_mean: bool = Field(
+        False,
+        description="control: replace the positional map by its mean over pixels; equal parameters, no spatial freedom",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -148,6 +152,7 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["NodeRun"], bool]]] = {
     "embedding_sites": ("time=mlp or time=concat+mlp", lambda run: "mlp" in run.network.time),
     "embedding_activation": ("time=mlp or position=mlp", lambda run: has_mlp(run.network)),
     "position_sites": ("position", lambda run: run.network.position != "none"),
+    "position_mean": ("position", lambda run: run.network.position != "none"),
     "position_init": ("position=linear", lambda run: run.network.position == "linear"),
     "zero_bias_scope": ("zero_bias=conv or zero_bias=all", lambda run: run.network.zero_bias in ("conv", "all")),
     "weight_distribution": ("weight_std", lambda run: run.network.weight_std is not None),

@@ -97,7 +97,7 @@ class TimedConv2d(nn.Module):
 
         Args:
             encoded: the encoded t, or the output of the shared MLP; needed by MLPs only.
-            position: p_t [1, 1, H, W].
+            position: p_t [1, 1, H, W], or its mean [1, 1, 1, 1].
         """
         weight: Tensor = self.weight
         offset = self.bias.view(1, -1, 1, 1)  # [1, C, 1, 1]; all that does not depend on X is summed here first
@@ -119,11 +119,14 @@ class TimedConv2d(nn.Module):
 
 
 class Position(nn.Module):
-    """The positional timestep embedding p_t [1, 1, H, W], shared by all channels (the paper's Equation 6)."""
+    """The positional timestep embedding p_t [1, 1, H, W], shared by all channels (the paper's Equation 6).
+
+    Under position_mean: its mean over pixels [1, 1, 1, 1].
+    """
 
     def __init__(self, network: NodeNetwork, size: int) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.mean = size, network.position_mean
         self.p: nn.Parameter | None = None
         self.embed: nn.Sequential | None = None
         if network.position == "mlp":
@@ -144,9 +147,10 @@ class Position(nn.Module):
     def forward(self, t: Tensor, encoded: Tensor) -> Tensor:
         if self.embed is None:
             assert self.p is not None
-            return t * self.p
-        maps: Tensor = self.embed(encoded).view(1, 1, self.size, self.size)
-        return maps
+            maps = t * self.p
+        else:
+            maps = self.embed(encoded).view(1, 1, self.size, self.size)
+        return maps.mean((2, 3), keepdim=True) if self.mean else maps
 
 
 def zero_biases(module: nn.Module) -> None:
