@@ -155,7 +155,12 @@ def load_project(root: Path) -> Project:
                     except SpecError as error:
                         raise SpecError(f"{FILE}: {study}.{case}.{key}.{index}: {error}") from None
     for name, table in tables.items():
-        _check_arms(table.study, list(specs[table.study].cases), shown_arms(table), f"specs/{table.study}/tables/{name}.yaml: rows")
+        _check_arms(
+            table.study,
+            list(specs[table.study].cases),
+            shown_arms(table),
+            f"specs/{table.study}/tables/{name}.yaml: rows",
+        )
     for study, file in claims.items():
         for index, claim in enumerate(file.claims):
             where = f"specs/{study}/claims.yaml: claims.{index}"

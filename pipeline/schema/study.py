@@ -108,8 +108,8 @@ class Study:
     """Models of a run on cases with a network of another kind; `run` serves all other cases. Parts of one name have one
     model."""
     measure: Callable[[Any], MeasuredRecord] | None = None
-    """Computes a run in one step on the CPU, called by stages/measure.py; it may raise `MeasureError`. None: the study has
-    its own stages."""
+    """Computes a run in one step on the CPU, called by stages/measure.py; it may raise `MeasureError`. None: the study
+    has its own stages."""
     cases: tuple[str, ...] = ()
     """Its cases, if they are not datasets of specs/data.yaml."""
     later: Mapping[str, type[BaseModel]] = field(default_factory=dict)

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 def loses_level(network: "DdpmNetwork") -> bool:
     """Whether no trace of the level is left behind the norms after the sites, whatever the weights (Equation 5).
 
-    See `loses_time` of ODE functions. Batch norm in mind is that of a batch which shares its level, as in sampling; in
-    training each image has its own.
+    See `loses_time` of ODE functions. Batch norm is not among them: in a batch of training, each image has a level of
+    its own, which the statistics of the batch do not take away.
     """
     if network.position != "none" and not network.position_mean:
         return False
     if network.time == "none":
         return True
     widths = {network.channels * multiplier for multiplier in network.channel_multipliers}
-    return network.norm in ("batch", "instance") or (network.norm == "group" and widths == {network.groups})
+    return network.norm == "instance" or (network.norm == "group" and widths == {network.groups})

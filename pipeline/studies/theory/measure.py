@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from pipeline.studies.node.derived import loses_time
 from pipeline.studies.node.network import OdeFunction
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
@@ -11,29 +12,19 @@ from pipeline.studies.theory.study import Cell, Features, TheoryRecord, TheoryRu
 
 
 def list_designs(channels: int) -> list[dict[str, Any]]:
-    """All designs of the table, and whether t vanishes in them.
-
-    t vanishes exactly if it enters as one offset per channel and each channel is normalised by itself (the paper's
-    Equation 5). A positional embedding is no such offset; nor is a concatenated channel of t with zero padding.
-    """
+    """All designs of the table."""
     groups, count = [], channels // 2
     while count >= 1:
         groups.append(count)
         count //= 2
     norms = [("batch", None), ("instance", None), *(("group", count) for count in groups), ("layer", None)]
-    designs: list[dict[str, Any]] = [
+    return [
         {"norm": norm, "groups": count, "time": time, "position": position, "padding": padding}
         for time in ("concat", "linear", "mlp")
         for norm, count in norms
         for position in ("none", "linear")
         for padding in ("zeros", "circular")
     ]
-    return [{**design, "vanishes": _vanishes(design)} for design in designs]
-
-
-def _vanishes(design: dict[str, Any]) -> bool:
-    offset = design["position"] == "none" and (design["time"] != "concat" or design["padding"] == "circular")
-    return bool(offset and design["norm"] in ("batch", "instance"))
 
 
 def _measure(network: NodeNetwork, features: Features, seed: int) -> float:
@@ -52,7 +43,7 @@ def measure_theory(run: TheoryRun) -> TheoryRecord:
         fields = {key: design[key] for key in ("norm", "time", "position", "padding")}
         # All other fields have the schema's defaults: the paper's baseline.
         network = NodeNetwork(**fields, channels=features.channels, groups=design["groups"] or 1)
-        cells.append(Cell(**design, change=_measure(network, features, run.seed)))
+        cells.append(Cell(**design, vanishes=loses_time(network), change=_measure(network, features, run.seed)))
     return TheoryRecord(
         lost=max(cell.change for cell in cells if cell.vanishes),
         kept=min(cell.change for cell in cells if not cell.vanishes),

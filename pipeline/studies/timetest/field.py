@@ -1,7 +1,7 @@
 """The time test of an ODE function: it learns the wind of a task, and is scored on test images at 16 times."""
 
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,13 @@ from pipeline.studies.node.derived import ode_width
 from pipeline.studies.node.network import OdeFunction, make_method
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
-from pipeline.studies.timetest.score import Score, average_share, fit, score_outputs
+from pipeline.studies.timetest.score import Outcome, Score, average_share, fit, score_outputs
 from pipeline.studies.timetest.study import FieldRun
 from pipeline.studies.timetest.wind import SPEED, Wind, load_images
 
 _TIMES = 4
 """Times of a training step."""
-_GRID = 16
+_GRID = (torch.arange(16, dtype=torch.float64) + 0.5) / 16
 """Times of the score."""
 _WINDOWS = (0.0, 0.25, 0.5, 0.75)
 """Where solves start; each takes 1 / SPEED of the time."""
@@ -56,21 +56,6 @@ class _Window(nn.Module):
         return out
 
 
-@dataclass(frozen=True)
-class FieldTest:
-    """What the test found."""
-
-    score: Score
-    told: float
-    blind: float
-    losses: list[float]
-    share_initial: float
-    share: float
-    nfe: float
-    flow: Score
-    num_params: int
-
-
 def _measure_share(network: FieldNetwork, x: Tensor) -> float:
     """Share of variance that time makes behind the norms, mean over both sites; x [B, 1, H, W], float64."""
     exact = deepcopy(network).double()
@@ -99,7 +84,14 @@ def solve_windows(network: FieldNetwork, wind: Wind, x: Tensor) -> tuple[float, 
     return sum(nfe) / len(nfe), score_outputs(torch.stack(ends), exact)
 
 
-def run_field_test(run: FieldRun) -> FieldTest:
+@torch.no_grad()
+def score_field(field: Callable[[Tensor, Tensor], Tensor], wind: Wind, x: Tensor) -> Score:
+    """Score a field (t, x) on images x [B, 1, H, W], float64, at the middles of 16 equal parts of [0, 1]."""
+    outputs = torch.stack([field(t, x.float()) for t in _GRID.float()])
+    return score_outputs(outputs, wind.velocity(_GRID, x[None]))
+
+
+def run_field_test(run: FieldRun) -> Outcome:
     """Train and score an ODE function.
 
     A step draws one u ~ U(0, 1) and takes the times (k + u) / 4, each with images of its own. Batch norm has the
@@ -112,9 +104,8 @@ def run_field_test(run: FieldRun) -> FieldTest:
     training, size = run.training, run.task.image_size
     train, test = load_images(size)
     wind = Wind(run.case, run.network.padding == "circular")
-    grid = (torch.arange(_GRID, dtype=torch.float64) + 0.5) / _GRID
-    everywhere = wind.velocity(grid, train[None])
-    square, variance = everywhere.square().mean().item(), everywhere.var(0, correction=0).mean().item()
+    everywhere = wind.velocity(_GRID, train[None])
+    square = everywhere.square().mean().item()
     seed_global(run.seed, "initialisation")
     network = FieldNetwork(run.network, size)
     share_initial = _measure_share(network, test[:_SHARE_IMAGES])
@@ -125,19 +116,18 @@ def run_field_test(run: FieldRun) -> FieldTest:
         t = (torch.arange(_TIMES) + torch.rand(1, generator=generator)) / _TIMES
         chosen = torch.randint(len(images), (_TIMES, training.batch_size // _TIMES), generator=generator)
         x = images[chosen]  # [T, B, 1, H, W]
-        return (at_times(t, x) - wind.velocity(t, x)).square().mean() / square
+        loss: Tensor = (at_times(t, x) - wind.velocity(t, x)).square().mean() / square
+        return loss
 
     losses = fit(network, compute_loss, training)
-    with torch.no_grad():
-        outputs = torch.stack([network(t, test.float()) for t in grid.float()])
     try:
         nfe, flow = solve_windows(network, wind, test[:_FLOW_IMAGES])
     except SolveError as error:
         raise MeasureError(f"the solve of the trained field: {error}", training.steps) from None
-    return FieldTest(
-        score=score_outputs(outputs, wind.velocity(grid, test[None])),
+    return Outcome(
+        score=score_field(network, wind, test),
         told=0.0,
-        blind=variance / square,
+        blind=score_outputs(everywhere, everywhere).floor / square,
         losses=losses,
         share_initial=share_initial,
         share=_measure_share(network, test[:_SHARE_IMAGES]),

@@ -14,8 +14,12 @@ _TOLERANCE = 1e-6
 """Of R where it is exactly known: rounding in float32."""
 
 
-def check_blind(score: Score, step: int) -> None:
-    """Refuse a score that no network without the time can have.
+def check_blind(score: Score, half: float | None, step: int) -> None:
+    """Refuse a score, or a training loss, that no network without the time can have.
+
+    Args:
+        half: see `find_half`; it is None as long as batches do not tell the time.
+        step: optimiser steps done, for the record of the failure.
 
     Raises:
         MeasureError: the code is wrong, in the network, the test, or the rule that calls the network blind.
@@ -28,6 +32,12 @@ def check_blind(score: Score, step: int) -> None:
             f"{score.r_centred:.8g}: at least 1, and 1, were possible",
             step,
         )
+    if half is not None:
+        raise MeasureError(
+            f"equation 5 says that this network loses the time, but in step {half:.0f} its training loss is half the "
+            "way to that of networks which know it",
+            step,
+        )
 
 
 def measure_timetest(run: FieldRun | NoiseRun) -> TimetestRecord:
@@ -38,21 +48,26 @@ def measure_timetest(run: FieldRun | NoiseRun) -> TimetestRecord:
     """
     if isinstance(run, NoiseRun):
         blind, found = loses_level(run.network), run_noise_test(run)
-        solved = dict.fromkeys(("nfe", "flow_r", "flow_floor"))
     else:
         blind, found = loses_time(run.network), run_field_test(run)
-        solved = {"nfe": found.nfe, "flow_r": found.flow.r, "flow_floor": found.flow.floor}
-    if blind:
-        check_blind(found.score, run.training.steps)
+    score, flow = found.score, found.flow
     losses = scale_losses(found.losses, found.told, found.blind)
     half = find_half(losses)
+    if blind:
+        check_blind(score, half, run.training.steps)
     return TimetestRecord(
-        **vars(found.score),
-        **solved,
+        r=score.r,
+        r_centred=score.r_centred,
+        error=score.error,
+        change=score.change,
         share_initial=found.share_initial,
         share=found.share,
         half_step=half,
         half_log=None if half is None else math.log2(half),
+        nfe=found.nfe,
+        flow_r=None if flow is None else flow.r,
+        flow_floor=None if flow is None else flow.floor,
+        floor=score.floor,
         told=found.told,
         blind=found.blind,
         is_blind=blind,

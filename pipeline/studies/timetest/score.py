@@ -12,6 +12,8 @@ from pipeline.studies.timetest.study import TimetestTraining
 
 BLOCK = 10
 """Optimiser steps whose mean loss is one point of the loss curve."""
+_ROUNDING = 1e-24
+"""A variance of the target, relative to its mean square, that is rounding."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,26 @@ class Score:
     floor: float
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What the test of a network found."""
+
+    score: Score
+    told: float
+    """Exact training loss of the best network that is told the time."""
+    blind: float
+    """The same without the time."""
+    losses: list[float]
+    """Of each training step."""
+    share_initial: float
+    share: float
+    """Share of variance that time makes behind the norms, before and after training."""
+    num_params: int
+    nfe: float | None = None
+    flow: Score | None = None
+    """Of the end states of solves; None: no ODE."""
+
+
 def score_outputs(outputs: Tensor, targets: Tensor) -> Score:
     """Score outputs f against targets v, both [T, ...], at the same inputs at each of T times.
 
@@ -34,7 +56,9 @@ def score_outputs(outputs: Tensor, targets: Tensor) -> Score:
     """
     f, v = outputs.double(), targets.double()
     f_centred, v_centred = f - f.mean(0), v - v.mean(0)
-    floor = v_centred.square().mean().item()
+    floor, size = v_centred.square().mean().item(), v.square().mean().item()
+    if floor <= _ROUNDING * size:  # the target does not vary
+        floor = 0.0
 
     def divide(error: Tensor) -> float | None:
         return error.square().mean().item() / floor if floor > 0 else None
@@ -42,7 +66,7 @@ def score_outputs(outputs: Tensor, targets: Tensor) -> Score:
     return Score(
         r=divide(f - v),
         r_centred=divide(f_centred - v_centred),
-        error=((f - v).square().mean() / v.square().mean()).item(),
+        error=(f - v).square().mean().item() / size,
         change=(f.amax(0) - f.amin(0)).max().item(),
         floor=floor,
     )
@@ -60,7 +84,7 @@ def fit(network: nn.Module, loss_of: Callable[[int], Tensor], training: Timetest
     Raises:
         MeasureError: a loss is not finite.
     """
-    optimiser, losses = torch.optim.Adam(network.parameters()), []
+    optimiser, losses = torch.optim.Adam(network.parameters(), fused=True), []
     for step in range(training.steps):
         loss = loss_of(step)
         optimiser.zero_grad(set_to_none=True)

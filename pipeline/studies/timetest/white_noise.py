@@ -1,35 +1,21 @@
 """The time test of a U-Net: DDPM's own loss on white noise, from which no level can be read."""
 
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pipeline.compute.seeding import make_generator, seed_global
-from pipeline.diffusion.loss import noise_loss
+from pipeline.diffusion.loss import Denoiser, noise_loss
 from pipeline.diffusion.schedule import DiscreteSchedule, make_schedule
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.unet import UNet
-from pipeline.studies.timetest.score import Score, average_share, fit, score_outputs
+from pipeline.studies.timetest.score import Outcome, Score, average_share, fit, score_outputs
 from pipeline.studies.timetest.study import NoiseRun
 
 _TEST_IMAGES, _TEST_SEED = 64, 12345
 _GRID = 20
 """Levels of the score."""
-
-
-@dataclass(frozen=True)
-class NoiseTest:
-    """What the test found."""
-
-    score: Score
-    told: float
-    blind: float
-    losses: list[float]
-    share_initial: float
-    share: float
-    num_params: int
 
 
 def find_optima(schedule: DiscreteSchedule) -> tuple[float, float]:
@@ -49,7 +35,15 @@ def _measure_share(network: UNet, x: Tensor) -> float:
     return average_share(measure_level_awareness(exact, x.double(), network.levels // 2).block_share)
 
 
-def run_noise_test(run: NoiseRun) -> NoiseTest:
+@torch.no_grad()
+def score_denoiser(denoiser: Denoiser, schedule: DiscreteSchedule, x: Tensor) -> Score:
+    """Score a denoiser (x, level) on noise x [B, 1, H, W], the same at the middles of 20 equal parts of the levels."""
+    levels = torch.arange(_GRID) * schedule.levels // _GRID + schedule.levels // (2 * _GRID)
+    outputs = torch.stack([denoiser(x, level.float()[None]) for level in levels])
+    return score_outputs(outputs, schedule(levels).sigma[:, None, None, None, None] * x.double())
+
+
+def run_noise_test(run: NoiseRun) -> Outcome:
     """Train and score a U-Net.
 
     The score compares with the told optimum sigma_t x, not with the noise: no noise is in it. Its inputs are the same
@@ -77,14 +71,10 @@ def run_noise_test(run: NoiseRun) -> NoiseTest:
         return noise_loss(network, schedule, data, level, noise)
 
     losses = fit(network.train(), compute_loss, training)
-    levels = torch.arange(_GRID) * schedule.levels // _GRID + schedule.levels // (2 * _GRID)
-    sigma = schedule(levels).sigma
-    with torch.no_grad():
-        network.eval()
-        outputs = torch.stack([network(x, level.float()[None]) for level in levels])
+    network.eval()
     told, blind = find_optima(schedule)
-    return NoiseTest(
-        score=score_outputs(outputs, sigma[:, None, None, None, None] * x.double()),
+    return Outcome(
+        score=score_denoiser(network, schedule, x),
         told=told,
         blind=blind,
         losses=losses,
