@@ -90,6 +90,14 @@ def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str]
     return render_grid(lay_out(table, panels, describe))
 
 
+def test_a_table_shows_its_cases_alone():
+    panels = [make_panel({"baseline": {0: node_record(90.0)}}, case) for case in ("digits", "cifar10")]
+    table = TABLES["node_arms"].model_copy(update={"cases": ["cifar10"]})
+    text = render_table(table, panels, describe)
+    assert ("### cifar10" in text, "### digits" in text) == (True, False)
+    assert "`cases.node` in params.yaml has none of cifar10" in render_table(table, panels[:1], describe)
+
+
 def test_a_table_shows_mean_spread_n_and_the_paired_difference():
     records = {
         "baseline": {0: node_record(90.0), 1: node_record(92.0)},

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline.report.panel import Panel
 from pipeline.report.statistics import summarise
-from pipeline.report.sweeps import Point, name_number, read_coordinate
+from pipeline.report.sweeps import Point, Value, name_value, read_coordinate
 from pipeline.schema.claim import Agrees, Bound, Comparison, Effect, Equal, Extreme, Slope, Split, Trend
 
 Side = Literal["<", ">", "="]
@@ -81,7 +81,7 @@ def _is_at(point: Point, value: float | str | None) -> bool:
     return point.x == (read_coordinate(point.run, value) if isinstance(value, str) else value)
 
 
-def _series(points: Sequence[Point]) -> list[float | None]:
+def _series(points: Sequence[Point]) -> list[Value | None]:
     """The series in which x varies; an arm that stands alone in its series is no sweep."""
     seen = dict.fromkeys(point.series for point in points)
     return [value for value in seen if len({point.x for point in points if point.series == value}) > 1]
@@ -120,7 +120,7 @@ def _split(part: Split, points: Sequence[Point]) -> Contrast:
 
 
 def _name_series(series: str | None, points: Sequence[Point]) -> str:
-    return "" if series is None else f", {series} {name_number(points[0].series)}"
+    return "" if series is None else f", {series} {name_value(points[0].series)}"
 
 
 def _name_value(x: str, value: float | str) -> str:

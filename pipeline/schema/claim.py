@@ -194,7 +194,7 @@ def _check_claim(study: str, claim: Claim, where: str, tables: dict[str, Table])
             check_field(study, part.x, f"{here}.x")
         for key in ("series", "without", "at"):
             if isinstance(value := getattr(part, key, None), str):
-                check_field(study, value, f"{here}.{key}")
+                check_field(study, value, f"{here}.{key}", numeric=key != "series")
 
 
 def _check_agrees(part: Agrees, keys: list[str], where: str) -> None:
