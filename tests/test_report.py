@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from panels import cells, ddpm_record, failure, make_panel, node_record
+from panels import WORTH, cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from rich.console import Console
 from workspace import copy_settings, find_settings
@@ -380,7 +380,7 @@ def test_the_tidy_table_has_each_number_exactly():
 def make_record(run: Run) -> Any:
     """Some record of the run's study."""
     theory = TheoryRecord(lost=0.0, kept=0.1, cells=[])
-    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory}[run.study]
+    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory, "worth": WORTH}[run.study]
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Workspace:
 
 def test_every_file_in_specs_is_loaded():
     project, specs = load_project(find_settings()), ROOT / "specs"
-    assert list(project.specs) == ["node", "ddpm", "theory"]
+    assert list(project.specs) == ["node", "ddpm", "theory", "worth"]
     assert set(project.tables) == {path.stem for path in specs.glob("*/tables/*.yaml")}
     assert set(project.figures) == {path.stem for path in specs.glob("*/figures/*.yaml")}
     claims = {study: [claim.id for claim in file.claims] for study, file in project.claims.items()}
@@ -239,7 +239,12 @@ MISTAKES = [
         "node; cifar1000; allowed: digits, cifar10, cifar100",
     ),
     ("params.yaml", "  threads: 1", "  threads: 1\n  threads: 3", "line; threads"),
-    ("params.yaml", "theory: #", "theries: #", "theries; allowed: cases, compute, resources, node, ddpm, theory"),
+    (
+        "params.yaml",
+        "theory: #",
+        "theries: #",
+        "theries; allowed: cases, compute, resources, node, ddpm, theory, worth",
+    ),
     ("params.yaml", "  theory: [features]", "", "cases.theory; required"),
     ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
     (
@@ -420,7 +425,12 @@ MISTAKES = [
         "x.field; unknown field 'group'; allowed: weight_std, groups",
     ),
     ("specs/node/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
-    ("specs/node/figures/figure7.yaml", "series: channels", "series: norms", "series; 'norms'; allowed: block, norm, norm_scope"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "series: channels",
+        "series: norms",
+        "series; 'norms'; allowed: block, norm, norm_scope",
+    ),
     ("specs/node/figures/figure7.yaml", "series:", "kind: pie\nseries:", "kind = 'pie'; allowed: sweep, arms"),
     ("specs/node/figures/figure7.yaml", "series:", "fixed: time=late\nseries:", "fixed: arm 'time=late'; 'concat'"),
     ("specs/node/figures/figure7.yaml", "series:", "fixed: groups=1\nseries:", "fixed = 'groups=1'; 'groups' varies"),

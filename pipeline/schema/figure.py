@@ -84,9 +84,7 @@ class SweepFile(FigureFile):
 
     @model_validator(mode="after")
     def _check_fixed(self) -> "SweepFile":
-        set_twice = {self.x.field, self.series} & {part.split("=")[0] for part in self.fixed.split(",")}
-        if set_twice:
-            raise ValueError(f"fixed = {self.fixed!r}: {set_twice.pop()!r} varies in the figure")
+        check_fixed(self.fixed, self.x.field, self.series)
         return self
 
 
@@ -127,6 +125,13 @@ class Arms(ArmsFile):
 
 
 Figure = Sweep | Arms
+
+
+def check_fixed(fixed: str, x: str, series: str | None) -> None:
+    """Refuse an arm that sets what varies in the sweep that starts from it."""
+    for part in fixed.split(","):
+        if (name := part.split("=")[0]) in (x, series):
+            raise ValueError(f"fixed = {fixed!r}: {name!r} varies in the sweep")
 
 
 def check_field(study: str, name: str | None, where: str, *, numeric: bool = True) -> None:
