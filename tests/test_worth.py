@@ -31,7 +31,7 @@ def measure(seed: int = 0, batch: int = 250, diffusion: Diffusion | None = None,
 
 
 def list_numbers(record: WorthRecord) -> dict[str, Any]:
-    return record.model_dump(exclude={"settings", "status"})
+    return record.model_dump(exclude={"settings", "status"}, exclude_none=True)
 
 
 def test_white_noise_loses_the_variance_of_sigma_and_tells_nothing():
