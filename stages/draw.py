@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
-from pipeline.report.figures import draw_figure, render_figure, render_svg
+from pipeline.report.figures import draw_figure, render_figure
 from pipeline.report.panel import read_panels
 from pipeline.report.pdf import draw_pdf
-from pipeline.report.sweeps import find_points
+from pipeline.report.vega import render_svg
 from pipeline.run.inputs import read_inputs
 from pipeline.run.process import run_stage
 from pipeline.schema.files import write_file
@@ -24,11 +24,10 @@ def main() -> None:
         raise ValueError(f"no figure {name!r} in specs/; there are {', '.join(project.figures)}")
     figure = project.figures[name]
     panels = read_panels(ROOT, project, figure.study)
-    points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
     reports = ROOT / "reports"
-    write_file(reports / f"{name}.svg", render_svg(draw_figure(figure, panels, points)))
-    write_file(reports / f"{name}.pdf", draw_pdf(figure, panels, points))
-    write_file(reports / f"{name}.md", render_figure(figure, name, panels, points))
+    write_file(reports / f"{name}.svg", render_svg(draw_figure(figure, panels)))
+    write_file(reports / f"{name}.pdf", draw_pdf(figure, panels))
+    write_file(reports / f"{name}.md", render_figure(figure, name, panels))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Both studies, evaluation and theory in miniature: prints a digest of each file that they write.
+"""Both studies, evaluation, theory and worth in miniature: prints a digest of each file that they write.
 
     PYTHONPATH=. python tests/miniature.py [--native]
 
@@ -133,6 +133,15 @@ def study_theory(out: Path) -> None:
     write_record(out / "theory.json", measure_theory(run))
 
 
+def study_worth(out: Path) -> None:
+    """The digits, which have a mean and a covariance of their own, with few images."""
+    from pipeline.studies.worth.measure import measure_worth
+
+    run = resolve("worth", "gaussian", "spectrum=digits")
+    run = run.model_copy(update={"data": run.data.model_copy(update={"samples": 100})})
+    write_record(out / "worth.json", measure_worth(run))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
@@ -146,6 +155,7 @@ def main() -> None:
         study_ddpm(out, compute)
         score_noise(out)
         study_theory(out)
+        study_worth(out)
         for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"):
             print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
 

@@ -17,8 +17,12 @@ from pipeline.schema.scores import Scores
 from pipeline.schema.study import Run, find_study
 from pipeline.studies.ddpm.study import DdpmRecord, LevelAwareness, Protocol
 from pipeline.studies.node.study import NodeRecord
+from pipeline.studies.worth.study import WorthRecord
 
-STUDIES = {name: find_study(name) for name in ("node", "ddpm", "theory")}
+STUDIES = {name: find_study(name) for name in ("node", "ddpm", "theory", "worth")}
+WORTH = WorthRecord(
+    told=0.3, blind=0.4, gap=0.1, gap_stderr=0.01, gap_exact=None, share=25.0, share_stderr=2.0, level_sd=0.2
+)
 CHANGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.0, 1e-7)
 """Initial change of the eight blocks of the digits' U-Net; trained, it is twice that."""
 

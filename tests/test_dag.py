@@ -16,9 +16,11 @@ from pipeline.schema.study import find_study
 
 pytestmark = pytest.mark.ci
 RENDERS = {
-    f"render@{name}" for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores")
+    f"render@{name}"
+    for name in ("table1", "table2", "table3", "table4", "node_arms", "ddpm_arms", "ddpm_scores", "worth")
 }
-VIEWS = RENDERS | {"draw@figure6", "draw@figure7", "text@theory", "text@level_awareness", "report"}
+DRAWS = {f"draw@{name}" for name in ("figure6", "figure7", "worth_size", "worth_blend")}
+VIEWS = RENDERS | DRAWS | {"text@theory", "text@level_awareness", "report"}
 STUDIES = ("node", "ddpm")
 
 
@@ -194,13 +196,14 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     assert "node.digits.seeds" in changed
     shown = work.run("dvc", "metrics", "show").stdout
     header, *rows = shown.splitlines()
-    assert header.split() == ["Path", "accuracy", "fid", "inception_score", "kept", "lost", "nfe"]
+    assert header.split() == ["Path", "accuracy", "fid", "gap", "inception_score", "kept", "lost", "nfe", "share"]
     assert sorted(row.split()[0] for row in rows) == [
         f"metrics/{case}/{arm}.json"
         for case, arms in (
             ("ddpm/digits", ("baseline", "position=mlp")),
             ("node/digits", ("baseline", "norm=batch")),
             ("theory/features", ("baseline",)),
+            ("worth/gaussian", ("baseline", "spectrum=digits")),
         )
         for arm in arms
     ]

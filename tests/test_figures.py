@@ -1,15 +1,19 @@
 """Figures from records made by hand."""
 
+import math
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from panels import cells, failure, make_panel, node_record
+from scipy import stats
 
-from pipeline.report.figures import draw_figure, render_figure, render_svg
+from pipeline.report.charts import draw_case
+from pipeline.report.figures import draw_figure, render_figure
 from pipeline.report.panel import Panel
-from pipeline.report.sweeps import Point, find_points
+from pipeline.report.sweeps import find_points
+from pipeline.report.vega import render_svg
+from pipeline.schema.figure import Arms, Sweep
 from pipeline.schema.project import Project
 
 
@@ -29,17 +33,43 @@ def grouped() -> Panel:
     return make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
 
 
-def sweep(project: Project, name: str, panels: Sequence[Panel]) -> dict[str, Sequence[Point]]:
-    figure = project.figures[name]
-    return {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
-
-
 def draw(project: Project, name: str, *panels: Panel) -> dict[str, Any]:
-    return draw_figure(project.figures[name], panels, sweep(project, name, panels))
+    return draw_figure(project.figures[name], panels)
 
 
 def render(project: Project, name: str, *panels: Panel) -> str:
-    return render_figure(project.figures[name], name, panels, sweep(project, name, panels))
+    return render_figure(project.figures[name], name, panels)
+
+
+def make_sweep(**fields: Any) -> Sweep:
+    """Loss over the number of groups, on linear axes."""
+    x, y = {"field": "groups", "label": "G", "base": None}, {"key": "nll", "label": "loss", "digits": 2}
+    given = {"title": "t", "caption": "", "study": "node", "x": x, "y": y, "series": None, **fields}
+    return Sweep.model_validate(given)
+
+
+def make_arms(rows: list[dict[str, str]], **fields: Any) -> Arms:
+    """Loss arm by arm, on a linear axis."""
+    x = {"key": "nll", "label": "loss", "digits": 2}
+    given = {"title": "t", "caption": "", "study": "node", "kind": "arms", "rows": rows, "x": x, **fields}
+    return Arms.model_validate(given)
+
+
+def with_losses(**arms: list[float]) -> Panel:
+    """Arms `groups=G` of these losses, a seed each; `g1=[..]` is of one group, `g16` the baseline."""
+    names = {f"g{groups}": f"groups={groups}" for groups in (1, 2, 4, 8, 32)} | {"g16": "baseline"}
+    found = {
+        names[arm]: {seed: node_record(90.0, nll=loss) for seed, loss in enumerate(losses)}
+        for arm, losses in arms.items()
+    }
+    return make_panel(found, seeds=range(3))
+
+
+def list_layers(figure: Any, panel: Panel) -> list[dict[str, Any]]:
+    (chart,) = draw_figure(figure, [panel])["concat"]
+    assert render_svg(chart).startswith("<svg")
+    layers: list[dict[str, Any]] = chart["layer"]
+    return layers
 
 
 def test_the_points_are_means_bands_and_seeds(project: Project):
@@ -117,9 +147,153 @@ def test_any_number_that_arms_vary_can_be_an_axis_and_0_has_no_place_on_it(proje
     panel = make_panel({arm: {0: node_record(90.0)} for arm in arms}, seeds=[0])
     points = find_points(panel, "dropout", "learning_rate")
     assert [(point.x, point.series) for point in points] == [(0.5, 0.01), (0.0, 0.15), (0.1, 0.15), (0.5, 0.15)]
-    chart = draw_figure(figure, [panel], {"digits": points})
+    chart = draw_figure(figure, [panel])
     assert [row["x"] for row in chart["concat"][0]["layer"][0]["data"]["values"]] == [0.5, 0.1, 0.5]
     assert chart["concat"][0]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["0.01", "0.15"]
     assert render_svg(chart).startswith("<svg")
-    text = render_figure(figure, "figure7", [panel], {"digits": points})
+    text = render_figure(figure, "figure7", [panel])
     assert cells(text, "`baseline`")[1:3] == ["0.15", "0 (not drawn)"]
+    linear = figure.model_copy(update={"x": figure.x.model_copy(update={"base": None})})
+    assert [row["x"] for row in list_layers(linear, panel)[0]["data"]["values"]] == [0.5, 0.0, 0.1, 0.5]
+    assert cells(render_figure(linear, "figure7", [panel]), "`baseline`")[1:3] == ["0.15", "0"]
+
+
+def test_a_band_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0_is_not_drawn():
+    figure = make_sweep(y={"key": "nll", "label": "loss", "digits": 2, "scale": "log"})
+    panel = with_losses(g1=[0.2, 0.02, 0.0], g2=[0.4, 0.6], g4=[0.0, 0.0])
+    layers = list_layers(figure, panel)
+    band = layers[0]["data"]["values"]
+    assert [row["x"] for row in band] == [1, 2]
+    mean = 0.22 / 3
+    assert (band[0]["mean"], band[0]["low"]) == pytest.approx((mean, mean / 10))
+    assert band[1]["low"] == pytest.approx(0.5 - 0.02**0.5)
+    assert [row["value"] for row in layers[1]["data"]["values"]] == [0.2, 0.02, 0.4, 0.6]
+    scale = layers[0]["encoding"]["y"]["scale"]
+    assert (scale["type"], scale["domain"]) == ("log", pytest.approx([mean / 10, 0.5 + 0.02**0.5]))
+    assert layers[0]["encoding"]["y"]["axis"]["values"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+    text = render_figure(figure, "name", [panel])
+    assert cells(text, "`groups=4`")[-1] == "0.00 ± 0.00 (not drawn)"
+    assert "a band or bar ends at a tenth of the smallest mean" in text
+
+
+@pytest.mark.parametrize("span", [(1.1, 1.2), (1e-9, 3e5), (0.001, 1000.0), (7.0, 7.0)])
+def test_a_logarithmic_axis_has_two_ticks_or_more_and_all_values(span: tuple[float, float]):
+    figure = make_sweep(y={"key": "nll", "label": "loss", "digits": 2, "scale": "log"})
+    y = list_layers(figure, with_losses(g1=[span[0]], g2=[span[1]]))[0]["encoding"]["y"]
+    low, high = y["scale"]["domain"]
+    assert low <= span[0] <= span[1] <= high
+    assert low < high
+    assert len(y["axis"]["values"]) >= 2
+    assert all(low <= tick <= high for tick in y["axis"]["values"])
+
+
+def test_a_line_stands_at_its_value_with_its_label_and_the_axis_reaches_it():
+    figure = make_sweep(line={"value": 5.0, "label": "blind <b>"})
+    panel = with_losses(g1=[1.0], g2=[2.0])
+    rule, label = list_layers(figure, panel)[-2:]
+    assert rule["data"]["values"] == label["data"]["values"] == [{"line": 5.0, "label": "blind <b>"}]
+    (chart,) = draw_figure(figure, [panel])["concat"]
+    svg = render_svg(chart)
+    assert "blind &lt;b&gt;" in svg
+    assert re.search(r">5(\.0)?</text>", svg)
+    assert len(list_layers(figure, make_panel({"baseline": {}}))) == 1
+
+
+def test_series_may_be_words_and_truths():
+    records = {arm: {0: node_record(90.0)} for arm in ("baseline", "norm=layer", "norm=layer,groups=1", "groups=1")}
+    points = find_points(make_panel(records, seeds=[0]), "groups", "norm")
+    assert [(point.series, point.x) for point in points] == [("group", 1), ("group", 16), ("layer", 1), ("layer", 16)]
+    panel = make_panel({arm: {0: node_record(90.0)} for arm in ("baseline", "flip=true")}, "digits", seeds=[0])
+    layers = list_layers(make_sweep(series="flip"), panel)
+    assert layers[0]["encoding"]["color"]["scale"]["domain"] == ["false", "true"]
+
+
+def test_a_sweep_may_start_from_an_arm_and_what_it_says_may_be_the_baselines():
+    arms = [
+        "baseline", "time=linear", "time=linear,groups=1", "time=linear,groups=2,channels=16", "groups=1",
+        "time=mlp,groups=1", "norm=batch,time=linear,groups=1",
+    ]  # fmt: skip
+    panel = make_panel({arm: {0: node_record(90.0)} for arm in arms}, seeds=[0])
+    found = find_points(panel, "groups", None, "time=linear")
+    assert [point.arm for point in found] == ["time=linear,groups=1", "time=linear"]
+    found = find_points(panel, "groups", "channels", "time=linear")
+    assert [(point.series, point.x) for point in found] == [(16, 2), (32, 1), (32, 16)]
+    assert panel.runs["baseline"].network.time == "concat"  # type: ignore[attr-defined]
+    same = [find_points(panel, "groups", None, fixed) for fixed in ("baseline", "time=concat")]
+    assert [point.arm for point in same[0]] == [point.arm for point in same[1]] == ["groups=1", "baseline"]
+
+
+def test_a_view_shows_its_cases_alone():
+    panels = [wide(), wide("cifar10", "paper")]
+    figure = make_sweep(cases=["cifar10"])
+    assert [chart["title"]["text"] for chart in draw_figure(figure, panels)["concat"]] == ["cifar10"]
+    text = render_figure(figure, "name", panels)
+    assert "### cifar10" in text
+    assert "### digits" not in text
+    assert "`cases.node` in params.yaml has none of cifar10" in render_figure(figure, "name", panels[:1])
+
+
+ROWS = [
+    {"arm": "groups=1", "label": "one", "group": "Few | many"},
+    {"arm": "baseline", "label": "one"},
+    {"arm": "groups=2", "label": "two", "group": "Others"},
+    {"arm": "groups=4", "label": "four"},
+    {"arm": "groups=8", "label": "eight"},
+    {"arm": "groups=32", "label": "many"},
+]
+
+
+def uneven() -> Panel:
+    """One arm of three seeds, one of one, one that failed, one that is missing, one whose loss was not measured."""
+    panel = with_losses(g1=[1.0, 2.0, 6.0], g16=[4.0])
+    empty = node_record(90.0).model_copy(update={"nll": None})
+    records = {**panel.records, "groups=2": dict.fromkeys(range(3), failure()), "groups=4": {}, "groups=8": {0: empty}}
+    return make_panel(records, seeds=range(3))
+
+
+def test_arms_have_single_seeds_mean_and_students_interval_in_the_order_of_the_file():
+    absent, seeds, bars, means, *_ = list_layers(make_arms(ROWS), uneven())
+    assert [row["value"] for row in seeds["data"]["values"]] == [1.0, 2.0, 6.0, 4.0]
+    (bar,) = bars["data"]["values"]
+    assert (bar["low"], bar["high"]) == pytest.approx(stats.t.interval(0.95, 2, 3.0, stats.sem([1.0, 2.0, 6.0])))
+    assert [(row["place"], row["mean"], row["n"]) for row in means["data"]["values"]] == [(1, 3.0, 3), (2, 4.0, 1)]
+    says = [(row["arm"], row["says"]) for row in absent["data"]["values"]]
+    assert says == [
+        ("groups=2", "failed"), ("groups=4", "missing"), ("groups=8", "no value"), ("groups=32", "not in params.yaml"),
+    ]  # fmt: skip
+    svg = render_svg(draw_figure(make_arms(ROWS), [uneven()]))
+    labels = [found for found in re.findall(r">([^<]+)</text>", svg) if found in ("Few | many", "one", "Others", "two")]
+    assert labels == ["Few | many", "one", "one", "Others", "two"]
+
+
+def test_the_values_of_arms_stand_below_and_one_seed_has_no_interval():
+    text = render_figure(make_arms(ROWS), "name", [uneven()])
+    half = stats.t.ppf(0.975, 2) * math.sqrt(7 / 3)
+    assert "| `groups=1`" in text
+    assert "Few \\| many" in text
+    assert cells(text, "`groups=1`")[-2:] == ["3", f"3.00 ({3 - half:.2f} to {3 + half:.2f})"]
+    assert cells(text, "`baseline`")[-2:] == ["1 of 3", "4.00"]
+    assert cells(text, "`groups=2`")[1:] == ["Others", "two", "0 of 3, 3 failed", "failed"]
+    assert cells(text, "`groups=4`")[-1] == "missing"
+    assert cells(text, "`groups=32`")[-2:] == ["0", "not in params.yaml"]
+    assert "- missing: `groups=4`, seed 0, 1, 2." in text.splitlines()
+    assert text.count("- failed: `groups=2`") == 3
+    assert "Group" not in render_figure(make_arms(ROWS[3:]), "name", [uneven()])
+
+
+def test_arms_on_a_logarithmic_axis_have_bars_that_end_above_0():
+    x = {"key": "nll", "label": "loss", "digits": 2, "scale": "log"}
+    panel = with_losses(g1=[1.0, 2.0, 6.0], g16=[0.5], g2=[0.0])
+    absent, _, bars, means, *_ = list_layers(make_arms(ROWS[:3], x=x, line={"value": 1.0, "label": "blind"}), panel)
+    assert [row["low"] for row in bars["data"]["values"]] == [0.05]
+    assert [row["arm"] for row in means["data"]["values"]] == ["groups=1", "baseline"]
+    assert [row["says"] for row in absent["data"]["values"]] == ["0 or less: not drawn"]
+
+
+def test_on_the_page_arms_say_their_values():
+    chart = draw_case(make_arms(ROWS, line={"value": 1.0, "label": "blind"}), uneven())
+    shown = [[entry["field"] for entry in layer["encoding"].get("tooltip", [])] for layer in chart["layer"]]
+    assert shown == [
+        ["arm"], ["arm", "value", "seed"], ["arm", "mean", "low", "high", "n"], ["arm", "mean", "low", "high", "n"],
+        [], [],
+    ]  # fmt: skip

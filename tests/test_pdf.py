@@ -13,16 +13,14 @@ from workspace import copy_project
 
 from pipeline.report.panel import Panel
 from pipeline.report.pdf import WIDTH, draw_pdf
-from pipeline.report.sweeps import find_points
-from pipeline.schema.figure import Figure
+from pipeline.schema.figure import Arms, Figure
 from pipeline.schema.project import Project
 
 HOSTILE = r"$x^2$ \input{/etc/passwd} %&#_~^{} <b> (1) é"
 
 
 def read(figure: Figure, *panels: Panel) -> PageObject:
-    points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
-    (page,) = PdfReader(io.BytesIO(draw_pdf(figure, panels, points))).pages
+    (page,) = PdfReader(io.BytesIO(draw_pdf(figure, panels))).pages
     return page
 
 
@@ -121,3 +119,27 @@ def test_without_records_or_cases_it_says_so(project: Project):
     assert "no completed run" in read(figure, make_panel({"baseline": {0: failure()}})).extract_text()
     assert "no completed run" in read(figure, make_panel({"norm=batch": {}})).extract_text()
     assert "`cases.node` in params.yaml is empty" in read(figure).extract_text()
+
+
+def test_a_row_an_arm_has_its_label_whole_its_heading_and_the_figures_line(project: Project):
+    rows = [
+        {"arm": "baseline", "label": "a baseline with a label too long for a line", "group": "Heading"},
+        {"arm": "groups=1", "label": "one group"},
+        {"arm": "groups=8", "label": "eight groups"},
+    ]
+    x = {"key": "accuracy", "label": "accuracy", "digits": 1, "scale": "log"}
+    fields = {"title": "t", "caption": "", "kind": "arms", "study": "node", "line": {"value": 50.0, "label": "chance"}}
+    figure = Arms.model_validate({**fields, "rows": rows, "x": x})
+    panel = make_panel(
+        {
+            "baseline": {seed: node_record(90.0 + seed) for seed in range(3)},
+            "groups=1": {0: node_record(70.0)},
+            "groups=8": {0: failure(), 1: failure()},
+        }
+    )
+    page = read(figure, panel)
+    texts = {text for text, _ in list_texts(page)}
+    assert {"a baseline with a label", "too long for a line", "Heading", "one group", "chance", "failed"} <= texts
+    assert min(size for _, size in list_texts(page)) >= 8
+    assert page.mediabox.width == WIDTH
+    assert draw_pdf(figure, [panel]) == draw_pdf(figure, [panel])

@@ -106,7 +106,7 @@ def plan_rows(status: Status) -> list[Row]:
 def test_there_is_a_row_for_each_step_of_each_study_and_arm():
     rows = plan_rows("made")
     assert {(row.run.study, row.step) for row in rows} == {
-        (study, step) for study in ("node", "ddpm", "theory") for step in find_study(study).steps
+        (study, step) for study in ("node", "ddpm", "theory", "worth") for step in find_study(study).steps
     }
     keys = [(row.group, row.run.arm) for row in rows]
     assert len(set(keys)) == len(keys)
@@ -138,7 +138,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
 def forecast(statuses: Mapping[int, Status]) -> Forecast:
     """A plan of two trainings, of which the second is there already, and a measurement without a price."""
     rows = plan_rows("kept")
-    rows = [*rows[:2], rows[-1]]
+    rows = [*rows[:2], next(row for row in rows if row.run.study == "theory")]
     rows[0].statuses.update(statuses)
     made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in statuses.values() else []
     if made:
@@ -238,6 +238,8 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
         ("sample", "ddpm", "baseline", [0]),
         ("evaluate", "ddpm", "baseline", [0]),
         ("measure", "theory", "baseline", [0]),
+        ("measure", "worth", "baseline", [0]),
+        ("measure", "worth", "spectrum=digits", [0]),
     ]
     priced = [row for row in rows if row["step"] in ("train", "sample")]
     assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in priced)
@@ -250,7 +252,7 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     assert len(run(work)) == 4
     commit_all(work)
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
-    work.executed("measure_theory_features", "evaluate_node_digits", "evaluate_ddpm_digits")
+    work.executed("measure_theory_features", "measure_worth_gaussian", "evaluate_node_digits", "evaluate_ddpm_digits")
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
     assert shown == "Nothing to compute: 4 runs up to date, 0 to be restored from DVC's cache.\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from panels import cells, ddpm_record, failure, make_panel, node_record
+from panels import WORTH, cells, ddpm_record, failure, make_panel, node_record
 from problems import ROOT
 from rich.console import Console
 from workspace import copy_settings, find_settings
@@ -88,6 +88,14 @@ def describe(case: str) -> list[str]:
 
 def render_table(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> str:
     return render_grid(lay_out(table, panels, describe))
+
+
+def test_a_table_shows_its_cases_alone():
+    panels = [make_panel({"baseline": {0: node_record(90.0)}}, case) for case in ("digits", "cifar10")]
+    table = TABLES["node_arms"].model_copy(update={"cases": ["cifar10"]})
+    text = render_table(table, panels, describe)
+    assert ("### cifar10" in text, "### digits" in text) == (True, False)
+    assert "`cases.node` in params.yaml has none of cifar10" in render_table(table, panels[:1], describe)
 
 
 def test_a_table_shows_mean_spread_n_and_the_paired_difference():
@@ -372,7 +380,7 @@ def test_the_tidy_table_has_each_number_exactly():
 def make_record(run: Run) -> Any:
     """Some record of the run's study."""
     theory = TheoryRecord(lost=0.0, kept=0.1, cells=[])
-    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory}[run.study]
+    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory, "worth": WORTH}[run.study]
 
 
 @pytest.fixture

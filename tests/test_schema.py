@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Workspace:
 
 def test_every_file_in_specs_is_loaded():
     project, specs = load_project(find_settings()), ROOT / "specs"
-    assert list(project.specs) == ["node", "ddpm", "theory"]
+    assert list(project.specs) == ["node", "ddpm", "theory", "worth"]
     assert set(project.tables) == {path.stem for path in specs.glob("*/tables/*.yaml")}
     assert set(project.figures) == {path.stem for path in specs.glob("*/figures/*.yaml")}
     claims = {study: [claim.id for claim in file.claims] for study, file in project.claims.items()}
@@ -239,7 +239,12 @@ MISTAKES = [
         "node; cifar1000; allowed: digits, cifar10, cifar100",
     ),
     ("params.yaml", "  threads: 1", "  threads: 1\n  threads: 3", "line; threads"),
-    ("params.yaml", "theory: #", "theries: #", "theries; allowed: cases, compute, resources, node, ddpm, theory"),
+    (
+        "params.yaml",
+        "theory: #",
+        "theries: #",
+        "theries; allowed: cases, compute, resources, node, ddpm, theory, worth",
+    ),
     ("params.yaml", "  theory: [features]", "", "cases.theory; required"),
     ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
     (
@@ -420,8 +425,55 @@ MISTAKES = [
         "x.field; unknown field 'group'; allowed: weight_std, groups",
     ),
     ("specs/node/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "series: channels",
+        "series: norms",
+        "series; 'norms'; allowed: block, norm, norm_scope",
+    ),
+    ("specs/node/figures/figure7.yaml", "series:", "kind: pie\nseries:", "kind = 'pie'; allowed: sweep, arms"),
+    ("specs/node/figures/figure7.yaml", "series:", "fixed: time=late\nseries:", "fixed: arm 'time=late'; 'concat'"),
+    ("specs/node/figures/figure7.yaml", "series:", "fixed: groups=1\nseries:", "fixed = 'groups=1'; 'groups' varies"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "series:",
+        "cases: [cifar]\nseries:",
+        "cases; 'cifar'; allowed: digits, cifar10",
+    ),
+    (
+        "specs/node/tables/table4.yaml",
+        "columns:",
+        "cases: [cifar]\ncolumns:",
+        "cases; 'cifar'; allowed: digits, cifar10",
+    ),
+    ("specs/node/tables/table4.yaml", "columns:", "cases: []\ncolumns:", "cases; []; at least 1"),
+    (
+        "specs/node/figures/figure7.yaml",
+        "digits: 2 }",
+        "digits: 2, scale: log }\nline: { value: 0.0, label: none }",
+        "line.value = 0; no place on a logarithmic axis",
+    ),
+    (
+        "specs/node/figures/figure7.yaml",
+        "series: channels",
+        "kind: arms\nrows: [{ arm: group=1, label: one }]",
+        "figure7.yaml; unknown key y; allowed: title, caption, cases, line, kind, rows, x",
+    ),
     ("specs/node/figures/figure7.yaml", "series: channels", "serie: channels", "serie; allowed: title"),
 ]
+
+
+def test_the_rows_of_a_figure_are_arms_that_could_be_and_its_key_a_number(settings: Workspace):
+    figure = {"title": "t", "caption": "", "kind": "arms", "x": {"key": "nll", "label": "loss", "digits": 2}}
+    for rows, key, says in (
+        (["group=1"], "nll", "figure7.yaml: rows: arm 'group=1': unknown field 'group'; allowed: "),
+        (["groups=1", "groups=1"], "nll", "figure7.yaml: rows: the arm 'groups=1' has two rows"),
+        (["groups=1"], "loss", "figure7.yaml: x.key: unknown key 'loss'; allowed: "),
+    ):
+        given = {"rows": [{"arm": arm, "label": arm} for arm in rows], "x": {**figure["x"], "key": key}}  # type: ignore[dict-item]
+        settings.write("specs/node/figures/figure7.yaml", {**figure, **given})
+        with pytest.raises(SpecError, match=re.escape(says)):
+            load_project(settings.root)
 
 
 @pytest.mark.parametrize(("file", "old", "new", "says"), MISTAKES, ids=[f"{m[0]}:{m[2].strip()}" for m in MISTAKES])

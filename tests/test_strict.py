@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from panels import ddpm_record, failure, node_record
+from panels import WORTH, ddpm_record, failure, node_record
 from workspace import copy_settings
 
 from pipeline.schema.project import load_project
@@ -15,6 +15,7 @@ RECORDS = {
     "node": node_record(90.0),
     "ddpm": ddpm_record(9.0),
     "theory": TheoryRecord(lost=0.0, kept=0.1, cells=[]),
+    "worth": WORTH,
 }
 
 

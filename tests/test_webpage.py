@@ -15,13 +15,12 @@ from ruamel.yaml import YAML
 from workspace import copy_settings
 
 from pipeline.data.preview import write_empty_preview, write_trajectory
-from pipeline.report.charts import draw_awareness, draw_sweep, render_static
+from pipeline.report.charts import draw_awareness, draw_case, render_static
 from pipeline.report.claims import judge_claims, list_claims
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
 from pipeline.report.sources import read_sources
-from pipeline.report.sweeps import find_points
 from pipeline.report.views import Drawing, Section, Views, find_views
 from pipeline.report.webpage import Contents, Sample, convert, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
@@ -156,7 +155,7 @@ def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Pr
     arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16"]
     panel = make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
     figure = project.figures["figure7"]
-    chart = draw_sweep(figure, panel, find_points(panel, figure.x.field, figure.series))
+    chart = draw_case(figure, panel)
     seeds = next(layer for layer in chart["layer"] if "seed" in layer["data"]["values"][0])
     assert [entry["field"] for entry in seeds["encoding"]["tooltip"]] == ["arm", "value", "seed", "x"]
     assert seeds["data"]["values"][0]["arm"] == "groups=1,channels=16"

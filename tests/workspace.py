@@ -144,6 +144,8 @@ def make_reduced(target: Path) -> Workspace:
     params["node"]["digits"] |= {"seeds": [0], "arms": ["baseline", "norm=batch"]}
     params["ddpm"]["digits"] |= {"seeds": [0], "arms": ["baseline", "position=mlp"]}
     params["theory"]["features"] |= {"seeds": [0]}
+    params["worth"]["gaussian"] |= {"seeds": [0], "arms": ["baseline", "spectrum=digits"]}
+    params["worth"]["gaussian"]["more"] = {"seeds": [], "arms": []}
     workspace.write("params.yaml", params)
     node = workspace.read("specs/node/study.yaml")
     digits = node["cases"]["digits"]
@@ -160,6 +162,9 @@ def make_reduced(target: Path) -> Workspace:
     theory = workspace.read("specs/theory/study.yaml")
     theory["base"]["design"] |= {"channels": 4}
     workspace.write("specs/theory/study.yaml", theory)
+    worth = workspace.read("specs/worth/study.yaml")
+    worth["base"]["data"] |= {"samples": 100}
+    workspace.write("specs/worth/study.yaml", worth)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 
-from pipeline.report.figures import PALETTE, draw_panel, render_svg
+from pipeline.report.figures import draw_panel
 from pipeline.report.panel import Panel
-from pipeline.report.sweeps import Point
+from pipeline.report.vega import PALETTE, render_svg
 from pipeline.report.views import Chart, Drawing
 from pipeline.schema.curve import Point as CurvePoint
-from pipeline.schema.figure import Figure
+from pipeline.schema.figure import Figure, Sweep
 from pipeline.schema.record import Record
 
 BEFORE, AFTER = "before training", "after training"
@@ -53,23 +53,36 @@ def _fade(opacity: float) -> Chart:
     return {"condition": {"param": "shown", "empty": False, "value": opacity}, "value": 0}
 
 
-def draw_sweep(figure: Figure, panel: Panel, points: Sequence[Point]) -> Chart:
-    """A figure of the paper on one case."""
-    chart = {**deepcopy(draw_panel(figure, panel, points)), **_WIDE}
+def draw_case(figure: Figure, panel: Panel) -> Chart:
+    """A figure on one case."""
+    chart = {**deepcopy(draw_panel(figure, panel)), **_WIDE}
     del chart["title"]  # the page has it
-    has_legend = figure.series is not None
+    is_sweep = isinstance(figure, Sweep)
     for layer in chart["layer"]:
-        if "encoding" not in layer:
-            continue
         rows = layer["data"]["values"]
-        own = (("value", figure.y.label), ("seed", "seed")) if rows and "seed" in rows[0] else (
-            ("mean", figure.y.label), ("n", "n"))  # fmt: skip
-        layer["encoding"]["tooltip"] = _tooltip(("arm", "arm"), *own, ("x", figure.x.label))
-        if has_legend and "series" in layer["encoding"]["color"].get("field", ""):
-            layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
-    if has_legend and panel.records and len(chart["layer"]) > 2:
-        chart["layer"][2]["params"] = _hide(str(point.series) for point in points)
+        if not rows or "arm" not in rows[0]:
+            continue  # the figure's own line, or what stands in place of all
+        own = [("value", figure.quantity.label), ("seed", "seed")] if "seed" in rows[0] else []
+        if "mean" in rows[0]:
+            own = [
+                ("mean", figure.quantity.label),
+                *([] if is_sweep else [("low", "from"), ("high", "to")]),
+                ("n", "n"),
+            ]
+        x = [("x", figure.x.label)] if is_sweep else []
+        layer["encoding"]["tooltip"] = _tooltip(("arm", "arm"), *own, *x)
+    if isinstance(figure, Sweep) and figure.series is not None and len(chart["layer"]) > 2:
+        _offer_series(chart)
     return chart
+
+
+def _offer_series(chart: Chart) -> None:
+    """Let the legend of a sweep hide its series."""
+    for layer in chart["layer"]:
+        if layer["encoding"]["color"].get("field") == "series":
+            layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
+    line = chart["layer"][2]
+    line["params"] = _hide(line["encoding"]["color"]["scale"]["domain"])
 
 
 def _changes(panel: Panel) -> Iterator[Chart]:

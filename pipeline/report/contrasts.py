@@ -11,12 +11,13 @@ from typing import Literal
 
 from pipeline.report.panel import Panel
 from pipeline.report.statistics import summarise
-from pipeline.report.sweeps import Point, name_number, read_coordinate
-from pipeline.schema.claim import Agrees, Bound, Comparison, Effect, Equal, Extreme, Slope, Split, Trend
+from pipeline.report.sweeps import Point, Value, name_value, read_coordinate
+from pipeline.schema.arm import BASELINE
+from pipeline.schema.claim import Agrees, Bound, Comparison, Effect, Equal, Extreme, Slope, Split, Swept, Trend
 
 Side = Literal["<", ">", "="]
-Sweep = Callable[[str, str | None], Sequence[Point]]
-"""Finds the arms of a case that vary a field, in the series of another."""
+Sweep = Callable[[str, str | None, str], Sequence[Point]]
+"""Finds the arms of a case that vary a field, in the series of another, beside what an arm overrides."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ def find_contrasts(part: Comparison, panel: Panel, sweep: Sweep) -> list[list[Co
         text = f"{part.key}: `{part.arm}` {part.direction} {part.value:g}{_name_each(part.each)}"
         return [[Contrast(text, part.direction, {part.arm: 1.0}, -part.value, each=part.each)]]
     if isinstance(part, Split):
-        return [[_split(part, sweep(part.x, None))]]
-    points = sweep(part.x, part.series)
+        return [[_split(part, sweep(part.x, None, BASELINE))]]
+    points = sweep(part.x, part.series, part.fixed)
     groups = [[point for point in points if point.series == value] for value in _series(points)]
     if not groups:
         text = f"{part.key}: {part.kind} along {part.x}"
@@ -81,7 +82,7 @@ def _is_at(point: Point, value: float | str | None) -> bool:
     return point.x == (read_coordinate(point.run, value) if isinstance(value, str) else value)
 
 
-def _series(points: Sequence[Point]) -> list[float | None]:
+def _series(points: Sequence[Point]) -> list[Value | None]:
     """The series in which x varies; an arm that stands alone in its series is no sweep."""
     seen = dict.fromkeys(point.series for point in points)
     return [value for value in seen if len({point.x for point in points if point.series == value}) > 1]
@@ -119,8 +120,9 @@ def _split(part: Split, points: Sequence[Point]) -> Contrast:
     return Contrast(text, part.direction, _difference(high, low))
 
 
-def _name_series(series: str | None, points: Sequence[Point]) -> str:
-    return "" if series is None else f", {series} {name_number(points[0].series)}"
+def _name_series(part: Swept, points: Sequence[Point]) -> str:
+    fixed = "" if part.fixed == BASELINE else f", `{part.fixed}`"
+    return fixed + ("" if part.series is None else f", {part.series} {name_value(points[0].series)}")
 
 
 def _name_value(x: str, value: float | str) -> str:
@@ -135,7 +137,7 @@ def _fit(
     beside = "" if part.without is None else f", without {_name_value(part.x, part.without)}"
     if any(point.x <= 0 for point in points):
         beside += f", without {part.x} up to 0"
-    where = beside + _name_series(part.series, points)
+    where = beside + _name_series(part, points)
     if len({point.x for point in kept}) < 2:
         return where, {}, f"params.yaml has no arms with two values of {part.x}{where}"
     logs = [log(point.x) for point in kept]
@@ -166,7 +168,7 @@ def name_target(part: Extreme) -> str:
 
 def _extreme(part: Extreme, panel: Panel, points: Sequence[Point]) -> list[Contrast]:
     side: Literal["<", ">"] = "<" if part.kind == "lowest" else ">"
-    where = _name_series(part.series, points)
+    where = _name_series(part, points)
     target = [point for point in points if _is_at(point, part.at)]
     others = [point for point in points if not _is_at(point, part.at)]
     if not target or not others:

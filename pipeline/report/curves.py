@@ -5,8 +5,8 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.report.charts import make_drawings
-from pipeline.report.figures import PALETTE
 from pipeline.report.panel import Panel
+from pipeline.report.vega import PALETTE
 from pipeline.report.views import Chart, Drawing
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.curve import Point, curve_path, read_curve

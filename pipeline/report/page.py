@@ -8,7 +8,6 @@ from pipeline.report.costs import find_mixtures
 from pipeline.report.figures import render_figure
 from pipeline.report.markdown import render_grid
 from pipeline.report.sources import Sources
-from pipeline.report.sweeps import find_points
 from pipeline.report.verdicts import render_verdicts
 from pipeline.report.views import render_text
 from pipeline.schema.report import VERDICTS
@@ -77,9 +76,7 @@ def _render_views(sources: Sources) -> Iterator[tuple[str, str]]:
             yield name, render_grid(sources.lay_out_table(name))
         elif name in report.figures:
             figure = project.figures[name]
-            panels = sources.panels[figure.study]
-            points = {panel.case: find_points(panel, figure.x.field, figure.series) for panel in panels}
-            yield name, render_figure(figure, name, panels, points)
+            yield name, render_figure(figure, name, sources.panels[figure.study])
         elif name in report.texts:
             yield name, render_text(name, project, sources.panels[report.texts[name]])
 

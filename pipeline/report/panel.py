@@ -135,9 +135,15 @@ def say_absent(panel: Panel, arm: str) -> str:
     return FAILED if len(panel.failed(arm)) == len(panel.seeds[arm]) else MISSING
 
 
-def say_no_case(study: str) -> str:
-    """What stands in place of a view of a study that runs on nothing."""
-    return f"No case: `cases.{study}` in params.yaml is empty."
+def select_panels(panels: Sequence[Panel], cases: Sequence[str] | None) -> list[Panel]:
+    """The panels of the cases that a view shows; None: all."""
+    return [panel for panel in panels if cases is None or panel.case in cases]
+
+
+def say_no_case(study: str, cases: Sequence[str] | None = None) -> str:
+    """What stands in place of a view of a study that runs on nothing, or on none of the view's cases."""
+    lacks = "is empty" if cases is None else f"has none of {', '.join(cases)}"
+    return f"No case: `cases.{study}` in params.yaml {lacks}."
 
 
 def say_status(panel: Panel, arm: str) -> str:

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from pipeline.report.charts import draw_sweep, make_drawings
+from pipeline.report.charts import draw_case, make_drawings
 from pipeline.report.claims import list_claims
 from pipeline.report.costs import find_mixtures, render_costs, render_places
 from pipeline.report.curves import list_curves
+from pipeline.report.figures import explain_marks
 from pipeline.report.flops import count_runs
 from pipeline.report.markdown import escape_cell
-from pipeline.report.panel import Panel, list_gaps
+from pipeline.report.panel import Panel, list_gaps, select_panels
 from pipeline.report.schematic import Schematic, draw_schematics
 from pipeline.report.sources import Sources
-from pipeline.report.sweeps import find_points
 from pipeline.report.views import Section, find_views, make_section, render_text
 from pipeline.report.webpage import Contents, Sample
 from pipeline.schema.architecture import PATH as ARCHITECTURE
@@ -44,11 +44,11 @@ def _show_figure(sources: Sources, name: str) -> Section:
     figure = sources.project.figures[name]
     drawings = [
         drawing
-        for panel in sources.panels[figure.study]
-        for chart in [draw_sweep(figure, panel, find_points(panel, figure.x.field, figure.series))]
+        for panel in select_panels(sources.panels[figure.study], figure.cases)
+        for chart in [draw_case(figure, panel)]
         for drawing in make_drawings(f"{name}-{panel.case}", f"{figure.title}: {panel.title}", chart)
     ]
-    note = f"Line and band: mean ± standard deviation over seeds; dots: single seeds. Values: [{name}.md]({name}.md)."
+    note = f"{explain_marks(figure, 'seeds')} Values: [{name}.md]({name}.md)."
     warnings = sources.find_mixtures(figure.study)
     return Section(name, figure.title, text=figure.caption, drawings=drawings, notes=[note, *warnings])
 

@@ -1,10 +1,14 @@
 """The arms that vary one field of a study, for figures and claims."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.report.panel import Panel
-from pipeline.schema.arm import Arm, list_fields
+from pipeline.schema.arm import BASELINE, Arm, list_fields, parse_arm
 from pipeline.schema.study import Run, find_study
+
+Value = bool | float | str
+"""Of a field: a number, a word, true or false."""
 
 
 @dataclass(frozen=True)
@@ -14,40 +18,49 @@ class Point:
     arm: Arm
     x: float
     """The field that is varied, as it takes effect."""
-    series: float | None
+    series: Value | None
     """The series' field, likewise."""
     run: Run
     default: bool
     """Whether x is not set, but is what PyTorch's default comes to."""
 
 
-def _read_field(run: Run, field: str) -> float | None:
+def _read_field(run: Run, field: str) -> Any:
     """A field's value, as it is set."""
-    value: float | None = getattr(getattr(run, list_fields(type(run))[field].part), field)
-    return value
+    return getattr(getattr(run, list_fields(type(run))[field].part), field)
 
 
-def read_coordinate(run: Run, field: str) -> float | None:
+def read_coordinate(run: Run, field: str) -> Any:
     """A field's value as it takes effect; None where nothing is set, and the study does not say what that comes to."""
     effect = find_study(run.study).coordinates.get(field)
     return _read_field(run, field) if effect is None else effect(run)
 
 
-def find_points(panel: Panel, x: str, series: str | None) -> list[Point]:
-    """The arms that override no field but x and the series', the baseline among them; by series, then x.
+def find_points(panel: Panel, x: str, series: str | None, fixed: str = BASELINE) -> list[Point]:
+    """The arms that override what `fixed` does and beside it no field but x and the series'; by series, then x.
 
-    An arm in which one of them is neither set nor known has no place on an axis, and is left out.
+    An arm in which x or the series' field is neither set nor known has no place on an axis, and is left out.
     """
-    points = []
+    alike, points = parse_arm(fixed, find_study(panel.study).run).overrides, []
     for arm in panel.arms:
-        if arm.overrides.keys() <= {x, series}:
-            run = panel.runs[arm]
+        if not arm.overrides.keys() <= {x, series, *alike}:
+            continue
+        run = panel.runs[arm]
+        # What `fixed` says may be the baseline's on this case, and then is in no arm's name: the run's values decide.
+        if all(_read_field(run, field) == value for field, value in alike.items()):
             place, name = read_coordinate(run, x), read_coordinate(run, series) if series is not None else None
             if place is not None and (series is None or name is not None):
                 points.append(Point(arm, place, name, run, default=_read_field(run, x) is None))
-    return sorted(points, key=lambda point: (point.series or 0, point.x))
+    return sorted(points, key=_order)
 
 
-def name_number(value: float | None) -> str:
-    """A coordinate as text."""
-    return str(value) if value is None or isinstance(value, int) else f"{value:.4g}"
+def _order(point: Point) -> tuple[bool, Value, float]:
+    """Numbers come before words."""
+    return isinstance(point.series, str), 0 if point.series is None else point.series, point.x
+
+
+def name_value(value: Value | None) -> str:
+    """A field's value as text, as an arm spells it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

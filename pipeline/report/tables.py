@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.markdown import format_summary
-from pipeline.report.panel import EMBEDDED, Panel, count_runs, list_failed, list_outdated, say_no_case, say_status
+from pipeline.report.panel import (
+    EMBEDDED,
+    Panel,
+    count_runs,
+    list_failed,
+    list_outdated,
+    say_no_case,
+    say_status,
+    select_panels,
+)
 from pipeline.report.statistics import Summary, summarise, summarise_difference
 from pipeline.report.views import find_views
 from pipeline.schema.arm import BASELINE
@@ -132,12 +141,14 @@ def _block(table: Table, panel: Panel, describe: Callable[[str], list[str]]) -> 
 
 
 def lay_out(table: Table, panels: Sequence[Panel], describe: Callable[[str], list[str]]) -> Grid:
-    """A table's cells, one block a case, each with its protocol.
+    """A table's cells, one block a case that it shows, each with its protocol.
 
     Args:
+        panels: of all cases on which its study runs.
         describe: case to lines about the network and the budgets of its runs.
     """
-    remarks = [] if panels else [say_no_case(table.study), ""]
+    panels = select_panels(panels, table.cases)
+    remarks = [] if panels else [say_no_case(table.study, table.cases), ""]
     spread = "Values: mean ± standard deviation over n seeds (n − 1 in the denominator)"
     if any(column.difference for column in table.columns):
         spread += "; Diff: to the first row, paired by seed"

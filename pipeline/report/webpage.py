@@ -16,9 +16,9 @@ from markupsafe import Markup, escape
 
 from pipeline.report.claims import VERDICTS, Judged, Page, Verdict
 from pipeline.report.costs import Books
-from pipeline.report.figures import bundle_library
 from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
 from pipeline.report.schematic import Schematic
+from pipeline.report.vega import bundle_library
 from pipeline.report.verdicts import show_outcome
 from pipeline.report.views import Section
 from pipeline.schema.claim import Claim

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.arm import ArmString
+from pipeline.schema.arm import BASELINE, ArmString
 from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
-from pipeline.schema.figure import check_field
+from pipeline.schema.figure import check_field, check_fixed
 from pipeline.schema.study import find_study, numeric_keys
 from pipeline.schema.table import Table
 
@@ -22,6 +22,19 @@ class Measured(Strict):
     digits: int = Field(
         default=2, ge=0, le=6, description="decimals shown; of `equal`, those to which the means must agree"
     )
+
+
+class Swept(Measured):
+    """What a comparison along a sweep says: the arms that override what `fixed` does, and at most x and series."""
+
+    x: str
+    series: str | None = Field(default=None, description="a field; each of its values is judged by itself")
+    fixed: ArmString = Field(default=BASELINE, description="what all arms override alike")
+
+    @model_validator(mode="after")
+    def _check_fixed(self) -> Self:
+        check_fixed(self.fixed, self.x, self.series)
+        return self
 
 
 class Effect(Measured):
@@ -56,24 +69,20 @@ class Equal(Measured):
         return self
 
 
-class Trend(Measured):
+class Trend(Swept):
     """Along the arms that vary x, the least-squares slope against log2(x), a seed at a time, is below or above 0."""
 
     kind: Literal["trend"]
-    x: str
-    series: str | None = Field(default=None, description="one slope for each value of this field")
     without: float | str | None = Field(
         default=None, description="a value of x that the slope leaves out: a number, or a field of the same run"
     )
     direction: Direction
 
 
-class Extreme(Measured):
+class Extreme(Swept):
     """Among the arms that vary x, the one at a value lies below or above all others: their mean, and the nearest."""
 
     kind: Literal["lowest", "highest"]
-    x: str
-    series: str | None = Field(default=None, description="one comparison for each value of this field")
     at: float | str = Field(description="the value of x: a number, or a field of the same run")
     most: bool = Field(default=False, description="more than half of the series suffice, over all cases of one scale")
 
@@ -118,12 +127,10 @@ class Bound(Measured):
     each: bool = Field(default=False, description="every seed's does, however many: what is no matter of chance")
 
 
-class Slope(Measured):
+class Slope(Swept):
     """Along the arms that vary x, the least-squares slope of log(key) against log(x), a seed at a time, is a number."""
 
     kind: Literal["slope"]
-    x: str
-    series: str | None = Field(default=None, description="one slope for each value of this field")
     without: float | str | None = Field(
         default=None, description="a value of x that the slope leaves out: a number, or a field of the same run"
     )
@@ -147,7 +154,7 @@ class Claim(Strict):
 
     def arms(self) -> list[str]:
         """The arms that the comparisons name."""
-        named = [getattr(part, name, None) for part in self.comparisons for name in ("arm", "reference")]
+        named = [getattr(part, name, None) for part in self.comparisons for name in ("arm", "reference", "fixed")]
         return [arm for arm in named if arm is not None]
 
     def covers(self, case: str) -> bool:
@@ -199,7 +206,7 @@ def _check_claim(study: str, claim: Claim, where: str, tables: dict[str, Table])
             check_field(study, part.x, f"{here}.x")
         for key in ("series", "without", "at"):
             if isinstance(value := getattr(part, key, None), str):
-                check_field(study, value, f"{here}.{key}")
+                check_field(study, value, f"{here}.{key}", numeric=key != "series")
 
 
 def _check_agrees(part: Agrees, keys: list[str], where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.schema.arm import BASELINE, Arm, canonicalise_arm, list_fields, list_parts, parse_arm, resolve_arm
-from pipeline.schema.base import SpecError, validate
+from pipeline.schema.base import SpecError, find_duplicate, validate
 from pipeline.schema.claim import ClaimFile, check_ids, load_claims
 from pipeline.schema.data import Dataset, DataSpec, load_data_spec
 from pipeline.schema.figure import Figure, load_figures
@@ -155,18 +155,18 @@ def load_project(root: Path) -> Project:
                     except SpecError as error:
                         raise SpecError(f"{FILE}: {study}.{case}.{key}.{index}: {error}") from None
     for name, table in tables.items():
-        _check_arms(
-            table.study,
-            list(specs[table.study].cases),
-            shown_arms(table),
-            f"specs/{table.study}/tables/{name}.yaml: rows",
-        )
+        where = f"specs/{table.study}/tables/{name}.yaml"
+        _check_shown(table.cases, specs[table.study], where)
+        _check_arms(table.study, table.cases or list(specs[table.study].cases), shown_arms(table), f"{where}: rows")
+    for name, figure in figures.items():
+        where = f"specs/{figure.study}/figures/{name}.yaml"
+        _check_shown(figure.cases, specs[figure.study], where)
+        key = "fixed" if figure.kind == "sweep" else "rows"
+        _check_arms(figure.study, figure.cases or list(specs[figure.study].cases), figure.arms, f"{where}: {key}")
     for study, file in claims.items():
         for index, claim in enumerate(file.claims):
             where = f"specs/{study}/claims.yaml: claims.{index}"
-            for case in claim.cases or ():
-                if case not in specs[study].cases:
-                    raise SpecError(f"{where}.cases: unknown case {case!r}; allowed: {', '.join(specs[study].cases)}")
+            _check_shown(claim.cases, specs[study], where)
             _check_arms(study, claim.cases or list(specs[study].cases), claim.arms(), f"{where}.comparisons")
     return project
 
@@ -184,6 +184,15 @@ def _check_cases(name: str, spec: StudySpec, data: DataSpec) -> None:
             study.check_case(resolve_baseline(study, spec, case), resolve_later(study, spec, case), dataset)
         except SpecError as error:
             raise SpecError(f"{file}: cases.{case}.{error}") from None
+
+
+def _check_shown(cases: list[str] | None, spec: StudySpec, file: str) -> None:
+    """Refuse cases of a view that its study does not have, or one named twice."""
+    for case in cases or []:
+        if case not in spec.cases:
+            raise SpecError(f"{file}: cases: unknown case {case!r}; allowed: {', '.join(spec.cases)}")
+    if (twice := find_duplicate(cases or [])) is not None:
+        raise SpecError(f"{file}: cases: {twice!r} is listed twice")
 
 
 def _check_arms(study: str, cases: Iterable[str], arms: list[str], where: str) -> None:

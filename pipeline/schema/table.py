@@ -1,13 +1,17 @@
 """Tables as views over records: rows are arms, columns are keys of a record."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.schema.arm import BASELINE, ArmString
 from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, validate
 from pipeline.schema.study import find_study, numeric_keys
+
+Cases = Annotated[
+    list[str] | None, Field(min_length=1, description="cases that the view shows; null: all on which the study runs")
+]
 
 
 class Row(Strict):
@@ -39,6 +43,7 @@ class TableFile(Strict):
 
     title: str = Field(min_length=1)
     caption: str
+    cases: Cases = None
     rows: list[Row] | Literal["all"] = Field(description="all: every arm that params.yaml lists, the baseline first")
     columns: list[Column] = Field(min_length=1)
     paper: PaperValues | None = None
