@@ -51,7 +51,7 @@ from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
-from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, SampleSets
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
 from pipeline.studies.node.predict import Predictions
 from pipeline.studies.node.record import Evaluated as EvaluatedNode
 from pipeline.studies.node.record import make_node_record
@@ -436,6 +436,9 @@ def make_awareness(share=0.25) -> LevelAwareness:
     return LevelAwareness(levels=[0, 999], block_change=[[0.0, 1.0], [0.0, 3.0]], block_share=[0.25, share])
 
 
+LOSSES = NoiseLosses(levels=[0, 999], right=[0.1, 0.2], shuffled=[0.5, 0.5], mean_level=[0.2, 0.4])
+
+
 def make_run(**network) -> DdpmRun:
     run = resolve("ddpm")
     training = run.training.model_copy(update={"steps": 500})
@@ -454,7 +457,7 @@ def make_record(sets, earlier, samples, initial=None, trained=None):
         extractor_sha256="a" * 64, features=64,
     )  # fmt: skip
     extractor = load_data_spec(ROOT).datasets["digits"].extractor
-    found = Evaluated(samples, sets, earlier, initial, trained or make_awareness(), 7)
+    found = Evaluated(samples, sets, earlier, initial, trained or make_awareness(), 7, LOSSES)
     return make_ddpm_record(make_run(), COMPUTE, found, reference, EVALUATION, extractor, {"torch": "2"})
 
 
