@@ -19,11 +19,11 @@ from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.noise_losses import measure_noise_losses
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.sampler import find_snapshots
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
 from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
-from pipeline.studies.ddpm.test_loss import measure_noise_losses
 from pipeline.studies.ddpm.trainer import initialise_unet
 from pipeline.studies.ddpm.unet import UNet, make_unet
 
