@@ -333,7 +333,8 @@ def test_a_replicate_says_how_far_chance_alone_goes(project: Project):
         "in fid (0.252 to 0.748 over 3 sets of one seed), 0.050 in inception_score (0.025 to 0.075 over 3 sets of one "
         "seed), 0.0050 in noise_loss (no interval: n < 2), 0.005000 in time_use (no interval: n < 2); "
         "`replicate=2` and `baseline` differ by 1.000 in fid (no interval: n < 2), 0.100 in inception_score (no "
-        "interval: n < 2), 0.0100 in noise_loss (no interval: n < 2), 0.010000 in time_use (no interval: n < 2). An effect no larger than this cannot be told from the chance of training."
+        "interval: n < 2), 0.0100 in noise_loss (no interval: n < 2), 0.010000 in time_use (no interval: n < 2). An "
+        "effect no larger than this cannot be told from the chance of training."
     ]
     assert chance(judge_sets(project, FIDS, [1.0] * 3), project) == []
 
