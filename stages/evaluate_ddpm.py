@@ -1,4 +1,4 @@
-"""evaluate_ddpm CASE ARM SEED: FID, KID, IS and level-awareness of a model -> evaluations/ddpm/CASE/ARM/SEED.json."""
+"""evaluate_ddpm CASE ARM SEED: FID, KID, IS, test loss, level-awareness -> evaluations/ddpm/CASE/ARM/SEED.json."""
 
 import json
 from pathlib import Path
@@ -41,9 +41,9 @@ def main() -> None:
         write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(run, run_compute)}))
         return
     device = choose_device(compute)
-    train = read_split(ROOT / "data" / "ddpm" / case / "train.safetensors")
+    train, test = (read_split(ROOT / "data" / "ddpm" / case / f"{name}.safetensors") for name in ("train", "test"))
     extractor = read_extractor(open_case("ddpm", case, "extractor"))
-    record = evaluate_ddpm(run, run_compute, samples, folders, train, evaluation, extractor, device)
+    record = evaluate_ddpm(run, run_compute, samples, folders, train, test, evaluation, extractor, device)
     write_record(out, record)
     write_provenance(f"evaluate/{name}", out, compute, device=device)
 

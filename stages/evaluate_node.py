@@ -1,4 +1,4 @@
-"""evaluate_node CASE ARM SEED: accuracy, NLL, NFE, time-awareness -> evaluations/node/CASE/ARM/SEED.json."""
+"""evaluate_node CASE ARM SEED: accuracy, NLL, NFE, use of time -> evaluations/node/CASE/ARM/SEED.json."""
 
 from pathlib import Path
 

@@ -98,7 +98,7 @@ def study_ddpm(out: Path, compute: Compute) -> None:
     evaluation = Evaluation(isc_splits=2, kid_subsets=2, kid_subset_size=IMAGES, batch_size=5)
     folders = Folders(out / "ddpm", out / "samples", out / "extractor", out / "reference")
     samples = read_document(out / "samples" / "samples.json", SampleSets)
-    record = evaluate_ddpm(run, compute, samples, folders, train, evaluation, classifier, "cpu")
+    record = evaluate_ddpm(run, compute, samples, folders, train, test, evaluation, classifier, "cpu")
     write_document(out / "scores.json", record.sets[0])
     protocol = record.protocol.model_copy(update={"versions": {}})  # of packages: a new lock is no new result
     write_record(out / "ddpm.json", record.model_copy(update={"protocol": protocol}))

@@ -32,7 +32,8 @@ def node_record(accuracy: float, nfe: float | None = 26.0, **fields: Any) -> Nod
         "accuracy": accuracy, "accuracy_last": accuracy - 1, "nll": 0.5, "nll_last": 0.6, "nfe": nfe, "nfe_last": nfe,
         "nfe_train": nfe, "nfe_train_last": nfe, "nfe_backward": 32.0, "nfe_backward_last": 32.0,
         "change_initial": 0.1, "change": 0.2, "share_initial": 0.01, "share": 0.02, "best_epoch": 3, "epochs": 8,
-        "images": 360, "num_params": 100, "settings": {}, "initial": None, "trained": None, **fields,
+        "images": 360, "num_params": 100, "settings": {}, "initial": None, "trained": None,
+        "accuracy_frozen": accuracy - 2, "nll_frozen": 0.75, "time_use": 0.25, **fields,
     })  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def ddpm_record(*fids: float, protocol: Mapping[str, Any] | None = None, **field
             {"step": step, "scores": make_scores(fid)} for step, fid in ((250, fids[0] - 3), (500, fids[0]))
         ],
         "settings": {}, "protocol": make_protocol(**{"sets": len(fids), **(protocol or {})}),
-        "initial": make_awareness(CHANGES), "trained": make_awareness([2 * change for change in CHANGES]), **fields,
+        "initial": make_awareness(CHANGES), "trained": make_awareness([2 * change for change in CHANGES]),
+        "noise_loss": fids[0] / 100, "noise_loss_shuffled": 0.3, "noise_loss_mean_level": 0.25,
+        "time_use": 0.25 - fids[0] / 100, **fields,
     })  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def test_the_papers_effect_comes_from_its_table_and_stands_on_its_cases_only(pro
 def test_a_claim_is_judged_where_its_study_runs(project: Project):
     panel = make_panel({"baseline": {0: ddpm_record(3.0)}, "position=mlp": {0: ddpm_record(2.0)}})
     page = judge_claims(project, [{"ddpm": panel}])[0]
-    assert list(page.judged) == ["c5"]
+    assert list(page.judged) == ["c5", "d1", "d2", "d3"]
     assert cells(render_verdicts(list_claims(project), [page]), "c1")[-1] == "—"
     assert row(page, project, "fid: `position=mlp` < `baseline`")[2:4] == ["too few seeds: 1 of 2", "-1.000"]
 
@@ -331,8 +331,10 @@ def test_a_replicate_says_how_far_chance_alone_goes(project: Project):
     assert chance(page, project) == [
         "- Chance of training (the same network, other random numbers): `replicate=1` and `baseline` differ by 0.500 "
         "in fid (0.252 to 0.748 over 3 sets of one seed), 0.050 in inception_score (0.025 to 0.075 over 3 sets of one "
-        "seed); `replicate=2` and `baseline` differ by 1.000 in fid (no interval: n < 2), 0.100 in inception_score (no "
-        "interval: n < 2). An effect no larger than this cannot be told from the chance of training."
+        "seed), 0.0050 in noise_loss (no interval: n < 2), 0.005000 in time_use (no interval: n < 2); "
+        "`replicate=2` and `baseline` differ by 1.000 in fid (no interval: n < 2), 0.100 in inception_score (no "
+        "interval: n < 2), 0.0100 in noise_loss (no interval: n < 2), 0.010000 in time_use (no interval: n < 2). An "
+        "effect no larger than this cannot be told from the chance of training."
     ]
     assert chance(judge_sets(project, FIDS, [1.0] * 3), project) == []
 

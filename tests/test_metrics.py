@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
-from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, SampleSets
+from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
 from pipeline.studies.node.predict import Predictions
 from pipeline.studies.node.record import Evaluated as EvaluatedNode
 from pipeline.studies.node.record import make_node_record
@@ -436,6 +437,9 @@ def make_awareness(share=0.25) -> LevelAwareness:
     return LevelAwareness(levels=[0, 999], block_change=[[0.0, 1.0], [0.0, 3.0]], block_share=[0.25, share])
 
 
+LOSSES = NoiseLosses(levels=[0, 999], right=[0.1, 0.2], shuffled=[0.5, 0.5], mean_level=[0.2, 0.4])
+
+
 def make_run(**network) -> DdpmRun:
     run = resolve("ddpm")
     training = run.training.model_copy(update={"steps": 500})
@@ -454,7 +458,7 @@ def make_record(sets, earlier, samples, initial=None, trained=None):
         extractor_sha256="a" * 64, features=64,
     )  # fmt: skip
     extractor = load_data_spec(ROOT).datasets["digits"].extractor
-    found = Evaluated(samples, sets, earlier, initial, trained or make_awareness(), 7)
+    found = Evaluated(samples, sets, earlier, initial, trained or make_awareness(), 7, LOSSES)
     return make_ddpm_record(make_run(), COMPUTE, found, reference, EVALUATION, extractor, {"torch": "2"})
 
 
@@ -470,6 +474,8 @@ def test_a_record_has_means_spread_and_the_best_snapshot():
     assert (record.training_steps, record.num_params) == (500, 7)
     assert (record.protocol.images, record.protocol.sets, record.protocol.sampling_steps) == (60, 3, 50)
     assert (record.protocol.weights, record.protocol.reference_images) == ("trained", 1437)
+    assert (record.noise_loss, record.noise_loss_shuffled) == pytest.approx((0.15, 0.5))
+    assert (record.noise_loss_mean_level, record.time_use) == pytest.approx((0.3, 0.15))
 
 
 def test_the_first_of_equal_snapshots_is_the_best():
@@ -552,6 +558,7 @@ def make_project(root: Path) -> str:
     name = "ddpm/digits/baseline/0"
     (root / "data" / "ddpm" / "digits").mkdir(parents=True)
     write_split(root / "data" / "ddpm" / "digits" / "train.safetensors", make_split(train))
+    write_split(root / "data" / "ddpm" / "digits" / "test.safetensors", make_split(draw_images(4, 30, (1, 8, 8))))
     runs, samples = root / "runs" / name, root / "samples" / name
     samples.mkdir(parents=True)
     assert train_ddpm_run(run, runs) is None
@@ -583,6 +590,9 @@ def test_the_stage_writes_the_record(tmp_path: Path):
         assert len(awareness.block_change) == len(awareness.block_share) == blocks
         assert {len(change) for change in awareness.block_change} == {len(awareness.levels)}
     assert record.initial != record.trained
+    assert record.noise_losses is not None
+    assert record.noise_loss == pytest.approx(sum(record.noise_losses.right) / 20)
+    assert record.time_use == pytest.approx(sum(record.noise_losses.mean_level) / 20 - record.noise_loss)
     # A failed run is a result, too.
     (tmp_path / "samples" / name / "failure.json").write_text('{"epoch": 1, "step": 4, "reason": "diverged"}')
     work.run(*command, PYTHONPATH=str(ROOT))
@@ -609,7 +619,7 @@ def test_the_record_of_a_node_by_hand():
         {"test_accuracy": 50.0, "nfe_train": 26.0, "nfe_backward": 32.0},
     ]
     best, last = Predictions(logits, torch.tensor([20, 26])), Predictions(1 - logits, torch.tensor([-1, -1]))
-    found = EvaluatedNode(best, last, None, make_time_awareness(), 30)
+    found = EvaluatedNode(best, last, Predictions(logits.flip(1), best.nfe), None, make_time_awareness(), 30)
     run = resolve("node", arm="groups=1")
     record = make_node_record(run, COMPUTE, found, labels, history)
     assert (record.settings["network.groups"], record.settings["training.epochs"]) == (1, run.training.epochs)
@@ -619,6 +629,10 @@ def test_the_record_of_a_node_by_hand():
     assert (record.nfe_train, record.nfe_train_last, record.nfe_backward) == (20, 26, None)
     assert (record.nfe_backward_last, record.nll) == (32, pytest.approx(math.log(1 + math.e) - 0.5))
     assert (record.change, record.share, record.change_initial) == (0.2, 0.4, None)
+    assert (record.accuracy_frozen, record.nll_frozen) == (50, pytest.approx(math.log(1 + math.e) - 0.5))
+    assert record.time_use == pytest.approx(0)
+    empty = make_node_record(run, COMPUTE, replace(found, frozen=None), labels, history)
+    assert (empty.accuracy_frozen, empty.nll_frozen, empty.time_use) == (None, None, None)
 
 
 @pytest.mark.ci

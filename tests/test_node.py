@@ -8,6 +8,7 @@ from problems import count, node_network
 from torch import Tensor, nn
 
 from pipeline.layers.norms import make_norm
+from pipeline.ode.field import FrozenField
 from pipeline.ode.solve import backpropagate, solve
 from pipeline.studies.node.derived import ode_width
 from pipeline.studies.node.network import NodeClassifier, OdeFunction, make_method, ode_size
@@ -91,6 +92,61 @@ def test_position_sites(sites: str, maps: int):
     assert (second.abs().max() > 0) == (sites != "first")
     if sites == "shared":
         torch.testing.assert_close(second[0, 0], field.positions[0].p[0, 0], atol=1e-13, rtol=0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("position", ["linear", "mlp"])
+def test_equation_5_the_mean_of_the_position_is_lost_as_v_is(norm: str, position: str):
+    """The control has the map's parameters and no more time than without a map."""
+    x, states = features(), []
+    for mean in (False, True):
+        field = OdeFunction(small(norm=norm, time="linear", position=position, position_mean=mean), SIZE).double()
+        field.load_state_dict(states[0] if states else field.state_dict())
+        states.append(field.state_dict())
+        change = (field(at(1.0), x) - field(at(0.0), x)).norm() / field(at(0.0), x).norm()
+        assert (change < 1e-12) if mean else (change > 1e-3)
+        p = field.positions[0](at(0.7), at(0.7).view(1, 1))
+        assert (p - p.mean()).abs().max() == 0 if mean else p.std() > 1e-3
+    whole = OdeFunction(small(position=position), SIZE).double()
+    control = OdeFunction(small(position=position, position_mean=True), SIZE).double()
+    control.load_state_dict(whole.state_dict())
+    maps = [field.positions[1](at(0.7), at(0.7).view(1, 1)) for field in (whole, control)]
+    torch.testing.assert_close(maps[1].flatten(), maps[0].mean().view(1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "blind"),
+    [
+        ({"time": "none"}, True),
+        ({"norm": "batch", "time": "linear"}, True),
+        ({"norm": "batch", "padding": "circular"}, True),
+        ({"norm": "instance", "time": "mlp"}, True),
+        ({"time": "linear"}, False),
+        ({"norm": "batch"}, False),  # the border of zeros
+        ({"norm": "batch", "time": "linear", "position": "linear"}, False),
+    ],
+    ids=str,
+)
+def test_frozen_time_costs_a_blind_network_nothing(fields: dict[str, object], blind: bool):
+    model, x = NodeClassifier(small(**fields), 1, 12, 10).eval(), torch.randn(8, 1, 12, 12)
+    with torch.no_grad():
+        free, frozen = model(x), model(x, 0.5)
+    gap = (frozen.logits - free.logits).abs().max()
+    assert (gap < 1e-5) if blind else (gap > 1e-3)
+
+
+def test_frozen_time_is_the_middle_at_every_evaluation():
+    seen: list[float] = []
+
+    class Spy(nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            seen.append(t.item())
+            return t * x
+
+    solution = solve(FrozenField(Spy(), 0.5), torch.ones(1, 1, dtype=torch.float64), make_method(small(rtol=1e-9)))
+    assert len(seen) == solution.nfe
+    assert set(seen) == {0.5}
+    assert solution.x.item() == pytest.approx(math.exp(0.5), rel=1e-3)
 
 
 def test_position_starts_as_wide_as_v():
@@ -336,6 +392,7 @@ FIELDS: list[dict[str, object]] = [
     *({"norm": norm} for norm in ("batch", "instance", "layer")),
     {"padding": "circular"},
     {"augment_channels": 4},
+    *({"position": position, "position_mean": True} for position in ("linear", "mlp")),
 ]
 
 

@@ -92,6 +92,7 @@ def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
         ("outer_groups=4", "changes nothing without groups_scope=ode"),
         ("adjoint_norm=seminorm", "changes nothing without gradient=adjoint"),
         ("block=none,position=linear", "position changes nothing: block=none has no ODE function"),
+        ("position_mean=true", "position_mean changes nothing without position"),
     ],
 )
 def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
@@ -107,7 +108,12 @@ def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
         ("position_init=zero", "position_init changes nothing without position=mlp"),
         ("position=mlp,position_input=level,position_bias=zero", "position_input other than level"),
         ("zero_bias=time,time_bias_scope=sites", "changes nothing without zero_bias=conv or zero_bias=none"),
-        ("groups_scope=sites", "changes nothing without groups other than outer_groups"),
+        ("groups_scope=sites", "changes nothing without groups other than outer_groups, or a norm other than group"),
+        ("groups=2,norm=batch", "groups changes nothing without norm=group"),
+        ("zero_bias=conv,time=none", "zero_bias changes nothing without a timestep branch"),
+        ("zero_bias=none,time_bias_scope=sites,time=none", "time_bias_scope changes nothing without"),
+        ("norm=none", "'group', 'batch', 'instance' or 'layer'"),
+        ("norm=batch,time=none", "write 'time=none,norm=batch'"),
         ("outer_groups=8", "changes nothing without groups_scope=sites"),
         ("groups=3,groups_scope=sites", "groups = 3 does not divide 16 channels"),
         ("groups=2,groups_scope=sites,outer_groups=32", "outer_groups = 32 does not divide 16 channels"),

@@ -133,6 +133,69 @@ def test_the_control_has_the_maps_mean_at_every_pixel():
         torch.testing.assert_close(mean, full.mean().expand_as(mean))
 
 
+@torch.no_grad()
+def measure_change(**fields: Any) -> float:
+    """Relative change of the output when the level goes from 50 to 900, one level a batch; weights standard normal."""
+    network, x = unet(**fields).double(), torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    for value in network.parameters():
+        value.normal_()
+    one, other = (network(x, torch.tensor([level], dtype=torch.float64)) for level in (50.0, 900.0))
+    return float((other - one).norm() / one.norm())
+
+
+BLIND = (
+    {"time": "none"},
+    {"norm": "batch"},
+    {"norm": "instance"},
+    {"norm": "instance", "groups_scope": "sites"},
+    {"norm": "batch", "groups_scope": "sites"},
+)
+
+
+@pytest.mark.parametrize("fields", BLIND, ids=str)
+def test_equation_5_a_blind_unet_does_not_depend_on_the_level_but_with_a_position(fields: dict[str, str]):
+    assert measure_change(**fields) < 1e-11
+    assert measure_change(**fields, position="mlp") > 1e-3
+    for source in ("sinusoid", "level", "mlp"):  # which need no embedding
+        assert measure_change(**fields, position="mlp", position_input=source) > 1e-3
+    assert measure_change(**fields, position="mlp", position_mean=True) < 1e-11
+
+
+@pytest.mark.parametrize("fields", [{}, {"norm": "layer"}, {"groups": 2}], ids=str)
+def test_other_norms_keep_the_level(fields: dict[str, Any]):
+    assert measure_change(**fields) > 1e-3
+    # But an offset that all channels share is lost in every norm: the mean of the map is a control everywhere.
+    assert measure_change(**fields, time="none", position="mlp", position_mean=True) < 1e-11
+
+
+def test_instance_norm_at_the_sites_is_as_many_groups_as_channels():
+    fields = {"channel_multipliers": [1], "groups_scope": "sites", "attention_sizes": []}
+    networks = [unet(**fields, norm="instance"), unet(**fields, groups=ddpm_network().channels)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    for network in networks:
+        torch.manual_seed(1)
+        for value in network.parameters():
+            nn.init.normal_(value)
+    x, level = torch.randn(3, 1, 8, 8), torch.tensor([3.0, 500.0, 900.0])
+    assert torch.equal(networks[0](x, level), networks[1](x, level))
+
+
+def test_batch_norm_knows_the_level_where_a_batch_has_several():
+    """In training each image has a level of its own, so v_t is no offset of a whole channel."""
+    network, x = unet(norm="batch").double(), torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    for value in network.parameters():
+        nn.init.normal_(value)
+    several, one = torch.tensor([10.0, 900.0]).double(), torch.tensor([10.0]).double()
+    assert not torch.allclose(network(x, several), network(x, one))
+
+
+def test_without_v_the_timestep_branch_is_gone():
+    assert not [name for name, _ in unet(time="none").named_parameters() if "time" in name or name.startswith("embed")]
+    kept = dict(unet(time="none", position="mlp").named_parameters())
+    assert "embed.0.weight" in kept
+    assert not [name for name in kept if ".time." in name]
+
+
 def test_maps_that_blocks_share():
     network = unet(position="mlp", position_maps="resolution")
     assert all(block.position is None for block in blocks(network))

@@ -28,6 +28,23 @@ class Deriving(Protocol):
         """Use these tensors, in the order of `derive`, instead of computing them. None: compute them at each call."""
 
 
+class FrozenField(nn.Module):
+    """A vector field (t, x) whose time stands still: the value at one time, whatever t is.
+
+    Args:
+        time: the time at which `field` is evaluated.
+    """
+
+    def __init__(self, field: nn.Module, time: float) -> None:
+        super().__init__()
+        self.field, self.time = field, time
+
+    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+        """The derivative at the frozen time, in the shape of x."""
+        value: Tensor = self.field(torch.full_like(t, self.time), x)
+        return value
+
+
 class CountedField(nn.Module):
     """A vector field (t, x) that counts its evaluations.
 

@@ -143,11 +143,11 @@ Comparison = Annotated[Effect | Equal | Trend | Extreme | Split | Agrees | Bound
 
 
 class Claim(Strict):
-    """One statement of the paper. It holds where all its comparisons do, and fails where one fails."""
+    """One statement, the paper's or ours. It holds where all its comparisons do, and fails where one fails."""
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     statement: str = Field(min_length=1, description="in our words")
-    source: str = Field(min_length=1, description="its place in the paper")
+    source: str = Field(min_length=1, description="its place in the paper; or that it is ours")
     table: str | None = Field(default=None, description="the file of tables/ that has the paper's values")
     cases: list[str] | None = Field(default=None, description="cases on which it is judged; null: all of the study")
     comparisons: list[Comparison] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Evaluates a diffusion model: level-awareness of its weights, scores of its samples. It trains nothing."""
+"""Evaluates a diffusion model: test loss and level-awareness of its weights, scores of its samples. Trains nothing."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,12 +19,13 @@ from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
+from pipeline.studies.ddpm.noise_losses import measure_noise_losses
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.sampler import find_snapshots
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
-from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, SampleSets
+from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
 from pipeline.studies.ddpm.trainer import initialise_unet
-from pipeline.studies.ddpm.unet import make_unet
+from pipeline.studies.ddpm.unet import UNet, make_unet
 
 AWARENESS_IMAGES = 32
 _PACKAGES = ("torch", "torch-fidelity", "numpy")
@@ -38,6 +39,19 @@ class Folders:
     samples: Path
     extractor: Path
     reference: Path
+
+
+def _load_unet(run: DdpmRun, averages: dict[str, Tensor], channels: int, device: str) -> UNet:
+    network = make_unet(run, channels).to(device)
+    network.load_state_dict(averages)
+    return network.eval()
+
+
+def measure_losses(run: DdpmRun, averages: dict[str, Tensor], images: Tensor, batch_size: int) -> NoiseLosses:
+    """Losses of averaged weights on uint8 images [N, C, H, W] on the device; see `measure_noise_losses`."""
+    device = str(images.device)
+    network, x = _load_unet(run, averages, images.shape[1], device), scale_images(images) * 2 - 1
+    return NoiseLosses(**vars(measure_noise_losses(network, make_schedule(run.diffusion, device), x, batch_size)))
 
 
 @torch.no_grad()
@@ -54,10 +68,9 @@ def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) 
     level = run.diffusion.levels // 2
     noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
     schedule = make_schedule(run.diffusion, str(x.device))
-    network = make_unet(run, x.shape[1]).to(x.device)
-    network.load_state_dict(averages)
+    network = _load_unet(run, averages, x.shape[1], str(x.device))
     noisy = add_noise(schedule(torch.full((len(x),), level, device=x.device)), x, noise)
-    return LevelAwareness(**vars(measure_level_awareness(network.eval(), noisy, level)))
+    return LevelAwareness(**vars(measure_level_awareness(network, noisy, level)))
 
 
 def measure_initial(run: DdpmRun, images: Tensor) -> LevelAwareness:
@@ -72,15 +85,17 @@ def evaluate_ddpm(
     samples: SampleSets,
     folders: Folders,
     train: Split,
+    test: Split,
     evaluation: Evaluation,
     extractor: ClassifierExtractor | InceptionExtractor,
     device: str,
 ) -> DdpmRecord:
-    """Measure level-awareness before and after training, and FID, KID and IS of every sample set.
+    """Measure level-awareness before and after training, the test loss, and FID, KID and IS of every sample set.
 
     Args:
         run_compute: settings under which the model was trained.
         train: the training split; level-awareness is measured on its first images.
+        test: the test split, for the loss.
         extractor: the extractor's settings in specs/data.yaml.
 
     Raises:
@@ -91,6 +106,7 @@ def evaluate_ddpm(
     weights = read_weights(list(find_snapshots(folders.run).values())[-1])
     initial = measure_initial(run, images) if run.network.weights == TRAINED else None
     trained = measure_averages(run, weights, images)
+    losses = measure_losses(run, weights, torch.from_numpy(test.images).to(device), evaluation.batch_size)
     found = load_extractor(folders.extractor, device, evaluation.batch_size)
     reference, statistics = read_reference(folders.reference, found)
 
@@ -102,5 +118,5 @@ def evaluate_ddpm(
     earlier = [score(locate_snapshot(folders.samples, step)) for step in samples.snapshots]
     num_params = sum(value.numel() for value in weights.values())
     versions = {package: version(package) for package in _PACKAGES}
-    evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params)
+    evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params, losses)
     return make_ddpm_record(run, run_compute, evaluated, reference, evaluation, extractor, versions)

@@ -17,6 +17,7 @@ from pipeline.studies.ddpm.study import (
     DdpmRecord,
     DdpmRun,
     LevelAwareness,
+    NoiseLosses,
     Protocol,
     SampleSets,
     SnapshotScores,
@@ -37,6 +38,8 @@ class Evaluated:
     trained: LevelAwareness
     """Of the last averaged weights."""
     num_params: int
+    losses: NoiseLosses
+    """On the test split, of the last averaged weights."""
 
 
 def measure_change(awareness: LevelAwareness) -> float | None:
@@ -78,8 +81,9 @@ def make_ddpm_record(
         SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*found.earlier, sets[0]], strict=True)
     ]
     best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first one of equals
-    initial, trained = found.initial, found.trained
+    initial, trained, losses = found.initial, found.trained, found.losses
     fids = [scores.fid for scores in sets]
+    noise_loss, mean_level = fmean(losses.right), fmean(losses.mean_level)
     return DdpmRecord(
         fid=fmean(fids),
         fid_spread=stdev(fids) if len(fids) > 1 else None,
@@ -102,6 +106,11 @@ def make_ddpm_record(
         settings=list_ddpm_settings(run, compute, samples.sampling, evaluation, extractor),
         initial=initial,
         trained=trained,
+        noise_loss=noise_loss,
+        noise_loss_shuffled=fmean(losses.shuffled),
+        noise_loss_mean_level=mean_level,
+        time_use=mean_level - noise_loss,
+        noise_losses=losses,
     )
 
 

@@ -254,6 +254,18 @@ class LevelAwareness(Strict):
     block_share: list[float | None] = Field(description="share of the variance that the level makes, per block")
 
 
+class NoiseLosses(Strict):
+    """DDPM's loss on the test split at 20 levels, with the same noise for all arms and seeds: by true level.
+
+    The loss is the mean squared error of the predicted noise per pixel, of the last averaged weights.
+    """
+
+    levels: list[int] = Field(description="true levels, ascending: the midpoints of 20 equal parts")
+    right: list[float] = Field(description="loss at each of `levels`, told the right level")
+    shuffled: list[float] = Field(description="the same, told a level shuffled over all pairs of level and image")
+    mean_level: list[float] = Field(description="the same, told the mean of `levels`")
+
+
 class SnapshotScores(Strict):
     """Scores of the first sample set of one snapshot: the averaged weights after `step` steps."""
 
@@ -315,6 +327,18 @@ class DdpmRecord(Strict):
     settings: Settings
     initial: LevelAwareness | None = Field(description="level-awareness before training; null for imported weights")
     trained: LevelAwareness = Field(description="level-awareness of the last averaged weights")
+    noise_loss: float | None = Field(
+        None,
+        ge=0,
+        description="DDPM's loss on the test split, mean over 20 levels, noise the same for all arms and seeds; null: "
+        "not measured then",
+    )
+    noise_loss_shuffled: float | None = Field(None, ge=0, description="the same, told shuffled levels")
+    noise_loss_mean_level: float | None = Field(None, ge=0, description="the same, told the mean level always")
+    time_use: float | None = Field(
+        None, description="noise_loss_mean_level - noise_loss: what the network makes of the level"
+    )
+    noise_losses: NoiseLosses | None = Field(None, description="these losses level by level")
 
 
 def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:

@@ -145,18 +145,18 @@ class ResidualBlock(nn.Module):
         self.shortcut = layers.pointwise(channels_in, channels_out) if channels_in != channels_out else None
 
     def embed(self, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
-        """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W]; p_t [B, 1, H, W] or 0 [1, 1, 1, 1] without v_t.
+        """v_t + p_t: [B, C, 1, 1] without a map, else [B, C, H, W]; under time=none v_t is 0 [1, 1, 1, 1].
 
         Args:
             shared: the map that blocks share [B, 1, H, W]; None if the block has its own, or there is none.
         """
-        p = self.position(inputs) if self.position is not None else shared
         if self.time is None:
-            return inputs.sinusoid.new_zeros(1, 1, 1, 1) if p is None else p
-        assert inputs.embedded is not None
-        v = self.time(inputs.embedded)[:, :, None, None]
-        out: Tensor = v if p is None else v + p
-        return out
+            v = inputs.sinusoid.new_zeros(1, 1, 1, 1)
+        else:  # before p_t: the order decides in which order gradients add up
+            assert inputs.embedded is not None
+            v = self.time(inputs.embedded)[:, :, None, None]
+        p = self.position(inputs) if self.position is not None else shared
+        return v if p is None else v + p
 
     def _convolve(self, x: Tensor, inputs: LevelInputs, shared: Tensor | None) -> Tensor:
         """The first convolution plus v_t + p_t."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.layers.activations import make_activation
 from pipeline.layers.norms import make_norm
-from pipeline.ode.field import Derived
+from pipeline.ode.field import Derived, FrozenField
 from pipeline.ode.solve import Method, Solution, solve
 from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups, has_mlp, ode_width
 from pipeline.studies.node.study import NodeNetwork
@@ -171,10 +171,15 @@ class NodeClassifier(nn.Module):
         # [B, channels + augment_channels, H, W]
         return torch.cat([h, h.new_zeros(len(h), extra, *h.shape[2:])], 1) if extra else h
 
-    def forward(self, x: Tensor) -> Classified:
-        """Classify normalised images x [B, C, H, W]."""
+    def forward(self, x: Tensor, frozen: float | None = None) -> Classified:
+        """Classify normalised images x [B, C, H, W].
+
+        Args:
+            frozen: a time at which the ODE function is evaluated throughout; None: at the solver's own times.
+        """
         h = self.extract(x)
         if self.field is None:
             return Classified(self.head(h), None)
-        solution = solve(self.field, h, make_method(self.network))
+        field = self.field if frozen is None else FrozenField(self.field, frozen)
+        solution = solve(field, h, make_method(self.network))
         return Classified(self.head(solution.x), solution)

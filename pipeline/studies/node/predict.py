@@ -54,20 +54,20 @@ class NodePredictor:
         return normalise_images(scaled, self.run.training.mean, self.run.training.std)
 
     @torch.no_grad()
-    def predict(self, batch: Tensor) -> Predictions:
-        """Predictions for one batch of normalised images [B, C, H, W]."""
+    def predict(self, batch: Tensor, frozen: float | None = None) -> Predictions:
+        """Predictions for one batch of normalised images [B, C, H, W]; `frozen` as in `NodeClassifier`."""
         self.network.eval()
         with self.autocast:
-            classified: Classified = self.network(batch)
+            classified: Classified = self.network(batch, frozen)
         nfe = classified.solution.nfe if classified.solution is not None else _NO_NFE
         return Predictions(classified.logits.float().cpu(), torch.tensor([nfe]))
 
-    def predict_all(self, images: Tensor) -> Predictions:
-        """Predictions for normalised images [N, C, H, W], in batches of the training's size.
+    def predict_all(self, images: Tensor, frozen: float | None = None) -> Predictions:
+        """Predictions for normalised images [N, C, H, W], in batches of the training's size; `frozen` as above.
 
         The batch size matters: batch norm uses the batch's statistics, and a batch shares its solver steps.
         """
-        return join_predictions([self.predict(batch) for batch in images.split(self.run.training.batch_size)])
+        return join_predictions([self.predict(batch, frozen) for batch in images.split(self.run.training.batch_size)])
 
     @torch.no_grad()
     def measure_awareness(self, images: Tensor) -> TimeAwareness | None:

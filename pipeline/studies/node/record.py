@@ -26,6 +26,8 @@ class Evaluated:
     """Of the epoch with the highest test accuracy; the first one if there are several."""
     last: Predictions
     """Of the last epoch."""
+    frozen: Predictions | None
+    """Of the best epoch, with the time frozen; None without an ODE block."""
     initial: TimeAwareness | None
     """Before training; None without an ODE block."""
     trained: TimeAwareness | None
@@ -36,6 +38,11 @@ class Evaluated:
 def measure_nfe(counts: Tensor) -> float | None:
     """Mean NFE over batches; None without an ODE block, which is stored as -1."""
     return float(counts.numpy().astype(np.float64).mean()) if counts.min() >= 0 else None
+
+
+def _widen(predictions: Predictions) -> NDArray[np.float64]:
+    """Logits [N, classes] in float64."""
+    return predictions.logits.numpy().astype(np.float64)
 
 
 def find_best(history: Sequence[Row]) -> int:
@@ -53,12 +60,14 @@ def make_node_record(
         labels: labels of the test split.
         history: one row per epoch.
     """
-    best, last = (part.logits.numpy().astype(np.float64) for part in (found.best, found.last))
+    best, last = (_widen(part) for part in (found.best, found.last))
+    frozen, nll = _widen(found.frozen) if found.frozen is not None else None, measure_nll(best, labels)
+    nll_frozen = measure_nll(frozen, labels) if frozen is not None else None
     best_epoch, initial, trained = find_best(history), found.initial, found.trained
     return NodeRecord(
         accuracy=measure_accuracy(best, labels),
         accuracy_last=measure_accuracy(last, labels),
-        nll=measure_nll(best, labels),
+        nll=nll,
         nll_last=measure_nll(last, labels),
         nfe=measure_nfe(found.best.nfe),
         nfe_last=measure_nfe(found.last.nfe),
@@ -77,4 +86,7 @@ def make_node_record(
         settings=list_settings(network=run.network, training=run.training, compute=compute),
         initial=initial,
         trained=trained,
+        accuracy_frozen=measure_accuracy(frozen, labels) if frozen is not None else None,
+        nll_frozen=nll_frozen,
+        time_use=nll_frozen - nll if nll_frozen is not None else None,
     )

@@ -261,6 +261,15 @@ class NodeRecord(Strict):
     settings: Settings
     initial: TimeAwareness | None = Field(description="time-awareness before training; null without an ODE block")
     trained: TimeAwareness | None = Field(description="time-awareness after the last epoch; null likewise")
+    accuracy_frozen: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="test accuracy in %, best epoch, with t = 1/2 at every evaluation of the ODE function; null: no "
+        "ODE block, or not measured then",
+    )
+    nll_frozen: float | None = Field(None, description="nll with the same frozen time, in nats")
+    time_use: float | None = Field(None, description="nll_frozen - nll: what the network makes of the time, in nats")
 
 
 def _check_arm(run: NodeRun, arm: Arm, _: Any) -> None:
