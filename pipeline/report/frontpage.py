@@ -30,7 +30,7 @@ def _quote_table(root: Path, name: str) -> Iterator[str]:
 
 
 def quote_results(root: Path) -> str:
-    """What README.md shows, from reports/: the tables and figures that specs/report.yaml names.
+    """What README.md shows, from reports/: the views that specs/report.yaml names.
 
     Raises:
         OSError: there is no report.
@@ -40,6 +40,8 @@ def quote_results(root: Path) -> str:
     for name in report.front:
         if name in report.figures:
             parts += [f"![{_read_view(root, name)[0]}](<reports/{name}.svg>)", ""]
+        elif name in report.texts:
+            parts += [line for line in _read_view(root, name)[1] if line] + [""]
         else:
             parts += _quote_table(root, name)
     return "\n".join([_BEGIN, "", *parts, _END])

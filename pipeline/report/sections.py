@@ -20,7 +20,7 @@ from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.architecture import Architecture
 from pipeline.schema.base import SpecError
 from pipeline.schema.document import read_document
-from pipeline.schema.report import COSTS, CURVES, PROVENANCE
+from pipeline.schema.report import COSTS, CURVES, PROVENANCE, VERDICTS
 from pipeline.schema.study import find_study
 
 
@@ -163,11 +163,14 @@ def gather(sources: Sources) -> Contents:
         SpecError: records/architecture.json is missing, or another version's.
     """
     architecture = read_document(sources.root / ARCHITECTURE, Architecture)
+    missing, views = list(_show_missing(sources)), list(_show_views(sources, architecture))
+    first = sources.project.report.order[: sources.project.report.order.index(VERDICTS)]
     previews, trajectories = (list(_find_samples(sources, kind)) for kind in ("previews", "trajectories"))
     return Contents(
         claims=list_claims(sources.project),
         pages=sources.verdicts,
-        sections=[*_show_missing(sources), *_show_views(sources, architecture)],
+        sections=[*missing, *views],
+        lead=len(missing) + sum(section.id in first for section in views),
         samples=previews,
         runs=sources.runs,
         headlines={study: spec.headline[0] for study, spec in sources.project.specs.items()},

@@ -169,17 +169,23 @@ def _count_most(claim: Claim, pages: Sequence[Page]) -> list[str]:
     return lines
 
 
+def _list_verdicts(claim: Claim, pages: Sequence[Page]) -> str:
+    """`holds on digits (not the paper's scale), not run on CIFAR-10`."""
+    found = []
+    for page in (page for page in pages if claim.id in page.judged):
+        scale = " (not the paper's scale)" if page.panel.scale == "embedded" else ""
+        found.append(f"{page.judged[claim.id].verdict} on {escape_cell(page.panel.title)}{scale}")
+    return ", ".join(found) or "—"
+
+
 def render_verdicts(claims: Sequence[Claim], pages: Sequence[Page]) -> str:
-    """One row a claim, one verdict a case, as Markdown."""
-    scales = [" (not the paper's scale)" if page.panel.scale == "embedded" else "" for page in pages]
-    header = ["Claim", "The paper says", "Source"]
-    header += [f"{page.panel.title}{scale}" for page, scale in zip(pages, scales, strict=True)]
+    """One row a claim, with its verdict on each case, as Markdown."""
+    header = ["Claim", "Statement", "Source", "Verdict"]
     rows = [
-        [claim.id, escape_cell(claim.statement), escape_cell(claim.source)]
-        + [page.judged[claim.id].verdict if claim.id in page.judged else "—" for page in pages]
+        [claim.id, escape_cell(claim.statement), escape_cell(claim.source), _list_verdicts(claim, pages)]
         for claim in claims
     ]
-    parts = ["## The paper's claims", "", align_table(header, rows, left=len(header)), ""]
+    parts = ["## Verdicts", "", align_table(header, rows, left=len(header)), ""]
     parts += [line for claim in claims for line in _count_most(claim, pages)]
     for page in pages:
         if page.panel.scale == "embedded":

@@ -55,6 +55,8 @@ class Contents:
     """By study, the key of a record that stands for it."""
     books: Books
     """What made them."""
+    lead: int = 0
+    """How many sections come before the verdicts."""
     trajectories: Sequence[Sample] = ()
     schematics: Sequence[Schematic] = ()
 
@@ -214,6 +216,7 @@ def render_webpage(contents: Contents) -> str:
         glyphs=_draw_glyphs(contents.schematics),
         glyph_size=(WIDTH, HEIGHT),
         sections=contents.sections,
+        lead=contents.lead,
         drawings=drawings,
         samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
         trajectories=[{"image": _embed(one.png, "image/png"), "of": one} for one in contents.trajectories],

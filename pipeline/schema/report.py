@@ -25,7 +25,7 @@ class ReportSpec(Strict):
         default_factory=dict, description="parts of the page alone that a study makes itself, and the study"
     )
     order: list[str] = Field(description="all views, `verdicts`, and of the page alone `curves`, `costs`, `provenance`")
-    front: list[str] = Field(description="tables and figures that README.md quotes")
+    front: list[str] = Field(description="tables, figures and texts that README.md quotes")
 
     def place(self, study: str) -> tuple[int, str]:
         """Sort key of a study; unlisted studies come last, by name."""
@@ -52,7 +52,7 @@ class ReportSpec(Strict):
             if study not in studies:
                 raise SpecError(f"{FILE}: texts.{name} = {study!r}: unknown study; allowed: {', '.join(studies)}")
         for name in self.front:
-            if name not in (quoted := [*self.tables, *self.figures]):
+            if name not in (quoted := [*self.tables, *self.figures, *self.texts]):
                 raise SpecError(f"{FILE}: front: unknown view {name!r}; allowed: {', '.join(quoted)}")
         views = [*self.tables, *self.figures, *self.texts, *self.sections, VERDICTS, CURVES, COSTS, PROVENANCE]
         if (twice := find_duplicate(self.order)) is not None:

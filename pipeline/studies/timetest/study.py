@@ -154,4 +154,5 @@ STUDY = Study(
     cases=("there_and_back", "turning_wind", "constant", WHITE_NOISE),
     coordinates={"groups": lambda run: min(run.network.groups, run.network.channels)},
     check_arm=_check_arm,
+    views="pipeline.studies.timetest.views",
 )
