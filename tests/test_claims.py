@@ -405,6 +405,27 @@ def test_a_falling_sweep_holds_in_every_part(project: Project):
     assert list(best.effects.values()) == pytest.approx([2.0, 2.1])
 
 
+def test_a_trend_may_start_from_an_arm_and_have_series_of_words():
+    """1 more for each doubling of G, with norm=layer 3 less: from G = 4 to the baseline's 16."""
+    rising = {"groups=4": 11.0, "groups=8": 12.0, "norm=layer,groups=4": 13.0, "norm=layer": 7.0}
+    panel = panel_of({arm: [value, value] for arm, value in rising.items()})
+    trend = {"kind": "trend", "key": "accuracy", "x": "groups", "direction": "<"}
+    (one,), (two,) = judge_series(panel, **trend, series="norm")
+    assert list(one.effects.values()) == pytest.approx([1.0, 1.0])
+    assert list(two.effects.values()) == pytest.approx([-3.0, -3.0])
+    assert two.contrast.text == "accuracy: slope per doubling of groups < 0, norm layer"
+    ((fixed,),) = judge_series(panel, **trend, fixed="norm=layer")
+    assert fixed.effects == two.effects
+    assert fixed.contrast.text == "accuracy: slope per doubling of groups < 0, `norm=layer`"
+
+
+def judge_series(panel: Panel, **part: Any) -> Any:
+    """The series of a claim's only comparison, each with its outcomes."""
+    claim = Claim.model_validate({"id": "c0", "statement": "-", "source": "-", "comparisons": [part]})
+    (compared,) = compare_runs(claim, panel, partial(find_points, panel), None, 2)
+    return compared.series
+
+
 def test_one_that_is_lower_than_the_mean_but_not_lowest_fails(project: Project):
     judged = find_verdict(project, "c8", swept(**{"groups=8": 80.0}))
     assert [outcome.verdict for outcome in judged.outcomes[1:3]] == ["holds", "fails"]

@@ -123,7 +123,7 @@ def test_third_parties_are_named_in_one_room_each():
         "torchdiffeq": "ode/solve.py",
         "torch_fidelity": "metrics/generative.py",
         "scipy": "report/statistics.py",
-        "vl_convert": "report/figures.py",
+        "vl_convert": "report/vega.py",
     }
     for package, home in homes.items():
         users = [

@@ -430,6 +430,13 @@ MISTAKES = [
         "field: group",
         "x.field; unknown field 'group'; allowed: weight_std, groups",
     ),
+    ("specs/worth/claims.yaml", "fixed: spectrum=natural", "fixed: size=2", "claims.1.comparisons.0; fixed = 'size=2'; 'size' varies"),
+    (
+        "specs/worth/claims.yaml",
+        "fixed: spectrum=natural",
+        "fixed: spectrum=pink",
+        "claims.1; 'pink'; 'white', 'natural'",
+    ),
     ("specs/node/figures/figure7.yaml", "base: 2", "base: 3", "x.base; 3; 2 or 10"),
     (
         "specs/node/figures/figure7.yaml",
