@@ -1,4 +1,4 @@
-# make             set up, run the pipeline, print Tables 1 and 3 and the verdicts
+# make             set up, run the pipeline, print the answer, Tables 1 and 3 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make show        set up, print all tables in the terminal, and what is missing
 # make check       set up, lint, check types, run the fast tests (aim: 3 minutes)
@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
 
 all: repro
-	@cat reports/table1.md reports/table3.md reports/verdicts.md
+	@cat reports/answer.md reports/table1.md reports/table3.md reports/verdicts.md
 	@echo "The full report: reports/index.html, and reports/README.md"
 
 repro: $(SETUP)

@@ -430,7 +430,12 @@ MISTAKES = [
         "field: group",
         "x.field; unknown field 'group'; allowed: weight_std, groups",
     ),
-    ("specs/worth/claims.yaml", "fixed: spectrum=natural", "fixed: size=2", "claims.1.comparisons.0; fixed = 'size=2'; 'size' varies"),
+    (
+        "specs/worth/claims.yaml",
+        "fixed: spectrum=natural",
+        "fixed: size=2",
+        "claims.1.comparisons.0; fixed = 'size=2'; 'size' varies",
+    ),
     (
         "specs/worth/claims.yaml",
         "fixed: spectrum=natural",

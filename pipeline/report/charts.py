@@ -16,6 +16,8 @@ _STATIC_WIDTH = 560
 """Pixels of a chart that fills its place where there is a script."""
 _WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 _TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
+USE = "time_use"
+"""Key of the records that say how much of the time a trained network uses."""
 _ROW = 22
 """Pixels of an arm's row."""
 
@@ -131,6 +133,41 @@ def draw_awareness(panel: Panel) -> Chart | None:
         "params": _hide(str(row["series"]) for row in rows),
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": encoding,
+    }
+
+
+def draw_use(panel: Panel, score: str) -> Chart | None:
+    """How much of the time each trained network uses, against its score: a dot a run; None without a value.
+
+    Args:
+        score: key of the record.
+    """
+    rows: list[Chart] = [
+        {"arm": arm, "seed": seed, "use": use, "score": scores[seed]}
+        for arm in panel.arms
+        for scores in [panel.values(arm, score)]
+        for seed, use in panel.values(arm, USE).items()
+        if seed in scores
+    ]
+    if not rows:
+        return None
+    use = {
+        "field": "use",
+        "type": "quantitative",
+        "title": "use of the time",
+        "scale": {"type": "symlog", "constant": 1e-3},
+    }
+    return {
+        **_WIDE,
+        "height": 260,
+        "data": {"values": rows},
+        "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.7},
+        "encoding": {
+            "x": {**use, "axis": {"format": "~g", "labelOverlap": True}},
+            "y": {"field": "score", "type": "quantitative", "title": score, "scale": {"zero": False}},
+            "color": {"field": "arm", "type": "nominal", "title": None, "sort": None, "scale": {"scheme": "tableau20"}},
+            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("use", "use of the time"), ("score", score)),
+        },
     }
 
 

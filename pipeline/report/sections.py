@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from pipeline.report.charts import draw_case, make_drawings
+from pipeline.report.charts import USE, draw_case, draw_use, make_drawings
 from pipeline.report.claims import list_claims
 from pipeline.report.costs import find_mixtures, render_costs, render_places
 from pipeline.report.curves import list_curves
@@ -20,8 +20,8 @@ from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.architecture import Architecture
 from pipeline.schema.base import SpecError
 from pipeline.schema.document import read_document
-from pipeline.schema.report import COSTS, CURVES, PROVENANCE, VERDICTS
-from pipeline.schema.study import find_study
+from pipeline.schema.report import COSTS, CURVES, PROVENANCE, TIME_USE, VERDICTS
+from pipeline.schema.study import find_study, numeric_keys
 
 
 def _list_panels(sources: Sources) -> Iterator[Panel]:
@@ -77,6 +77,21 @@ def _show_curves(sources: Sources) -> Section:
     return Section(CURVES, "Learning curves of every run", text=text, drawings=drawings)
 
 
+def _show_use(sources: Sources) -> Section:
+    """Time used against score, in the studies that measure it."""
+    text = (
+        "What a trained network makes of the time: how much its loss on test images rises when the time is frozen "
+        "(NODE: t = 1/2 in every evaluation; diffusion: the mean level for all). 0: nothing. A dot: one network."
+    )
+    drawings = []
+    for panel in _list_panels(sources):
+        if USE in numeric_keys(find_study(panel.study).record):
+            score = sources.project.specs[panel.study].headline[0]
+            name, title = f"use-{panel.study}-{panel.case}", f"Use of the time and score: {_name_panel(sources, panel)}"
+            drawings += make_drawings(name, title, draw_use(panel, score))
+    return Section(TIME_USE, "Time used, and score", text=text, drawings=drawings)
+
+
 def _show_costs(sources: Sources, architecture: Architecture) -> Section:
     """FLOPs and minutes."""
     flops = count_runs(sources.root, sources.project, architecture, sources.runs)
@@ -126,6 +141,8 @@ def _show_views(sources: Sources, architecture: Architecture) -> Iterator[Sectio
             yield make_section(name, sources.root, project, sources.panels[report.sections[name]])
         elif name == CURVES:
             yield _show_curves(sources)
+        elif name == TIME_USE:
+            yield _show_use(sources)
         elif name == COSTS:
             yield _show_costs(sources, architecture)
         elif name == PROVENANCE:

@@ -10,7 +10,7 @@ from pipeline.schema.base import SpecError, Strict, find_duplicate, read_yaml, v
 FILE = "specs/report.yaml"
 VERDICTS = "verdicts"
 """The view of all claims."""
-CURVES, COSTS, PROVENANCE = "curves", "costs", "provenance"
+TIME_USE, CURVES, COSTS, PROVENANCE = "time_use", "curves", "costs", "provenance"
 """Sections of the page alone, about all studies."""
 
 
@@ -24,7 +24,9 @@ class ReportSpec(Strict):
     sections: dict[str, str] = Field(
         default_factory=dict, description="parts of the page alone that a study makes itself, and the study"
     )
-    order: list[str] = Field(description="all views, `verdicts`, and of the page alone `curves`, `costs`, `provenance`")
+    order: list[str] = Field(
+        description="all views, `verdicts`, and of the page alone `time_use`, `curves`, `costs`, `provenance`"
+    )
     front: list[str] = Field(description="tables, figures and texts that README.md quotes")
 
     def place(self, study: str) -> tuple[int, str]:
@@ -54,7 +56,17 @@ class ReportSpec(Strict):
         for name in self.front:
             if name not in (quoted := [*self.tables, *self.figures, *self.texts]):
                 raise SpecError(f"{FILE}: front: unknown view {name!r}; allowed: {', '.join(quoted)}")
-        views = [*self.tables, *self.figures, *self.texts, *self.sections, VERDICTS, CURVES, COSTS, PROVENANCE]
+        views = [
+            *self.tables,
+            *self.figures,
+            *self.texts,
+            *self.sections,
+            VERDICTS,
+            TIME_USE,
+            CURVES,
+            COSTS,
+            PROVENANCE,
+        ]
         if (twice := find_duplicate(self.order)) is not None:
             raise SpecError(f"{FILE}: order: {twice!r} is listed twice")
         for name in self.order:
