@@ -33,7 +33,7 @@ def node_record(accuracy: float, nfe: float | None = 26.0, **fields: Any) -> Nod
         "nfe_train": nfe, "nfe_train_last": nfe, "nfe_backward": 32.0, "nfe_backward_last": 32.0,
         "change_initial": 0.1, "change": 0.2, "share_initial": 0.01, "share": 0.02, "best_epoch": 3, "epochs": 8,
         "images": 360, "num_params": 100, "settings": {}, "initial": None, "trained": None,
-        "accuracy_frozen": accuracy - 2, "nll_frozen": 0.75, "time_use": 0.25, **fields,
+        "accuracy_frozen": max(accuracy - 2, 0.0), "nll_frozen": 0.75, "time_use": 0.25, **fields,
     })  # fmt: skip
 
 

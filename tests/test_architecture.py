@@ -269,7 +269,7 @@ def with_arms(project: Project, study: str, *arms: str) -> Project:
 
 
 def test_a_study_on_a_case_has_its_arms_and_the_remedies(tmp_path, project: Project):
-    arms = ["baseline", "block=none", "channels=16"]
+    arms = ["baseline", "block=none", "channels=32"]
     node = MEASURES["node"](with_arms(project, "node", *arms), "digits")
     assert [built.arm for built in node.arms] == arms
     assert [sum(part.params for part in built.parts) for built in node.arms] == [

@@ -233,7 +233,7 @@ def test_an_activation_is_judged_where_it_was_replaced(project: Project):
 
 
 def test_arms_that_are_one_on_a_case_are_not_compared_with_themselves(project: Project):
-    part = {"kind": "effect", "key": "nfe", "arm": "groups=16", "direction": "<", "reference": "baseline"}
+    part = {"kind": "effect", "key": "nfe", "arm": "groups=4", "direction": "<", "reference": "baseline"}
     claim = {"id": "c0", "statement": "-", "source": "-", "comparisons": [part]}
     alone = claim_only(project, "node", Claim.model_validate(claim))
     (outcome,) = find_verdict(alone, "c0", panel_of({"baseline": [90.0, 91.0]})).outcomes
@@ -358,11 +358,11 @@ def test_a_replicate_of_another_arm_is_compared_with_that_one_over_its_seeds(pro
 
 
 def test_a_sweep_is_the_arms_that_override_its_fields_only():
-    arms = ["baseline", "groups=1", "groups=4,channels=16", "channels=16", "norm=batch", "position=linear,groups=1"]
+    arms = ["baseline", "groups=1", "groups=8,channels=8", "channels=8", "norm=batch", "position=linear,groups=1"]
     panel = panel_of({arm: [90.0] for arm in arms})
     points = find_points(panel, "groups", "channels")
     assert [(point.arm, point.series, point.x) for point in points] == [
-        ("groups=4,channels=16", 16, 4), ("channels=16", 16, 16), ("groups=1", 32, 1), ("baseline", 32, 16),
+        ("channels=8", 8, 4), ("groups=8,channels=8", 8, 8), ("groups=1", 16, 1), ("baseline", 16, 4),
     ]  # fmt: skip
     assert [point.arm for point in find_points(panel, "groups", None)] == ["groups=1", "baseline"]
 
@@ -381,11 +381,11 @@ def test_the_baselines_scale_is_pytorchs_default():
 
 
 # Accuracy falls by 1 for each doubling of the groups, and by 3 more at G = C.
-FALLING = {"groups=4": 96.0, "groups=8": 95.0, "baseline": 94.0, "groups=32": 90.0}
+FALLING = {"groups=2": 97.0, "baseline": 96.0, "groups=8": 95.0, "groups=16": 91.0}
 
 
 def swept(**changed: float) -> Panel:
-    """The digits' sweep over groups at C = 32, two seeds: the second is 0.1 above the first, at G = 1 0.2."""
+    """The digits' sweep over groups at C = 16, two seeds: the second is 0.1 above the first, at G = 1 0.2."""
     accuracy = {"groups=1": 98.0, **FALLING, **changed}
     return panel_of({arm: [value, value + (0.2 if arm == "groups=1" else 0.1)] for arm, value in accuracy.items()})
 
@@ -394,15 +394,15 @@ def test_a_falling_sweep_holds_in_every_part(project: Project):
     judged = find_verdict(project, "c8", swept())
     assert judged.verdict == "holds"
     trend, mean, nearest, best_mean, best = judged.outcomes
-    # Least squares by hand, without G = C: x = 0, 2, 3, 4 has mean 2.25 and sum of squares 8.75.
-    slope = (-2.25 * 98 - 0.25 * 96 + 0.75 * 95 + 1.75 * 94) / 8.75
-    assert list(trend.effects.values()) == pytest.approx([slope, slope - 2.25 * 0.1 / 8.75])
-    assert list(mean.effects.values()) == pytest.approx([90 - 95.75, 90 - 95.75 - 0.025])
+    # Least squares by hand, without G = C: x = 0, 1, 2, 3 has mean 1.5 and sum of squares 5.
+    slope = (-1.5 * 98 - 0.5 * 97 + 0.5 * 96 + 1.5 * 95) / 5
+    assert list(trend.effects.values()) == pytest.approx([slope, slope - 1.5 * 0.1 / 5])
+    assert list(mean.effects.values()) == pytest.approx([91 - 96.5, 91 - 96.5 - 0.025])
     assert (nearest.contrast.text, list(nearest.effects.values())) == (
-        "accuracy: groups 32 < 16, next by mean, channels 32", [-4.0, -4.0],
+        "accuracy: groups 16 < 8, next by mean, channels 16", [-4.0, -4.0],
     )  # fmt: skip
-    assert list(best_mean.effects.values()) == pytest.approx([98 - 93.75, 98 - 93.75 + 0.1])
-    assert list(best.effects.values()) == pytest.approx([2.0, 2.1])
+    assert list(best_mean.effects.values()) == pytest.approx([98 - 94.75, 98 - 94.75 + 0.1])
+    assert list(best.effects.values()) == pytest.approx([1.0, 1.1])
 
 
 def test_a_trend_may_start_from_an_arm_and_have_series_of_words():
@@ -445,12 +445,12 @@ def test_a_sweep_without_its_end_is_not_run_and_says_so(project: Project):
 
 def test_the_trend_leaves_out_the_point_that_is_a_comparison_of_its_own(project: Project):
     """Level up to G = C, where it drops: no trend, and the lowest at G = C."""
-    level = {"groups=1": 96.0, "groups=4": 96.0, "groups=8": 96.0, "baseline": 96.0, "groups=32": 90.0}
+    level = {"groups=1": 96.0, "groups=2": 96.0, "baseline": 96.0, "groups=8": 96.0, "groups=16": 90.0}
     judged = find_verdict(project, "c8", panel_of({arm: [value, value] for arm, value in level.items()}))
     assert [outcome.verdict for outcome in judged.outcomes[:3]] == ["undecided", "holds", "holds"]
-    two = find_verdict(project, "c8", panel_of({"groups=1": [98.0, 98.1], "groups=32": [90.0, 90.0]}))
+    two = find_verdict(project, "c8", panel_of({"groups=1": [98.0, 98.1], "groups=16": [90.0, 90.0]}))
     assert two.outcomes[0].not_run == (
-        "params.yaml has no arms with two values of groups, without groups = channels, channels 32"
+        "params.yaml has no arms with two values of groups, without groups = channels, channels 16"
     )
 
 
@@ -462,7 +462,7 @@ def highest(project: Project) -> Claim:
 
 def curves(*best: float, case: str = "cifar10", scale: str = "paper") -> Panel:
     """Accuracies at G = 1 for one width after another; at G = 2 it is 90."""
-    widths = dict(zip((8, 16, 64), best, strict=False))
+    widths = dict(zip((8, 32, 64), best, strict=False))
     arms = {f"groups=1,channels={c}": [value, value + 0.1] for c, value in widths.items()}
     return panel_of({**arms, **{f"groups=2,channels={c}": [90.0, 90.0] for c in widths}}, case, scale=scale)
 
@@ -611,7 +611,7 @@ def test_a_bound_is_of_the_mean_by_its_interval_or_of_each_seed(
 def test_a_slope_of_logarithms_by_hand(part: dict[str, Any], verdict: str):
     """Three values of x, equally far apart: (log y3 - log y1) / (2 log 2), whatever y2 is; 2 = 8 / 4^1, 8 / 4^0.9."""
     last = {0: 2.0, 1: 8 / 4**0.9}
-    nll = {"groups=1": {0: 8.0, 1: 8.0}, "groups=2": {0: 5.0, 1: 3.0}, "groups=4": last}
+    nll = {"groups=1": {0: 8.0, 1: 8.0}, "groups=2": {0: 5.0, 1: 3.0}, "baseline": last}
     records = {arm: {seed: node_record(90.0, nll=value) for seed, value in of.items()} for arm, of in nll.items()}
     outcome = judge_part(make_panel(records), least=2, kind="slope", key="nll", x="groups", **part)
     assert outcome.verdict == verdict

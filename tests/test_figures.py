@@ -29,7 +29,7 @@ def wide(case: str = "digits", scale: str = "embedded") -> Panel:
 
 
 def grouped() -> Panel:
-    arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16", "groups=32"]
+    arms = ["baseline", "groups=1", "groups=1,channels=8", "channels=8", "groups=16"]
     return make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
 
 
@@ -75,7 +75,7 @@ def list_layers(figure: Any, panel: Panel) -> list[dict[str, Any]]:
 def test_the_points_are_means_bands_and_seeds(project: Project):
     layers = draw(project, "figure6", wide())["concat"][0]["layer"]
     band, seeds = layers[0]["data"]["values"], layers[1]["data"]["values"]
-    assert [row["x"] for row in band] == pytest.approx([1 / (27 * 33) ** 0.5, 1.0, 100.0])
+    assert [row["x"] for row in band] == pytest.approx([1 / (27 * 17) ** 0.5, 1.0, 100.0])
     assert [(row["low"], row["mean"], row["high"]) for row in band] == [
         (95.0, 96.0, 97.0), (94.0, 95.0, 96.0), (90.0, 90.0, 90.0),
     ]  # fmt: skip
@@ -86,9 +86,9 @@ def test_the_points_are_means_bands_and_seeds(project: Project):
 def test_each_width_is_a_line_with_a_tick_at_each_number_of_groups(project: Project):
     layers = draw(project, "figure7", grouped())["concat"][0]["layer"]
     rows = layers[0]["data"]["values"]
-    assert [(row["series"], row["x"]) for row in rows] == [("16", 1), ("16", 16), ("32", 1), ("32", 16), ("32", 32)]
+    assert [(row["series"], row["x"]) for row in rows] == [("8", 1), ("8", 4), ("16", 1), ("16", 4), ("16", 16)]
     encoding = layers[0]["encoding"]
-    assert encoding["x"]["axis"]["values"] == [1, 16, 32]
+    assert encoding["x"]["axis"]["values"] == [1, 4, 16]
     assert encoding["x"]["scale"]["base"] == 2
     assert encoding["color"]["scale"]["domain"] == ["16", "32"]
 
@@ -146,16 +146,16 @@ def test_any_number_that_arms_vary_can_be_an_axis_and_0_has_no_place_on_it(proje
     arms = ["baseline", "dropout=0.1", "dropout=0.5", "dropout=0.5,learning_rate=0.01", "groups=1"]
     panel = make_panel({arm: {0: node_record(90.0)} for arm in arms}, seeds=[0])
     points = find_points(panel, "dropout", "learning_rate")
-    assert [(point.x, point.series) for point in points] == [(0.5, 0.01), (0.0, 0.15), (0.1, 0.15), (0.5, 0.15)]
+    assert [(point.x, point.series) for point in points] == [(0.5, 0.01), (0.0, 0.08), (0.1, 0.08), (0.5, 0.08)]
     chart = draw_figure(figure, [panel])
     assert [row["x"] for row in chart["concat"][0]["layer"][0]["data"]["values"]] == [0.5, 0.1, 0.5]
-    assert chart["concat"][0]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["0.01", "0.15"]
+    assert chart["concat"][0]["layer"][0]["encoding"]["color"]["scale"]["domain"] == ["0.01", "0.08"]
     assert render_svg(chart).startswith("<svg")
     text = render_figure(figure, "figure7", [panel])
-    assert cells(text, "`baseline`")[1:3] == ["0.15", "0 (not drawn)"]
+    assert cells(text, "`baseline`")[1:3] == ["0.08", "0 (not drawn)"]
     linear = figure.model_copy(update={"x": figure.x.model_copy(update={"base": None})})
     assert [row["x"] for row in list_layers(linear, panel)[0]["data"]["values"]] == [0.5, 0.0, 0.1, 0.5]
-    assert cells(render_figure(linear, "figure7", [panel]), "`baseline`")[1:3] == ["0.15", "0"]
+    assert cells(render_figure(linear, "figure7", [panel]), "`baseline`")[1:3] == ["0.08", "0"]
 
 
 def test_a_band_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0_is_not_drawn():

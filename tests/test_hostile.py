@@ -121,10 +121,10 @@ def test_what_windows_writes_is_read(root: Path, start: bytes, end: bytes):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("seeds: [0, 1]", "seeds: [-1]", "node.digits.seeds.0 = -1"),
-        ("seeds: [0, 1]", f"seeds: [{2**31}]", f"node.digits.seeds.0 = {2**31}"),
-        ("seeds: [0, 1]", "seeds: [.nan]", "node.digits.seeds.0 = nan"),
-        ("seeds: [0, 1]", "seeds: [0, 0]", "node.digits.seeds: 0 is listed twice"),
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [-1]", "node.digits.seeds.0 = -1"),
+        ("seeds: [0, 1, 2, 3, 4]", f"seeds: [{2**31}]", f"node.digits.seeds.0 = {2**31}"),
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [.nan]", "node.digits.seeds.0 = nan"),
+        ("seeds: [0, 1, 2, 3, 4]", "seeds: [0, 0]", "node.digits.seeds: 0 is listed twice"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: 1e400", "resources.checkpoint_minutes = inf"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: .nan", "resources.checkpoint_minutes = nan"),
         ("checkpoint_minutes: 5", "checkpoint_minutes: -.inf", "resources.checkpoint_minutes = -inf"),

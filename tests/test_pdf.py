@@ -29,7 +29,7 @@ def fill(arms: Sequence[str], case: str = "digits", scale: str = "embedded") -> 
 
 
 def grouped(case: str = "digits") -> Panel:
-    return fill(["baseline", "groups=1", "groups=2", "groups=1,channels=16"], case)
+    return fill(["baseline", "groups=1", "groups=2", "groups=1,channels=8"], case)
 
 
 def scaled() -> Panel:

@@ -152,13 +152,13 @@ def test_without_designs_there_is_no_section_of_remedies(project: Project):
 
 
 def test_a_figures_marks_say_arm_seed_and_value_and_its_legend_hides(project: Project):
-    arms = ["baseline", "groups=1", "groups=1,channels=16", "channels=16"]
+    arms = ["baseline", "groups=1", "groups=1,channels=8", "channels=8"]
     panel = make_panel({arm: {seed: node_record(90.0 + seed) for seed in range(2)} for arm in arms})
     figure = project.figures["figure7"]
     chart = draw_case(figure, panel)
     seeds = next(layer for layer in chart["layer"] if "seed" in layer["data"]["values"][0])
     assert [entry["field"] for entry in seeds["encoding"]["tooltip"]] == ["arm", "value", "seed", "x"]
-    assert seeds["data"]["values"][0]["arm"] == "groups=1,channels=16"
+    assert seeds["data"]["values"][0]["arm"] == "groups=1,channels=8"
     bound = [layer for layer in chart["layer"] if "params" in layer]
     assert [layer["params"][0]["bind"] for layer in bound] == ["legend"]
 

@@ -41,7 +41,7 @@ def find_points(panel: Panel, x: str, series: str | None, fixed: str = BASELINE)
 
     An arm in which x or the series' field is neither set nor known has no place on an axis, and is left out.
     """
-    alike, points = parse_arm(fixed, find_study(panel.study).run).overrides, []
+    alike, points = parse_arm(fixed, find_study(panel.study).run_on(panel.case)).overrides, []
     for arm in panel.arms:
         if not arm.overrides.keys() <= {x, series, *alike}:
             continue
