@@ -33,7 +33,7 @@ def list_defaults() -> dict[str, Any]:
 
 
 def find_parts(study: str) -> dict[str, type[BaseModel]]:
-    return list_parts(find_study(study).run)
+    return find_study(study).list_parts()
 
 
 def test_defaults_are_frozen():
@@ -128,7 +128,7 @@ def test_two_parts_with_one_field_name_are_a_mistake_of_ours():
 
 def test_no_study_has_two_parts_with_one_field_name():
     for study in list_studies(ROOT):
-        assert list_fields(find_study(study).run)
+        assert all(list_fields(model) for model in find_study(study).list_models())
 
 
 # ---- Budgets are fields of an arm ------------------------------------------------------------------------------------

@@ -147,6 +147,10 @@ class Study:
         """The models of a run, each once."""
         return list(dict.fromkeys([self.run, *self.others.values()]))
 
+    def list_parts(self) -> dict[str, type[BaseModel]]:
+        """The parts of a run's settings on any case, and their models."""
+        return {name: part for model in self.list_models() for name, part in list_parts(model).items()}
+
     def list_fields(self) -> dict[str, ArmField]:
         """The fields that an arm may override on any case."""
         return {name: found for model in self.list_models() for name, found in list_fields(model).items()}
@@ -187,7 +191,7 @@ def load_study_spec(root: Path, name: str) -> StudySpec:
     """
     study, file = find_study(name), spec_file(name)
     spec = validate(study.spec, read_yaml(root / file, file), file)
-    parts = {name: part for model in study.list_models() for name, part in list_parts(model).items()}
+    parts = study.list_parts()
     for part, given in spec.base.items():
         if part not in parts:
             raise SpecError(f"{file}: base.{part}: unknown key {part}; allowed: {', '.join(parts)}")
