@@ -112,6 +112,19 @@ def plan(*, json_: Annotated[bool, "for machines"] = False) -> None:
     import_module("pipeline.plan.text").print_plan(ROOT, json_)
 
 
+def run(
+    target: Annotated[list[str], "stages of dvc.yaml; all of them if none is named"],
+    *,
+    slots: Annotated[int | None, "stages at once on the CPU; physical cores over compute.threads if not given"] = None,
+    gpus: Annotated[str | None, "ids of the GPUs to use, with commas; all of them if not given"] = None,
+) -> None:
+    """What `dvc repro` does, with stages beside each other and the same result; a log of each is in logs/."""
+    if slots is not None and slots < 1:
+        raise SpecError(f"--slots = {slots}: at least 1")
+    chosen = None if gpus is None else [gpu for gpu in gpus.split(",") if gpu]
+    sys.exit(import_module("pipeline.plan.driver").run_stages(ROOT, target, slots, chosen))
+
+
 def recover() -> None:
     """Mend what a killed `dvc` or a merge left behind: a broken dvc.lock, locks of dead processes."""
     import_module("pipeline.plan.recovery").print_recovery(ROOT)
@@ -165,7 +178,7 @@ def import_(
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
-COMMANDS = (check, show, fields, plan, recover, keep, tables, compare, frontpage, export, import_)
+COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_)
 
 
 class _Parser(argparse.ArgumentParser):
