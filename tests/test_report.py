@@ -168,7 +168,7 @@ def test_a_value_that_a_record_has_not_is_a_dash_and_its_n_is_its_own():
     text = render_table(TABLES["table1"], [make_panel(records)], describe)
     assert cells(text, "Baseline")[6:] == ["26.0 ± 0.0", "32.0 (n = 1)", "0.2500 ± 0.0000"]
     assert cells(text, "Control: no ODE block (ours)")[2:] == [
-        "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—",
+        "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—", "0.2500 ± 0.0000",
     ]  # fmt: skip
 
 
