@@ -22,6 +22,7 @@ from pipeline.audit.outline import isolate, outline_site
 from pipeline.audit.site import Site, find_node_site, find_unet_site
 from pipeline.schema.architecture import EXACT, Architecture, Branch, Design, Outline
 from pipeline.schema.document import read_document, write_document
+from pipeline.schema.panel import More
 from pipeline.schema.project import Project
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.unet import UNet
@@ -157,7 +158,7 @@ def test_where_a_branch_can_vary_is_measured_also_where_it_starts_at_zero():
     }
     assert branch(outline_node(), "channel").shape == [C, 5, 5]  # the border of the zero padding
     assert branch(outline_node(padding="circular"), "channel").shape == [C, 1, 1]  # equation 4
-    assert branch(outline_unet(), "channel").shape == [16, 1, 1]
+    assert branch(outline_unet(), "channel").shape == [8, 1, 1]
     assert branch(outline_unet(position="mlp", position_init="zero"), "position").shape == [1, 8, 8]
     assert branch(outline_unet(position="mlp", position_mean=True), "position").shape == [1, 1, 1]
 
@@ -263,7 +264,7 @@ def check_designs(designs: list[Design]) -> None:
 
 def with_arms(project: Project, study: str, *arms: str) -> Project:
     """The same, with other arms of a study on the digits."""
-    grid = project.panel.grid(study, "digits").model_copy(update={"arms": list(arms)})
+    grid = project.panel.grid(study, "digits").model_copy(update={"arms": list(arms), "more": More(seeds=[], arms=[])})
     grids = {**project.panel.grids, study: {**project.panel.grids[study], "digits": grid}}
     return replace(project, panel=project.panel.model_copy(update={"grids": grids}))
 

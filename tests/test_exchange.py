@@ -162,8 +162,10 @@ def test_a_snapshot_is_exported_by_its_step(trained: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"time": "none"}, "time = 'none': diffusers' UNet2DModel adds a timestep embedding at every site"),
+        ({"norm": "batch"}, "norm = 'batch': diffusers' UNet2DModel has group normalisation"),
         ({"position": "mlp"}, "position = 'mlp'"),
-        ({"groups": 2, "groups_scope": "sites"}, "groups_scope = 'sites'"),
+        ({"groups": 4, "groups_scope": "sites"}, "groups_scope = 'sites'"),
         ({"channel_multipliers": [2, 1]}, "channel_multipliers"),
     ],
 )

@@ -90,7 +90,7 @@ def test_each_width_is_a_line_with_a_tick_at_each_number_of_groups(project: Proj
     encoding = layers[0]["encoding"]
     assert encoding["x"]["axis"]["values"] == [1, 4, 16]
     assert encoding["x"]["scale"]["base"] == 2
-    assert encoding["color"]["scale"]["domain"] == ["16", "32"]
+    assert encoding["color"]["scale"]["domain"] == ["8", "16"]
 
 
 @pytest.mark.parametrize("name", ["figure6", "figure7"])
@@ -113,7 +113,7 @@ def test_the_picture_says_what_pytorchs_default_is(project: Project):
 def test_the_same_values_stand_below_with_what_is_missing(project: Project):
     text = render(project, "figure6", wide())
     assert "![Figure 6: initial scale of the convolution weights (NODE)](<figure6.svg>)" in text
-    assert cells(text, "`baseline`") == ["`baseline`", "0.0335 (default)", "3", "96.00 ± 1.00"]
+    assert cells(text, "`baseline`") == ["`baseline`", "0.04668 (default)", "3", "96.00 ± 1.00"]
     assert cells(text, "`weight_std=100.0`") == ["`weight_std=100.0`", "100", "1 of 3, 1 failed", "90.00"]
     lines = text.splitlines()
     assert (

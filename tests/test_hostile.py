@@ -138,8 +138,8 @@ def test_what_windows_writes_is_read(root: Path, start: bytes, end: bytes):
             "node.digits.arms.1: arm 'norm=batch\\n': 'norm=batch\\n' is not field=",
         ),
         ("norm=batch", "channels=1000000", "less than or equal to 65536"),
-        ("position=mlp\n", "blocks=1000000000\n", "ddpm.digits.arms.1"),
-        ("position=mlp\n", "weights=..\n", "ddpm.digits.arms.1"),
+        ("position=mlp\n", "blocks=1000000000\n", "ddpm.digits.more.arms.0"),
+        ("position=mlp\n", "weights=..\n", "ddpm.digits.more.arms.0"),
     ],
 )
 def test_a_hostile_value_is_refused_where_it_stands(root: Path, old: str, new: str, says: str):

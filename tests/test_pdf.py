@@ -87,7 +87,7 @@ def test_series_scale_and_default_are_named(project: Project):
     sizes = read(project.figures["figure6"], scaled()).extract_text().split("\n")
     groups = read(project.figures["figure7"], grouped()).extract_text().split("\n")
     assert {"PyTorch's default", "10⁻³ 10⁻² 10⁻¹ 10⁰"} <= set(sizes)
-    assert {"channels", "16 32", "the embedded default, not the paper's scale"} <= set(groups)
+    assert {"channels", "8 16", "the embedded default, not the paper's scale"} <= set(groups)
     assert "PyTorch's default" not in groups
 
 

@@ -104,7 +104,17 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
         "norm=batch": {0: node_record(91.0, 32.0), 1: node_record(93.0, 38.0)},
     }
     text = render_table(TABLES["table1"], [make_panel(records)], describe)
-    assert cells(text, "Setting") == ["Setting", "Arm", "n", "Accuracy", "Diff", "Last epoch", "NFE", "NFE-B"]
+    assert cells(text, "Setting") == [
+        "Setting",
+        "Arm",
+        "n",
+        "Accuracy",
+        "Diff",
+        "Last epoch",
+        "NFE",
+        "NFE-B",
+        "Use of t",
+    ]
     assert cells(text, "Baseline") == [
         "Baseline (GN)",
         "`baseline`",
@@ -114,6 +124,7 @@ def test_a_table_shows_mean_spread_n_and_the_paired_difference():
         "90.00 ± 1.41",
         "26.0 ± 0.0",
         "32.0 ± 0.0",
+        "0.2500 ± 0.0000",
     ]
     assert cells(text, "Replace")[2:5] == ["2", "92.00 ± 1.41", "+1.00 ± 0.00"]
     assert cells(text, "Replace")[6] == "35.0 ± 4.2"
@@ -128,8 +139,8 @@ def test_a_column_without_any_value_is_left_out():
     assert "NFE-B" not in cells(text, "Setting")
     records = {"baseline": {0: node_record(90.0)}, "norm=batch": {0: direct}}
     text = render_table(TABLES["table1"], [make_panel(records, seeds=[0])], describe)
-    assert cells(text, "Setting")[-1] == "NFE-B"
-    assert cells(text, "Replace")[-1] == "—"
+    assert cells(text, "Setting")[-2] == "NFE-B"
+    assert cells(text, "Replace")[-2] == "—"
 
 
 def test_missing_runs_are_shown_as_missing():
@@ -163,9 +174,9 @@ def test_a_value_that_a_record_has_not_is_a_dash_and_its_n_is_its_own():
         "block=none": {seed: node_record(80.0, None, nfe_backward=None) for seed in range(2)},
     }
     text = render_table(TABLES["table1"], [make_panel(records)], describe)
-    assert cells(text, "Baseline")[6:] == ["26.0 ± 0.0", "32.0 (n = 1)"]
+    assert cells(text, "Baseline")[6:] == ["26.0 ± 0.0", "32.0 (n = 1)", "0.2500 ± 0.0000"]
     assert cells(text, "Control: no ODE block (ours)")[2:] == [
-        "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—",
+        "2", "80.00 ± 0.00", "-11.00 ± 1.41", "79.00 ± 0.00", "—", "—", "0.2500 ± 0.0000",
     ]  # fmt: skip
 
 
@@ -211,16 +222,17 @@ def test_table_3_shows_the_mean_over_the_sets_their_spread_and_the_lowest_snapsh
     }
     text = render_table(TABLES["table3"], [make_panel(records, seeds=[0])], describe)
     assert cells(text, "Setting") == [
-        "Setting", "Arm", "n", "FID ↓", "Diff", "Spread", "FID min", "at step", "IS ↑", "Diff",
+        "Setting", "Arm", "n", "FID ↓", "Diff", "Spread", "FID min", "at step", "IS ↑", "Diff", "Test loss ↓",
+        "Diff",
     ]  # fmt: skip
     rows = [cells(text, label)[2:] for label in ("Baseline", "+Inject", "+Zero", "+Set", "Control: m", "Control: r")]
     assert rows == [
-        ["1", "5.100", "—", "0.100", "2.000", "250", "9.490", "—"],
-        ["1", "4.200", "-0.900", "0.200", "3.500", "500", "9.580", "+0.090"],
-        ["0 of 1, 1 failed", "failed", "—", "—", "—", "—", "—", "—"],
-        ["0 of 1", "missing", "—", "—", "—", "—", "—", "—"],
-        ["1", "5.000", "-0.100", "—", "2.000", "250", "9.500", "+0.010"],
-        ["0", "not in params.yaml", "—", "—", "—", "—", "—", "—"],
+        ["1", "5.100", "—", "0.100", "2.000", "250", "9.490", "—", "0.0500", "—"],
+        ["1", "4.200", "-0.900", "0.200", "3.500", "500", "9.580", "+0.090", "0.0400", "-0.0100"],
+        ["0 of 1, 1 failed", "failed", *["—"] * 8],
+        ["0 of 1", "missing", *["—"] * 8],
+        ["1", "5.000", "-0.100", "—", "2.000", "250", "9.500", "+0.010", "0.0500", "+0.0000"],
+        ["0", "not in params.yaml", *["—"] * 8],
     ]
     failed = "- failed: `position=mlp,zero_bias=conv`, seed 0, after 30 steps, in epoch 2: the solver took more than"
     assert failed in text
@@ -235,9 +247,9 @@ def test_table_3_over_seeds_takes_the_mean_over_its_sets_for_each():
     assert cells(text, "Baseline")[2:7] == ["2", "5.350 ± 0.354", "—", "0.141 ± 0.000", "2.250 ± 0.354"]
     # Differences -0.9 and -0.5.
     assert cells(text, "+Inject")[2:6] == ["2", "4.650 ± 0.636", "-0.700 ± 0.283", "0.212 ± 0.100"]
-    assert cells(text, "Setting")[10:] == ["paper: FID ↓", "paper: Diff", "paper: IS ↑", "paper: Diff"]
-    assert cells(text, "+Inject")[10:] == ["3.199", "-0.039", "9.539", "+0.032"]
-    assert cells(text, "Control: r")[10:] == ["—"] * 4
+    assert cells(text, "Setting")[12:] == ["paper: FID ↓", "paper: Diff", "paper: IS ↑", "paper: Diff"]
+    assert cells(text, "+Inject")[12:] == ["3.199", "-0.039", "9.539", "+0.032"]
+    assert cells(text, "Control: r")[12:] == ["—"] * 4
 
 
 def test_every_reading_of_the_inception_score_has_a_column_of_its_own():
@@ -246,6 +258,7 @@ def test_every_reading_of_the_inception_score_has_a_column_of_its_own():
     assert dict(zip(cells(text, "Setting"), cells(text, "Baseline"), strict=True)) == {
         "Setting": "Baseline", "Arm": "`baseline`", "n": "1", "KID ↓": "0.00510", "Diff": "—", "IS ↑": "9.490",
         "IS, splits": "8.990", "IS, bias": "10.490", "IS, bias, splits": "9.990",
+        "Test loss ↓": "0.0500", "Shuffled": "0.3000", "Mean level": "0.2500", "Use of level": "0.2000",
     }  # fmt: skip
 
 
@@ -410,7 +423,7 @@ def edit(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "study", "says"),
     [
-        ("specs/node/study.yaml", "epochs: 8", "epochs: 16", "node", "training.epochs was 8, is 16"),
+        ("specs/node/study.yaml", "epochs: 9", "epochs: 16", "node", "training.epochs was 9, is 16"),
         ("specs/node/study.yaml", "rtol: 1.0e-3", "rtol: 1.0e-4", "node", "network.rtol was 0.001, is 0.0001"),
         ("specs/ddpm/study.yaml", "images: 400", "images: 500", "ddpm", "sampling.images was 400, is 500"),
         ("specs/data.yaml", "features: 64", "features: 32", "ddpm", "extractor.features was 64, is 32"),

@@ -215,8 +215,11 @@ def test_golden_loss_trace(implementation: str, gradient: str):
     digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits"), {}, ROOT)
     train = Split(resize_images(digits.images, 12), digits.labels, digits.classes)
     run = resolve("node", "digits", "baseline", 0)
-    fields = {"implementation": implementation, "gradient": gradient}
-    run = run.model_copy(update={"network": run.network.model_copy(update=fields)})
+    fields = {"channels": 32, "groups": 16, "implementation": implementation, "gradient": gradient}
+    recipe = {"batch_size": 96, "learning_rate": 0.15, "epochs": 8}  # not the case's own, which may change
+    run = run.model_copy(update={
+        "network": run.network.model_copy(update=fields), "training": run.training.model_copy(update=recipe),
+    })  # fmt: skip
     trainer = NodeTrainer(run, train, COMPUTE, "cpu")
     tally, losses = trainer.begin_epoch(), []
     for batch, step in zip(trainer.order(1), range(4), strict=False):

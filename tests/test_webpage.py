@@ -180,7 +180,7 @@ def root(tmp_path: Path) -> Path:
     copy_settings(tmp_path)
     params = YAML().load(tmp_path / "params.yaml")
     for study, arm in {"node": "norm=batch", "ddpm": "position=mlp"}.items():
-        params[study]["digits"] |= {"seeds": [0], "arms": ["baseline", arm]}
+        params[study]["digits"] |= {"seeds": [0], "arms": ["baseline", arm], "more": {"seeds": [], "arms": []}}
     YAML().dump(params, tmp_path / "params.yaml")
     write_document(tmp_path / ARCHITECTURE, make_architecture())
     return tmp_path

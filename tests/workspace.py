@@ -141,8 +141,8 @@ def make_reduced(target: Path) -> Workspace:
             path.unlink(missing_ok=True)
     params = workspace.read("params.yaml")
     params["compute"]["device"] = "cpu"
-    params["node"]["digits"] |= {"seeds": [0], "arms": ["baseline", "norm=batch"]}
-    params["ddpm"]["digits"] |= {"seeds": [0], "arms": ["baseline", "position=mlp"]}
+    for study, arm in {"node": "norm=batch", "ddpm": "position=mlp"}.items():
+        params[study]["digits"] |= {"seeds": [0], "arms": ["baseline", arm], "more": {"seeds": [], "arms": []}}
     params["theory"]["features"] |= {"seeds": [0]}
     params["worth"]["gaussian"] |= {"seeds": [0], "arms": ["baseline", "spectrum=digits"]}
     params["worth"]["gaussian"]["more"] = {"seeds": [], "arms": []}
