@@ -77,6 +77,8 @@ def describe_all(project: Project) -> Iterator[tuple[Path, str]]:
     for run in project.runs():
         yield run_path(run), describe_run(run, project.panel.compute)
     for study, cases in project.panel.cases.items():
+        # So that the folder, on which the study's views depend, is there without a case too.
+        yield Path(FOLDER) / study / "cases.json", _write({"cases": cases})
         for case in cases:
             for name, content in describe_case(project, study, case).items():
                 yield case_path(study, case, name), content
@@ -87,6 +89,8 @@ def write_resolved(root: Path, project: Project) -> None:
     shutil.rmtree(root / FOLDER, ignore_errors=True)
     for path, content in describe_all(project):
         write_file(root / path, content)
+    for study in project.specs:  # a view of a study that runs on nothing depends on no record
+        (root / "records" / study).mkdir(parents=True, exist_ok=True)
 
 
 def check_resolved(root: Path, path: Path, content: str) -> None:
