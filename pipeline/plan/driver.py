@@ -17,8 +17,6 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.files import replace_file
 
-_CHECK = "check"
-"""The stage that writes what the others depend on: it comes first, alone."""
 _TICK, _LINE_SECONDS, _FLUSH_SECONDS = 0.05, 10.0, 20.0
 _UNKNOWN_SECONDS = 3.0
 """Of a stage of which nothing is known."""
@@ -220,19 +218,10 @@ def _write_times(root: Path, times: Mapping[str, float]) -> None:
         partial.write_text("".join(f"{kind}\t{seconds:.2f}\n" for kind, seconds in sorted(times.items())))
 
 
-def _drive(root: Path, targets: Collection[str], slots: Slots, stop: _Stop, display: _Display) -> _Board:
-    """One pass over the stages of these targets."""
-    with open_session(root, targets) as session:
-        needs = session.list_needs()
-        board = _Board(needs, dict.fromkeys(needs, "waiting"), read_times(root))
-        _Driver(session, slots, board, display).work(stop)
-    return board
-
-
 def run_stages(root: Path, targets: Sequence[str], slots: int | None, gpus: Sequence[str] | None) -> int:
     """Run what `dvc repro` would run; returns the exit status.
 
-    Other branches go on where a stage fails. The stage `check` runs first, since it writes what the others depend on.
+    Other branches go on where a stage fails. All stages need `check`, so that it runs first.
 
     Args:
         targets: names of stages; all of dvc.yaml if there are none.
@@ -248,11 +237,11 @@ def run_stages(root: Path, targets: Sequence[str], slots: int | None, gpus: Sequ
         raise SpecError(f"--gpus: no GPU {unknown[0]!r}; there are {', '.join(found) or 'none'}")
     pool = Slots(root, compute, slots or count_slots(compute), found if gpus is None else gpus)
     stop, display, start = _Stop(), _Display(), time.monotonic()
-    with stop.listening():
+    with open_session(root, targets) as session, stop.listening():
+        needs = session.list_needs()
+        board = _Board(needs, dict.fromkeys(needs, "waiting"), read_times(root))
         try:
-            board = _drive(root, [_CHECK], pool, stop, display)
-            if not board.problems and not stop.count:
-                board = _drive(root, targets, pool, stop, display)
+            _Driver(session, pool, board, display).work(stop)
         finally:
             pool.close()
     times = read_times(root) | {kind: sum(seen) / len(seen) for kind, seen in board.seconds.items()}
