@@ -29,7 +29,7 @@ all: repro
 repro: $(SETUP)
 	@python -m pipeline recover
 	python -m pipeline check --quiet
-	dvc repro
+	python -m pipeline run
 
 plan: $(SETUP)
 	@python -m pipeline plan
