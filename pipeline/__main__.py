@@ -117,12 +117,17 @@ def run(
     *,
     slots: Annotated[int | None, "stages at once on the CPU; physical cores over compute.threads if not given"] = None,
     gpus: Annotated[str | None, "ids of the GPUs to use, with commas; all of them if not given"] = None,
+    dry_run: Annotated[bool, "say what would run, and why; run nothing"] = False,
 ) -> None:
     """What `dvc repro` does, with stages beside each other and the same result; a log of each is in logs/."""
     if slots is not None and slots < 1:
         raise SpecError(f"--slots = {slots}: at least 1")
+    driver = import_module("pipeline.plan.driver")
+    if dry_run:
+        driver.print_dry_run(ROOT, target, slots)
+        return
     chosen = None if gpus is None else [gpu for gpu in gpus.split(",") if gpu]
-    sys.exit(import_module("pipeline.plan.driver").run_stages(ROOT, target, slots, chosen))
+    sys.exit(driver.run_stages(ROOT, target, slots, chosen))
 
 
 def recover() -> None:
@@ -205,7 +210,7 @@ def add_command(commands: Any, run: Callable[..., None]) -> None:
         else:
             settings["type"] = (*get_args(kind), kind)[0]  # of `int | None` or `list[str]`, what is in it
         if parameter.kind is Parameter.KEYWORD_ONLY:
-            parser.add_argument(f"--{key.rstrip('_')}", dest=key, **settings)
+            parser.add_argument(f"--{key.rstrip('_').replace('_', '-')}", dest=key, **settings)
         else:
             many = "*" if get_origin(kind) is list else "?" if optional else None
             parser.add_argument(key, nargs=many, **settings)

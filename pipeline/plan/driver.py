@@ -11,11 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from pipeline.plan.dvc import Session, StageError, open_session
+from pipeline.plan.dvc import Session, StageError, foresee_stages, open_session
+from pipeline.plan.forecast import foresee_check
+from pipeline.plan.reasons import explain_change
 from pipeline.plan.slots import Slots, count_slots, list_gpus
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.files import replace_file
+from pipeline.schema.project import load_project
 
 _TICK, _LINE_SECONDS, _FLUSH_SECONDS = 0.05, 10.0, 20.0
 _UNKNOWN_SECONDS = 3.0
@@ -254,3 +257,25 @@ def run_stages(root: Path, targets: Sequence[str], slots: int | None, gpus: Sequ
     if stop.count:
         return 130
     return 1 if board.problems else 0
+
+
+def print_dry_run(root: Path, targets: Sequence[str], slots: int | None) -> None:
+    """Print what would run and why, what would come from the cache, and about how long that takes."""
+    project = load_project(root)
+    written = foresee_check(root, project)
+    stages, times = foresee_stages(root.resolve(), targets, written), read_times(root)
+    seconds = 0.0
+    for stage in stages:
+        if stage.status == "kept":
+            continue
+        reasons = "; ".join(explain_change(*change) for change in stage.changes)
+        if stage.status == "made":
+            seconds += times.get(kind_of(stage.name), _UNKNOWN_SECONDS)
+            reasons = reasons or "an output is not there, or is not what was recorded; or what it needs runs"
+        print(f"{'runs' if stage.status == 'made' else 'from the cache'}: {stage.name}: {reasons}".rstrip(": "))
+    counts = {status: sum(stage.status == status for stage in stages) for status in ("made", "restored", "kept")}
+    count = slots or count_slots(project.panel.compute)
+    print(
+        f"{counts['made']} to run, {counts['restored']} from the cache, {counts['kept']} up to date; "
+        f"about {_format(seconds / count)} with {count} slots"
+    )

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -41,6 +42,67 @@ def _open(root: Path) -> Iterator[Any]:
 # ---- What `dvc repro` would do -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What `dvc repro` would do to a stage."""
+
+    name: str
+    status: Status
+    outs: list[str]
+    """Paths of its outputs."""
+    changes: list[tuple[str, str | None, str | None]]
+    """Dependencies that changed: path, and content then and now, where that is known and text."""
+
+
+def foresee_stages(root: Path, targets: Collection[str], written: Mapping[str, str]) -> list[Foreseen]:
+    """What `dvc repro` would do, stage by stage, in an order in which they can run.
+
+    Args:
+        targets: names of stages or paths of outputs, with all that they need; all of dvc.yaml if there are none.
+        written: contents, by path, of the files that the stage `check` will write.
+
+    Raises:
+        SpecError: DVC cannot read the project, or knows no such target.
+    """
+    from dvc.repo.reproduce import collect_stages
+
+    with _open(root) as repo:
+        graph = repo.index.graph  # an edge leads to what is needed
+        found = []
+        known = _foresee(written)  # outputs as they will be, where that can be told
+        for stage in _order(graph, collect_stages(repo, targets or ["dvc.yaml"])):
+            before = {_locate(out) for needed in graph.successors(stage) for out in needed.outs}
+            changed = {
+                _locate(dep): dep.hash_info
+                for dep in stage.deps
+                if (_locate(dep) in known or _locate(dep) not in before) and _is_changed(dep, known)
+            }
+            status, outs = _decide(stage, before, known)
+            known |= {_locate(out): out for out in outs}
+            changes = [
+                (path, _read_cached(repo, then), _read_now(root, path, written)) for path, then in changed.items()
+            ]
+            found.append(Foreseen(stage.addressing, status, [_locate(out) for out in stage.outs], changes))
+        return found
+
+
+def _read_now(root: Path, path: str, written: Mapping[str, str]) -> str | None:
+    try:
+        return written[path] if path in written else (root / path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _read_cached(repo: Any, info: Any) -> str | None:
+    """Content that DVC's cache has of a file."""
+    if not info or info.isdir:
+        return None
+    try:
+        return Path(repo.cache.local.oid_to_path(info.value)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 def find_statuses(root: Path, paths: Collection[str], written: Mapping[str, str]) -> dict[str, Status]:
     """What `dvc repro` would do to the outputs at these paths, relative to the project's root.
 
@@ -50,19 +112,11 @@ def find_statuses(root: Path, paths: Collection[str], written: Mapping[str, str]
     Raises:
         SpecError: DVC cannot read the project, or no stage has such an output.
     """
-    with _open(root) as repo:
-        graph = repo.index.graph  # an edge leads to what is needed
-        stages = {_locate(out): stage for stage in graph for out in stage.outs}
-        for path in paths:
-            if path not in stages:
-                raise SpecError(f"dvc.yaml: no stage has the output {path}; does it have a stage for that case?")
-        statuses: dict[Any, Status] = {}
-        known = _foresee(written)  # outputs as they will be, where that can be told
-        for stage in _order(graph, [stages[path] for path in paths]):
-            before = {_locate(out) for needed in graph.successors(stage) for out in needed.outs}
-            statuses[stage], outs = _decide(stage, before, known)
-            known |= {_locate(out): out for out in outs}
-        return {path: statuses[stages[path]] for path in paths}
+    statuses = {out: stage.status for stage in foresee_stages(root, (), written) for out in stage.outs}
+    for path in paths:
+        if path not in statuses:
+            raise SpecError(f"dvc.yaml: no stage has the output {path}; does it have a stage for that case?")
+    return {path: statuses[path] for path in paths}
 
 
 def _foresee(written: Mapping[str, str]) -> dict[str, Any]:
