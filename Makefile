@@ -6,6 +6,7 @@
 # make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
+# make bench-run   what `pipeline run` and `dvc repro` add to a stage
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
@@ -20,7 +21,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm
+.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-run
 
 all: repro
 	@cat reports/answer.md reports/table1.md reports/table3.md reports/verdicts.md
@@ -98,6 +99,9 @@ bench-ddpm: $(SETUP)
 	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12
 	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12 --compile
 	python -m benchmarks.fid --images 256 --threads 2
+
+bench-run: $(SETUP)
+	python -m benchmarks.driver
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
