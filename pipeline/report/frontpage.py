@@ -39,7 +39,8 @@ def quote_results(root: Path) -> str:
     report, parts = load_report(root), list[str]()
     for name in report.front:
         if name in report.figures:
-            parts += [f"![{_read_view(root, name)[0]}](<reports/{name}.svg>)", ""]
+            title, (_, caption, *_) = _read_view(root, name)
+            parts += [f"**[{title}](reports/{name}.md)** {caption}", "", f"![{title}](<reports/{name}.svg>)", ""]
         elif name in report.texts:
             parts += [line for line in _read_view(root, name)[1] if line] + [""]
         else:
