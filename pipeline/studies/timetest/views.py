@@ -12,12 +12,10 @@ from pipeline.studies.ddpm.derived import loses_level
 from pipeline.studies.node.derived import loses_time
 from pipeline.studies.timetest.study import WHITE_NOISE, NoiseRun, TimetestRecord
 
-_TITLE = "## Does the timestep embedding disappear?"
+_TITLE = "## In three sentences"
 _LOST, _KEPT = 0.9, 0.5
 """Values of R beyond which a network is said to have lost the time, or to have kept it; 1 is blind, 0 knows it."""
-_NEXT = (
-    "From 0, which knows the time, to 1, which is blind: R, a network's error over the least error without the time."
-)
+_R = "R is a network's error over the least error without the time: 1 is blind, 0 knows the time."
 
 
 def _loses(run: Any, **changes: Any) -> bool:
@@ -103,7 +101,7 @@ def _say_border(panels: Sequence[Panel]) -> str:
 def render_answer(_: Project, panels: Sequence[Panel]) -> str:
     """Three sentences from the records, and what R is."""
     said = (_say_lost(panels), _say_restored(panels), _say_border(panels))
-    return "\n".join([_TITLE, "", *said, "", f"({_NEXT})"]) + "\n"
+    return "\n".join([_TITLE, "", *said, "", _R]) + "\n"
 
 
 def describe(records: Sequence[TimetestRecord], embedded: bool) -> list[str]:
