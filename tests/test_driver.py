@@ -151,6 +151,20 @@ def test_a_second_one_says_so_in_one_line(work: Workspace):
     assert sorted(list_ran(work)) == ["a", "b", "c", "d", "e"]
 
 
+def test_beside_dvc_repro_it_says_so_and_that_one_goes_on(work: Workspace):
+    """While its stage runs, `dvc repro` lets go of DVC's lock."""
+    write_stages(work.root, 5)
+    with (work.root / "said.txt").open("wb") as said:
+        running = work.start("dvc", "repro", output=said)
+    wait_for(work, "a")
+    refused = drive(work, ok=False)
+    assert refused.returncode == 1
+    assert "at work here" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert running.wait(120) == 0
+    assert len(list_ran(work)) == 5
+
+
 def test_asked_to_end_it_ends_its_stages_and_goes_on_later(work: Workspace):
     write_stages(work.root, 30)
     running = start(work)

@@ -9,7 +9,7 @@ nothing to the workspace and takes no lock.
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -239,18 +239,20 @@ def _is_alive(holder: dict[str, Any]) -> bool:
         return False
 
 
-def drop_stale_locks(path: Path) -> None:
-    """Remove DVC's list of busy paths, which names processes by number alone, if it was cut off or all in it died."""
+def is_busy(path: Path) -> bool:
+    """Whether DVC's list of busy paths names a process that still runs; False if the list was cut off."""
     try:
         busy = json.loads(path.read_text(encoding="utf-8"))
         holders = [*busy["write"].values(), *(holder for each in busy["read"].values() for holder in each)]
-        if any(map(_is_alive, holders)):
-            return
-    except FileNotFoundError:
-        return
-    except (ValueError, KeyError, AttributeError, TypeError):
-        pass
-    path.unlink()
+        return any(map(_is_alive, holders))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
+
+
+def drop_stale_locks(path: Path) -> None:
+    """Remove DVC's list of busy paths, which names processes by number alone, if it was cut off or all in it died."""
+    if path.exists() and not is_busy(path):
+        path.unlink()
 
 
 def read_lock(content: bytes) -> dict[str, Any] | None:
@@ -293,7 +295,7 @@ class Session:
         from dvc.repo.reproduce import collect_stages, get_active_graph
 
         self._graph = get_active_graph(repo.index.graph)  # an edge leads to what is needed
-        wanted = collect_stages(repo, targets or ["dvc.yaml"])
+        wanted = collect_stages(repo, targets) if targets else list(repo.index.stages)
         self._stages = {stage.addressing: stage for stage in _order(self._graph, wanted)}
         self._before: dict[str, list[Any]] = {}
         self._unwritten: list[Any] = []
@@ -370,6 +372,19 @@ def _tell(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def _alone() -> Iterator[None]:
+    """Context manager: DVC keeps no list of busy paths, six writes of a file a stage, as nobody else is at work."""
+    import dvc.rwlock
+
+    keep = dvc.rwlock.rwlock
+    dvc.rwlock.rwlock = lambda *_, **__: nullcontext()
+    try:
+        yield
+    finally:
+        dvc.rwlock.rwlock = keep
+
+
+@contextmanager
 def open_session(root: Path, targets: Collection[str]) -> Iterator[Session]:
     """Context manager: the project, which no other command of DVC's can use meanwhile.
 
@@ -378,16 +393,20 @@ def open_session(root: Path, targets: Collection[str]) -> Iterator[Session]:
     """
     from dvc.lock import LockError
 
+    at_work = f"{root}: another `dvc` or `pipeline run` is at work here; wait for its end"
     with _open(root) as repo:
         try:
             repo.lock.lock()
         except LockError:
-            raise SpecError(f"{root}: another `dvc` or `pipeline run` is at work here; wait for its end") from None
+            raise SpecError(at_work) from None
         try:
-            session = Session(repo, targets)
-            try:
-                yield session
-            finally:
-                session.flush()
+            if is_busy(Path(repo.tmp_dir) / "rwlock"):  # a `dvc repro` lets go of the lock while its stage runs
+                raise SpecError(at_work)
+            with _alone():
+                session = Session(repo, targets)
+                try:
+                    yield session
+                finally:
+                    session.flush()
         finally:
             repo.lock.unlock()
