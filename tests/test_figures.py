@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from panels import cells, failure, make_panel, node_record
+from panels import STUDIES, cells, failure, fill_record, make_panel, node_record
 from scipy import stats
 
 from pipeline.report.charts import draw_case
@@ -13,6 +13,7 @@ from pipeline.report.figures import draw_figure, render_figure
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import find_points
 from pipeline.report.vega import render_svg
+from pipeline.schema.base import SpecError
 from pipeline.schema.figure import Arms, Sweep
 from pipeline.schema.project import Project
 
@@ -221,6 +222,21 @@ def test_a_sweep_may_start_from_an_arm_and_what_it_says_may_be_the_baselines():
     assert panel.runs["baseline"].network.time == "concat"  # type: ignore[attr-defined]
     same = [find_points(panel, "groups", None, fixed) for fixed in ("baseline", "time=concat")]
     assert [point.arm for point in same[0]] == [point.arm for point in same[1]] == ["groups=1", "baseline"]
+
+
+def test_a_sweep_on_a_case_with_another_run_model_reads_its_arms_as_that_model_does():
+    """Only a U-Net has maps of the position; a figure of all cases finds nothing among the ODE functions."""
+    fixed = "position=mlp,position_maps=network"
+    arms = ["baseline", fixed, f"{fixed},groups=1", f"{fixed},groups=8", "position=mlp,groups=1", "groups=1"]
+    record = fill_record(STUDIES["timetest"].record)
+    panel = make_panel({arm: {0: record} for arm in arms}, "white_noise", "exact", seeds=[0])
+    found = find_points(panel, "groups", None, fixed)
+    assert [(point.arm, point.x) for point in found] == [(f"{fixed},groups=1", 1), (fixed, 2), (f"{fixed},groups=8", 8)]
+    assert [point.x for point in find_points(panel, "groups", None)] == [1, 2]
+    fields = make_panel({arm: {0: record} for arm in ("baseline", "groups=1")}, "there_and_back", "exact", seeds=[0])
+    with pytest.raises(SpecError, match="unknown field 'position_maps'"):
+        find_points(fields, "groups", None, fixed)
+    assert [point.x for point in find_points(fields, "groups", None)] == [1, 4]
 
 
 def test_a_view_shows_its_cases_alone():

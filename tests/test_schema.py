@@ -417,6 +417,24 @@ MISTAKES = [
         "table: table9",
         "claims.0.table; 'table9'; allowed: table1, table2, table4",
     ),
+    (
+        "specs/node/claims.yaml",
+        "table: table1\n",
+        "table: table1\n    cases: [cifar]\n",
+        "claims.0: cases; 'cifar'; allowed: digits, cifar10",
+    ),
+    (
+        "specs/node/claims.yaml",
+        "table: table1\n",
+        "table: table1\n    cases: [digits, digits]\n",
+        "claims.0: cases; 'digits' is listed twice",
+    ),
+    (
+        "specs/timetest/claims.yaml",
+        "cases: [there_and_back]",
+        "cases: [white_noise]",  # whose networks are of another kind
+        "claims.0.comparisons; 'norm=batch,time=linear'; 'embedding' or 'none'",
+    ),
     ("specs/node/claims.yaml", "table: table1", "table: table3", "claims.0.table; 'table3'; allowed: table1"),
     ("specs/node/claims.yaml", "id: c2", "id: c1", "id 'c1' is given twice"),
     (
