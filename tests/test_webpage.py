@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
 from pipeline.report.sources import read_sources
+from pipeline.report.vega import bundle_library
 from pipeline.report.views import Drawing, Section, Views, find_views
 from pipeline.report.webpage import Contents, Sample, convert, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
@@ -32,6 +34,14 @@ from pipeline.schema.study import find_study
 from stages.report import main as report
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
+
+bundle_once = cache(bundle_library)
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the charts, made once: it is nearly all that a page costs."""
+    monkeypatch.setattr("pipeline.report.webpage.bundle_library", bundle_once)
 
 
 class _Page(HTMLParser):
@@ -124,6 +134,7 @@ def test_a_verdict_stands_beside_a_comparison_that_gave_it(project: Project):
 
 def test_the_same_contents_give_the_same_bytes(project: Project):
     assert render_webpage(make_contents(project)) == render_webpage(make_contents(project))
+    assert bundle_library() == bundle_once()
 
 
 def test_a_run_shows_its_resolved_configuration(project: Project):
