@@ -268,8 +268,8 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     work.executed(*measured, "evaluate_node_digits", "evaluate_ddpm_digits")
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
-    assert shown == "Nothing to compute: 4 runs up to date, 0 to be restored from DVC's cache.\n"
     project = load_project(work.root)
+    assert shown == (f"Nothing to compute: {len(project.runs())} runs up to date, 0 to be restored from DVC's cache.\n")
     assert count_images(work.root, project, "node", "digits") == (1437, 360)
     data = project.data.datasets["digits"]
     assert (data.train_images, data.test_images) == (1437, 360)
