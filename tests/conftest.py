@@ -1,9 +1,15 @@
 """What tests of several files share."""
 
+import os
+
 import pytest
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.schema.project import Project, load_project
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Torch reads it when it is first imported, which is later. With two threads, and something else on the cores, a small
+training takes 30 times as long: its threads spin. Stages set their own number."""
 
 
 @pytest.fixture(scope="session")

@@ -520,6 +520,26 @@ def test_wide_weights_are_compared_with_narrow_ones_and_the_default_is_narrow(pr
     assert "params.yaml has no arm with weight_std above 100" in row(page, project, "weight_std")[2]
 
 
+def test_a_claim_is_judged_on_its_cases_alone(project: Project):
+    claims = [
+        claim.model_copy(update={"cases": ["cifar10"]}) if claim.id == "c1" else claim
+        for claim in project.claims["node"].claims
+    ]
+    limited = project.claims["node"].model_copy(update={"claims": claims})
+    arms = {"baseline": [92.0, 92.1], "norm=batch": [90.0, 90.1]}
+    panels = [panel_of(arms), panel_of(arms, "cifar10", scale="paper")]
+    everywhere = judge_claims(project, [{"node": panel} for panel in panels])
+    changed = dataclasses.replace(project, claims={**project.claims, "node": limited})
+    pages = judge_claims(changed, [{"node": panel} for panel in panels])
+    assert ["c1" in page.judged for page in everywhere] == [True, True]
+    assert ["c1" in page.judged for page in pages] == [False, True]
+    assert pages[0].judged.keys() == everywhere[0].judged.keys() - {"c1"}
+    assert pages[1].judged["c1"].verdict == everywhere[1].judged["c1"].verdict
+    shown = cells(render_claims([claims[0]], pages), "c1")
+    assert shown[-1].endswith("on cifar10")
+    assert "digits" not in shown[-1]
+
+
 def test_no_case_no_verdict_and_no_error(project: Project):
     claim = list_claims(project)[0]
     assert cells(render_claims([claim], []), claim.id)[-1] == "—"

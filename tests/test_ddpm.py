@@ -121,6 +121,11 @@ def test_golden_loss_trace(arm: str):
     """Pins the numerics of the DDPM study: a change of code that moves these changed the training."""
     digits, _ = fetch_dataset(find_dataset(load_data_spec(ROOT), "digits"), {}, ROOT)
     run = resolve("ddpm", "digits", arm, 0)
+    fields = {"channels": 16, "groups": 1 if "groups=1" in arm else 4, "outer_groups": 4}
+    recipe = {"batch_size": 128, "learning_rate": 4e-3, "warmup": 50}  # not the case's own, which may change
+    run = run.model_copy(update={
+        "network": run.network.model_copy(update=fields), "training": run.training.model_copy(update=recipe),
+    })  # fmt: skip
     assert losses(run, digits, 5) == pytest.approx(GOLDEN[arm], rel=1e-4)
 
 
@@ -204,7 +209,8 @@ def test_sample_sets_are_disjoint_and_a_snapshot_has_the_first_sets_noise(tmp_pa
     both = np.concatenate(sets).reshape(10, -1)
     assert len(np.unique(both, axis=0)) == 10
     snapshot = read_arrays(tmp_path / "out" / "snapshot-0000002.safetensors")["images"]
-    assert np.abs(snapshot.astype(int) - sets[0]).max() < np.abs(snapshot.astype(int) - sets[1]).max()
+    first, second = (np.abs(snapshot.astype(int) - images).mean() for images in sets)
+    assert first < second / 2
     written = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert (written["steps"], written["snapshots"], written["trace"]) == (3, [2], "golden")
     sample(tmp_path / "run", tmp_path / "last", sampling(first_snapshot=None))

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.slow
 SPEC = load_study_spec(ROOT, "ddpm")
 assert isinstance(SPEC, DdpmSpec)
 DIFFUSION = resolve("ddpm").diffusion
+CHANNELS = ddpm_network().channels
+"""Of the digits' baseline, whose groups are more than one."""
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 UNEVEN = {"channels": 8, "channel_multipliers": [1, 3, 2], "blocks": 2, "attention_sizes": [16, 4]}
 
@@ -192,7 +194,7 @@ def test_what_diffusers_cannot_be_is_not_exported(fields: dict, message: str):
         ({"num_class_embeds": 10}, "num_class_embeds"),
         ({"center_input_sample": True}, "center_input_sample"),
         ({"time_embedding_type": "fourier"}, "time_embedding_type"),
-        ({"time_embedding_dim": 32}, "time_embedding_dim = 32: 64 is needed"),
+        ({"time_embedding_dim": 7}, f"time_embedding_dim = 7: {4 * CHANNELS} is needed"),
         ({"attention_head_dim": 8}, "attention_head_dim = 8: our attention has a single head"),
         ({"attn_norm_num_groups": 8}, "attn_norm_num_groups = 8"),
         ({"norm_num_groups": None}, "norm_num_groups = None: a whole number"),
@@ -222,7 +224,7 @@ def test_a_silent_configuration_means_the_defaults_of_diffusers():
     del config["flip_sin_to_cos"]
     with pytest.raises(ValueError, match=r"flip_sin_to_cos = True \(the default"):
         read_config(config, 8)
-    config = write_config(ddpm_network(), 1, 8) | {"sample_size": None, "attention_head_dim": 32}
+    config = write_config(ddpm_network(), 1, 8) | {"sample_size": None, "attention_head_dim": 2 * CHANNELS}
     del config["dropout"], config["attn_norm_num_groups"], config["upsample_type"]
     structure = read_config(config, 8)
     assert (structure.image_size, structure.fields["attention_sizes"]) == (8, [4])
@@ -287,7 +289,10 @@ def edit_scheduler(**values: Any) -> Callable[[Path], None]:
         (lambda folder: (folder / "unet/config.json").write_bytes(b"\xff"), "not JSON"),
         (lambda folder: (folder / "unet/config.json").unlink(), "the file is missing"),
         (lambda folder: shutil.rmtree(folder / "scheduler"), "scheduler_config.json: the file is missing"),
-        (lambda folder: edit_json(folder / "unet/config.json", block_out_channels=[16, 48]), "channel_multipliers"),
+        (
+            lambda folder: edit_json(folder / "unet/config.json", block_out_channels=[CHANNELS, 3 * CHANNELS]),
+            "channel_multipliers",
+        ),
         (lambda folder: edit_json(folder / "unet/config.json", norm_num_groups=8), "groups = 8; the arm's"),
         (lambda folder: edit_json(folder / "unet/config.json", norm_num_groups=5), "groups = 5 does not divide"),
         (lambda folder: edit_json(folder / "unet/config.json", sample_size=16), r"attention_sizes = \[8\]"),
@@ -343,10 +348,10 @@ def save_diffusers(folder: Path, **values: Any) -> UNet2DModel:
 
 
 def test_a_folder_of_diffusers_gives_an_arm(tmp_path: Path):
-    theirs = save_diffusers(tmp_path, norm_num_groups=2, layers_per_block=2)
+    theirs = save_diffusers(tmp_path, norm_num_groups=1, layers_per_block=2)
     folder = read_folder(tmp_path, 8)
     arm, network = derive_arm(folder, "mine", SPEC, "digits")
-    assert arm == "groups=2,up_attention=each,blocks=2,weights=mine"
+    assert arm == "groups=1,up_attention=each,blocks=2,weights=mine"
     ours = UNet(network, 1, 8, 1000).eval()
     ours.load_state_dict(convert_folder(folder, network))
     x, level = torch.randn(2, 1, 8, 8), torch.tensor([5.0, 900.0])
@@ -368,13 +373,13 @@ def test_a_name_that_no_arm_can_say_is_refused(exported: Path, name: str):
 
 def test_the_printed_entry_and_arm_are_accepted(tmp_path: Path):
     workspace = copy_project(tmp_path / "project")
-    save_diffusers(workspace.root / "elsewhere" / "model", norm_num_groups=2)
+    save_diffusers(workspace.root / "elsewhere" / "model", norm_num_groups=1)
     command = ["python", "-m", "pipeline", "import", "elsewhere/model", "mine", "--case", "digits"]
     printed = workspace.run(*command).stdout
     entry, arm = printed.split("# params.yaml: ddpm.digits.arms\n- ")
     arm = arm.splitlines()[0].strip('"')
     digest = hashlib.sha256((workspace.root / "elsewhere/model" / WEIGHTS).read_bytes()).hexdigest()[:12]
-    assert arm == f"groups=2,up_attention=each,weights=mine-{digest}"
+    assert arm == f"groups=1,up_attention=each,weights=mine-{digest}"
     assert "folder: elsewhere/model" in entry
     assert "# clip_sample: True in the folder, False as" in printed
     assert "# variance_type: 'fixed_large' in the folder, 'fixed_small' as" in printed

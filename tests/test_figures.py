@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from panels import cells, failure, make_panel, node_record
+from panels import STUDIES, cells, failure, fill_record, make_panel, node_record
 from scipy import stats
 
 from pipeline.report.charts import draw_case
@@ -13,6 +13,7 @@ from pipeline.report.figures import draw_figure, render_figure
 from pipeline.report.panel import Panel
 from pipeline.report.sweeps import find_points
 from pipeline.report.vega import render_svg
+from pipeline.schema.base import SpecError
 from pipeline.schema.figure import Arms, Sweep
 from pipeline.schema.project import Project
 
@@ -56,8 +57,8 @@ def make_arms(rows: list[dict[str, str]], **fields: Any) -> Arms:
 
 
 def with_losses(**arms: list[float]) -> Panel:
-    """Arms `groups=G` of these losses, a seed each; `g1=[..]` is of one group, `g16` the baseline."""
-    names = {f"g{groups}": f"groups={groups}" for groups in (1, 2, 4, 8, 32)} | {"g16": "baseline"}
+    """Arms `groups=G` of these losses, a seed each; `g1=[..]` is of one group, `g4` the baseline."""
+    names = {f"g{groups}": f"groups={groups}" for groups in (1, 2, 8)} | {"g4": "baseline"}
     found = {
         names[arm]: {seed: node_record(90.0, nll=loss) for seed, loss in enumerate(losses)}
         for arm, losses in arms.items()
@@ -160,7 +161,7 @@ def test_any_number_that_arms_vary_can_be_an_axis_and_0_has_no_place_on_it(proje
 
 def test_a_band_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0_is_not_drawn():
     figure = make_sweep(y={"key": "nll", "label": "loss", "digits": 2, "scale": "log"})
-    panel = with_losses(g1=[0.2, 0.02, 0.0], g2=[0.4, 0.6], g4=[0.0, 0.0])
+    panel = with_losses(g1=[0.2, 0.02, 0.0], g2=[0.4, 0.6], g8=[0.0, 0.0])
     layers = list_layers(figure, panel)
     band = layers[0]["data"]["values"]
     assert [row["x"] for row in band] == [1, 2]
@@ -172,7 +173,7 @@ def test_a_band_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0
     assert (scale["type"], scale["domain"]) == ("log", pytest.approx([mean / 10, 0.5 + 0.02**0.5]))
     assert layers[0]["encoding"]["y"]["axis"]["values"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
     text = render_figure(figure, "name", [panel])
-    assert cells(text, "`groups=4`")[-1] == "0.00 ± 0.00 (not drawn)"
+    assert cells(text, "`groups=8`")[-1] == "0.00 ± 0.00 (not drawn)"
     assert "a band or bar ends at a tenth of the smallest mean" in text
 
 
@@ -202,7 +203,7 @@ def test_a_line_stands_at_its_value_with_its_label_and_the_axis_reaches_it():
 def test_series_may_be_words_and_truths():
     records = {arm: {0: node_record(90.0)} for arm in ("baseline", "norm=layer", "norm=layer,groups=1", "groups=1")}
     points = find_points(make_panel(records, seeds=[0]), "groups", "norm")
-    assert [(point.series, point.x) for point in points] == [("group", 1), ("group", 16), ("layer", 1), ("layer", 16)]
+    assert [(point.series, point.x) for point in points] == [("group", 1), ("group", 4), ("layer", 1), ("layer", 4)]
     panel = make_panel({arm: {0: node_record(90.0)} for arm in ("baseline", "flip=true")}, "digits", seeds=[0])
     layers = list_layers(make_sweep(series="flip"), panel)
     assert layers[0]["encoding"]["color"]["scale"]["domain"] == ["false", "true"]
@@ -210,17 +211,32 @@ def test_series_may_be_words_and_truths():
 
 def test_a_sweep_may_start_from_an_arm_and_what_it_says_may_be_the_baselines():
     arms = [
-        "baseline", "time=linear", "time=linear,groups=1", "time=linear,groups=2,channels=16", "groups=1",
+        "baseline", "time=linear", "time=linear,groups=1", "time=linear,groups=2,channels=8", "groups=1",
         "time=mlp,groups=1", "norm=batch,time=linear,groups=1",
     ]  # fmt: skip
     panel = make_panel({arm: {0: node_record(90.0)} for arm in arms}, seeds=[0])
     found = find_points(panel, "groups", None, "time=linear")
     assert [point.arm for point in found] == ["time=linear,groups=1", "time=linear"]
     found = find_points(panel, "groups", "channels", "time=linear")
-    assert [(point.series, point.x) for point in found] == [(16, 2), (32, 1), (32, 16)]
+    assert [(point.series, point.x) for point in found] == [(8, 2), (16, 1), (16, 4)]
     assert panel.runs["baseline"].network.time == "concat"  # type: ignore[attr-defined]
     same = [find_points(panel, "groups", None, fixed) for fixed in ("baseline", "time=concat")]
     assert [point.arm for point in same[0]] == [point.arm for point in same[1]] == ["groups=1", "baseline"]
+
+
+def test_a_sweep_on_a_case_with_another_run_model_reads_its_arms_as_that_model_does():
+    """Only a U-Net has maps of the position; a figure of all cases finds nothing among the ODE functions."""
+    fixed = "position=mlp,position_maps=network"
+    arms = ["baseline", fixed, f"{fixed},groups=1", f"{fixed},groups=8", "position=mlp,groups=1", "groups=1"]
+    record = fill_record(STUDIES["timetest"].record)
+    panel = make_panel({arm: {0: record} for arm in arms}, "white_noise", "exact", seeds=[0])
+    found = find_points(panel, "groups", None, fixed)
+    assert [(point.arm, point.x) for point in found] == [(f"{fixed},groups=1", 1), (fixed, 2), (f"{fixed},groups=8", 8)]
+    assert [point.x for point in find_points(panel, "groups", None)] == [1, 2]
+    fields = make_panel({arm: {0: record} for arm in ("baseline", "groups=1")}, "there_and_back", "exact", seeds=[0])
+    with pytest.raises(SpecError, match="unknown field 'position_maps'"):
+        find_points(fields, "groups", None, fixed)
+    assert [point.x for point in find_points(fields, "groups", None)] == [1, 4]
 
 
 def test_a_view_shows_its_cases_alone():
@@ -237,17 +253,17 @@ ROWS = [
     {"arm": "groups=1", "label": "one", "group": "Few | many"},
     {"arm": "baseline", "label": "one"},
     {"arm": "groups=2", "label": "two", "group": "Others"},
-    {"arm": "groups=4", "label": "four"},
     {"arm": "groups=8", "label": "eight"},
+    {"arm": "groups=16", "label": "sixteen"},
     {"arm": "groups=32", "label": "many"},
 ]
 
 
 def uneven() -> Panel:
     """One arm of three seeds, one of one, one that failed, one that is missing, one whose loss was not measured."""
-    panel = with_losses(g1=[1.0, 2.0, 6.0], g16=[4.0])
+    panel = with_losses(g1=[1.0, 2.0, 6.0], g4=[4.0])
     empty = node_record(90.0).model_copy(update={"nll": None})
-    records = {**panel.records, "groups=2": dict.fromkeys(range(3), failure()), "groups=4": {}, "groups=8": {0: empty}}
+    records = {**panel.records, "groups=2": dict.fromkeys(range(3), failure()), "groups=8": {}, "groups=16": {0: empty}}
     return make_panel(records, seeds=range(3))
 
 
@@ -259,7 +275,7 @@ def test_arms_have_single_seeds_mean_and_students_interval_in_the_order_of_the_f
     assert [(row["place"], row["mean"], row["n"]) for row in means["data"]["values"]] == [(1, 3.0, 3), (2, 4.0, 1)]
     says = [(row["arm"], row["says"]) for row in absent["data"]["values"]]
     assert says == [
-        ("groups=2", "failed"), ("groups=4", "missing"), ("groups=8", "no value"), ("groups=32", "not in params.yaml"),
+        ("groups=2", "failed"), ("groups=8", "missing"), ("groups=16", "no value"), ("groups=32", "not in params.yaml"),
     ]  # fmt: skip
     svg = render_svg(draw_figure(make_arms(ROWS), [uneven()]))
     labels = [found for found in re.findall(r">([^<]+)</text>", svg) if found in ("Few | many", "one", "Others", "two")]
@@ -274,16 +290,16 @@ def test_the_values_of_arms_stand_below_and_one_seed_has_no_interval():
     assert cells(text, "`groups=1`")[-2:] == ["3", f"3.00 ({3 - half:.2f} to {3 + half:.2f})"]
     assert cells(text, "`baseline`")[-2:] == ["1 of 3", "4.00"]
     assert cells(text, "`groups=2`")[1:] == ["Others", "two", "0 of 3, 3 failed", "failed"]
-    assert cells(text, "`groups=4`")[-1] == "missing"
+    assert cells(text, "`groups=8`")[-1] == "missing"
     assert cells(text, "`groups=32`")[-2:] == ["0", "not in params.yaml"]
-    assert "- missing: `groups=4`, seed 0, 1, 2." in text.splitlines()
+    assert "- missing: `groups=8`, seed 0, 1, 2." in text.splitlines()
     assert text.count("- failed: `groups=2`") == 3
     assert "Group" not in render_figure(make_arms(ROWS[3:]), "name", [uneven()])
 
 
 def test_arms_on_a_logarithmic_axis_have_bars_that_end_above_0():
     x = {"key": "nll", "label": "loss", "digits": 2, "scale": "log"}
-    panel = with_losses(g1=[1.0, 2.0, 6.0], g16=[0.5], g2=[0.0])
+    panel = with_losses(g1=[1.0, 2.0, 6.0], g4=[0.5], g2=[0.0])
     absent, _, bars, means, *_ = list_layers(make_arms(ROWS[:3], x=x, line={"value": 1.0, "label": "blind"}), panel)
     assert [row["low"] for row in bars["data"]["values"]] == [0.05]
     assert [row["arm"] for row in means["data"]["values"]] == ["groups=1", "baseline"]

@@ -105,6 +105,7 @@ ELSEWHERE = {
     "pipeline/data/download.py": {"copyfile"},  # to a temporary file of pooch's
     "pipeline/run/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
     "pipeline/report/pdf.py": {"savefig"},  # in memory
+    "pipeline/plan/slots.py": {"open"},  # what a stage says, for people
     "pipeline/plan/text.py": {"write_text"},  # a function of its own
 }
 
@@ -120,7 +121,8 @@ def find_writers(tree: ast.AST) -> set[str]:
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func).split(".")[-1]
             modes = [str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)]
-            if name in WRITERS or (name == "open" and any(set(mode) & set("wax+") for mode in modes)):
+            array = name == "copy" and not node.args  # `a.copy()`
+            if (name in WRITERS and not array) or (name == "open" and any(set(mode) & set("wax+") for mode in modes)):
                 found.add(name)
         found |= find_writers(node)
     return found

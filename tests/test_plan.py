@@ -5,13 +5,14 @@ The tests with a workspace share one and run in their order, each going on from 
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from problems import ddpm_network, later, node_network, resolve
+from problems import ROOT, ddpm_network, later, node_network, resolve
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.data.arrays import Split
@@ -23,8 +24,8 @@ from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
 from pipeline.schema.compute import Compute
-from pipeline.schema.project import load_project
-from pipeline.schema.study import find_study
+from pipeline.schema.project import Project, load_project
+from pipeline.schema.study import find_study, list_studies
 from pipeline.studies.ddpm.cost import price, price_sampling
 from pipeline.studies.node.network import ode_size
 from pipeline.studies.node.study import NodeNetwork
@@ -97,6 +98,12 @@ def test_a_step_that_takes_long_is_measured_on_smaller_batches(monkeypatch: pyte
     assert cost == Cost(flops=4e12, seconds=2.5 + 24 * 1.5 / 6, scaled=True)
 
 
+def take_rows(rows: list[Row], study: str, count: int, seeds: Sequence[int]) -> list[Row]:
+    """The first rows of a study, with so many seeds, whatever the panel has."""
+    found = [row for row in rows if row.run.study == study][:count]
+    return [replace(row, statuses=dict.fromkeys(seeds, next(iter(row.statuses.values())))) for row in found]
+
+
 def plan_rows(status: Status) -> list[Row]:
     """The rows of the last commit's panel, all with one status."""
     project = load_project(find_settings())
@@ -106,7 +113,7 @@ def plan_rows(status: Status) -> list[Row]:
 def test_there_is_a_row_for_each_step_of_each_study_and_arm():
     rows = plan_rows("made")
     assert {(row.run.study, row.step) for row in rows} == {
-        (study, step) for study in ("node", "ddpm", "theory", "worth") for step in find_study(study).steps
+        (study, step) for study in list_studies(ROOT) for step in find_study(study).steps
     }
     keys = [(row.group, row.run.arm) for row in rows]
     assert len(set(keys)) == len(keys)
@@ -114,8 +121,8 @@ def test_there_is_a_row_for_each_step_of_each_study_and_arm():
 
 def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytest.MonkeyPatch):
     rows = plan_rows("made")
-    theory = next(row for row in rows if row.run.study == "theory")
-    todo = [*rows[:3], theory]  # three trainings, and a study that says no price
+    trainings, theory = take_rows(rows, "node", 3, (0, 1)), take_rows(rows, "theory", 1, (0, 1, 2))
+    todo = [*trainings, *theory]  # three trainings, and a study that says no price
     measured = []
 
     def fake(*args: object) -> Cost:
@@ -129,7 +136,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
     monkeypatch.setattr("pipeline.plan.forecast.time_check", lambda: 1.0)
     priced, device = price_rows(find_settings(), load_project(find_settings()), todo)
     assert [len(row.statuses) for row in todo] == [2, 2, 2, 3]
-    assert measured == [row.run for row in rows[:3]]
+    assert measured == [row.run for row in trainings]
     assert priced[0].seconds > 300
     assert [one.failure for one in priced] == [None, "gave up", None]
     assert device == "cpu"
@@ -139,7 +146,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
 def forecast(statuses: Mapping[int, Status]) -> Forecast:
     """A plan of two trainings, of which the second is there already, and a measurement without a price."""
     rows = plan_rows("kept")
-    rows = [*rows[:2], next(row for row in rows if row.run.study == "theory")]
+    rows = [*take_rows(rows, "node", 2, (0, 1)), *take_rows(rows, "theory", 1, (0, 1, 2))]
     rows[0].statuses.update(statuses)
     made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in statuses.values() else []
     if made:
@@ -208,6 +215,11 @@ def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
     return find_statuses(Path(), paths, foresee_check(root, project))
 
 
+def list_measured(project: Project) -> list[tuple[str, str]]:
+    """Study and case of what is measured in one step."""
+    return [(name, case) for name, cases in project.panel.cases.items() for case in cases if find_study(name).measure]
+
+
 def run(work: Workspace) -> set[str]:
     """What DVC trains and samples."""
     ran = work.executed("train_node_digits", "sample_digits")
@@ -230,7 +242,9 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
     content = json.loads(work.run("python", "-m", "pipeline", "plan", "--json").stdout)
     assert files() == before
     rows = content["rows"]
-    assert [(row["step"], row["study"], row["arm"], row["seeds"]["made"]) for row in rows] == [
+    trained = [row for row in rows if row["study"] in ("node", "ddpm")]
+    assert all(row["step"] == "measure" for row in rows if row not in trained)
+    assert [(row["step"], row["study"], row["arm"], row["seeds"]["made"]) for row in trained] == [
         ("train", "node", "baseline", [0]),
         ("train", "node", "norm=batch", [0]),
         ("evaluate", "node", "baseline", [0]),
@@ -238,9 +252,6 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
         ("train", "ddpm", "baseline", [0]),
         ("sample", "ddpm", "baseline", [0]),
         ("evaluate", "ddpm", "baseline", [0]),
-        ("measure", "theory", "baseline", [0]),
-        ("measure", "worth", "baseline", [0]),
-        ("measure", "worth", "spectrum=digits", [0]),
     ]
     priced = [row for row in rows if row["step"] in ("train", "sample")]
     assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in priced)
@@ -253,11 +264,12 @@ def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Works
     assert len(run(work)) == 4
     commit_all(work)
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
-    work.executed("measure_theory_features", "measure_worth_gaussian", "evaluate_node_digits", "evaluate_ddpm_digits")
+    measured = [f"measure_{name}_{case}" for name, case in list_measured(load_project(work.root))]
+    work.executed(*measured, "evaluate_node_digits", "evaluate_ddpm_digits")
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
-    assert shown == "Nothing to compute: 4 runs up to date, 0 to be restored from DVC's cache.\n"
     project = load_project(work.root)
+    assert shown == (f"Nothing to compute: {len(project.runs())} runs up to date, 0 to be restored from DVC's cache.\n")
     assert count_images(work.root, project, "node", "digits") == (1437, 360)
     data = project.data.datasets["digits"]
     assert (data.train_images, data.test_images) == (1437, 360)

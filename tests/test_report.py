@@ -4,11 +4,10 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from panels import WORTH, cells, ddpm_record, failure, make_panel, node_record
+from panels import cells, ddpm_record, failure, make_panel, make_record, node_record
 from problems import ROOT
 from rich.console import Console
 from workspace import copy_settings, find_settings
@@ -23,7 +22,6 @@ from pipeline.report.tidy import render_csv
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import load_project
 from pipeline.schema.record import read_record, record_path, write_record
-from pipeline.schema.study import Run
 from pipeline.schema.table import Table, load_tables, shown_arms
 from pipeline.studies.theory.study import Cell, TheoryRecord
 from pipeline.studies.theory.views import render_theory
@@ -390,12 +388,6 @@ def test_the_tidy_table_has_each_number_exactly():
 # ---- Records of other settings ---------------------------------------------------------------------------------------
 
 
-def make_record(run: Run) -> Any:
-    """Some record of the run's study."""
-    theory = TheoryRecord(lost=0.0, kept=0.1, cells=[])
-    return {"node": node_record(90.0), "ddpm": ddpm_record(5.0), "theory": theory, "worth": WORTH}[run.study]
-
-
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
     """A project in which every run that params.yaml asks for has a record of its settings."""
@@ -403,7 +395,7 @@ def recorded(tmp_path: Path) -> Path:
     project = load_project(tmp_path)
     for run in project.runs():
         settings = project.settings(run)
-        record = make_record(run).model_copy(update={"settings": settings})
+        record = make_record(run.study).model_copy(update={"settings": settings})
         write_record(record_path(tmp_path, run.study, run.case, run.arm, run.seed), record)
     return tmp_path
 

@@ -3,20 +3,12 @@
 from pathlib import Path
 
 import pytest
-from panels import WORTH, ddpm_record, failure, node_record
+from panels import failure, make_record
 from workspace import copy_settings
 
 from pipeline.schema.project import load_project
 from pipeline.schema.record import record_path, write_record
-from pipeline.studies.theory.study import TheoryRecord
 from stages.strict import main
-
-RECORDS = {
-    "node": node_record(90.0),
-    "ddpm": ddpm_record(9.0),
-    "theory": TheoryRecord(lost=0.0, kept=0.1, cells=[]),
-    "worth": WORTH,
-}
 
 
 def prepare(root: Path, strict: bool, failed: dict[str, list[str]]) -> None:
@@ -26,8 +18,8 @@ def prepare(root: Path, strict: bool, failed: dict[str, list[str]]) -> None:
     )
     (root / "params.yaml").write_text(params)
     for run in load_project(root).runs():
-        record = RECORDS[run.study]
-        found = failure() if run.seed == 0 and run.arm in failed.get(run.study, []) else record
+        fails = run.seed == 0 and run.arm in failed.get(run.study, [])
+        found = failure() if fails else make_record(run.study)
         write_record(record_path(root, run.study, run.case, run.arm, run.seed), found)
 
 

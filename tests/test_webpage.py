@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
 from pipeline.report.sources import read_sources
+from pipeline.report.vega import bundle_library
 from pipeline.report.views import Drawing, Section, Views, find_views
 from pipeline.report.webpage import Contents, Sample, convert, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
@@ -32,6 +34,14 @@ from pipeline.schema.study import find_study
 from stages.report import main as report
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
+
+bundle_once = cache(bundle_library)
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script of the charts, made once: it is nearly all that a page costs."""
+    monkeypatch.setattr("pipeline.report.webpage.bundle_library", bundle_once)
 
 
 class _Page(HTMLParser):
@@ -124,6 +134,7 @@ def test_a_verdict_stands_beside_a_comparison_that_gave_it(project: Project):
 
 def test_the_same_contents_give_the_same_bytes(project: Project):
     assert render_webpage(make_contents(project)) == render_webpage(make_contents(project))
+    assert bundle_library() == bundle_once()
 
 
 def test_a_run_shows_its_resolved_configuration(project: Project):
@@ -247,6 +258,46 @@ def test_the_report_is_made_of_records_alone_and_in_one_order(root: Path, monkey
     assert [heading.split(" ", 1)[1] for heading in headings] == [
         f"{name[:-1].capitalize()} {name[-1]}" for name in order if name[-1].isdigit()
     ]
+
+
+def test_the_use_of_the_time_is_a_dot_a_run_beside_its_score(root: Path):
+    """Of the studies that measure it; a run that failed, or was not measured, has none."""
+
+    def draw() -> dict[str, list[dict[str, object]]]:
+        (section,) = (section for section in gather_page(root).sections if section.id == "time_use")
+        return {drawing.id: drawing.chart["data"]["values"] for drawing in section.drawings}
+
+    assert draw() == {}
+    write_record(root / "records/node/digits/baseline/0.json", node_record(90.0, time_use=None))
+    write_record(root / "records/node/digits/norm=batch/0.json", failure())
+    assert draw() == {}
+    write_record(root / "records/node/digits/norm=batch/0.json", node_record(91.0, time_use=0.5))
+    assert draw() == {"chart-use-node-digits": [{"arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0}]}
+    write_record(root / "records/node/digits/baseline/0.json", node_record(90.0, time_use=-0.001))
+    write_record(root / "records/ddpm/digits/position=mlp/0.json", ddpm_record(5.0, time_use=0.125))
+    assert draw() == {
+        "chart-use-node-digits": [
+            {"arm": "baseline", "seed": 0, "use": -0.001, "score": 90.0},
+            {"arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0},
+        ],
+        "chart-use-ddpm-digits": [{"arm": "position=mlp", "seed": 0, "use": 0.125, "score": 5.0}],
+    }
+
+
+def test_what_stands_before_the_verdicts_in_the_order_leads_the_page(root: Path):
+    project = load_project(root)
+    others = [name for name in project.report.order if name not in ("verdicts", "table2", "answer")]
+    for first in ([], ["table2"], ["table2", "answer"]):
+        order = [*first, "verdicts", *(name for name in ("table2", "answer") if name not in first), *others]
+        changed = replace(project, report=project.report.model_copy(update={"order": order}))
+        contents = gather(read_sources(root, changed))
+        assert [section.id for section in contents.sections[: contents.lead]] == ["missing", *first]
+        page = _Page(render_webpage(contents))
+        shown = ["missing", *first, "claims", "remedies", *(name for name in order if name not in (*first, "verdicts"))]
+        ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+        assert ids[: len(shown)] == shown
+        linked = [link[1:] for link in page.links() if link.startswith("#")]
+        assert [name for name in dict.fromkeys(linked) if name in shown] == shown
 
 
 def test_a_study_without_views_of_its_own_is_shown(root: Path, monkeypatch: pytest.MonkeyPatch):

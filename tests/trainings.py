@@ -35,13 +35,15 @@ def stripes(count: int, size: int, channels: int = 1, seed: int = 0) -> Split:
 
 def node_run(seed: int = 0, epochs: int = 2, **training: object) -> NodeRun:
     run = resolve("node", seed=seed)
-    budget = run.training.model_copy(update={"image_size": 14, "epochs": epochs, "batch_size": 16, **training})
+    recipe = {"image_size": 14, "epochs": epochs, "batch_size": 16, "learning_rate": 0.15, **training}
+    budget = run.training.model_copy(update=recipe)
     return run.model_copy(update={"network": node_network(channels=8, stem_channels=8, groups=2), "training": budget})
 
 
 def ddpm_run(seed: int = 0, fields: dict[str, Any] | None = None, **training: object) -> DdpmRun:
     run = resolve("ddpm", arm="position=mlp", seed=seed)
-    budget = {"steps": 3, "batch_size": 8, "warmup": 2, "flip": True, "snapshot_every": 2, **training}
+    budget = {"steps": 3, "batch_size": 8, "learning_rate": 4e-3, "warmup": 2, "flip": True, "snapshot_every": 2}
+    budget |= training
     network = ddpm_network(**{"channels": 4, "groups": 2, "dropout": 0.1, "position": "mlp", **(fields or {})})
     return run.model_copy(update={"network": network, "training": run.training.model_copy(update=budget)})
 

@@ -131,7 +131,7 @@ def commit_all(workspace: Workspace) -> None:
 
 
 def make_reduced(target: Path) -> Workspace:
-    """A project whose digits take seconds: two NODE arms, two DDPM arms, one seed, few steps; nothing cached."""
+    """A project whose digits take seconds: one or two arms a study, one seed, few steps; nothing cached."""
     workspace = copy_project(target)
     for name in RESULTS[1:]:
         path = target / name
@@ -143,9 +143,10 @@ def make_reduced(target: Path) -> Workspace:
     params["compute"]["device"] = "cpu"
     for study, arm in {"node": "norm=batch", "ddpm": "position=mlp"}.items():
         params[study]["digits"] |= {"seeds": [0], "arms": ["baseline", arm], "more": {"seeds": [], "arms": []}}
-    params["theory"]["features"] |= {"seeds": [0]}
-    params["worth"]["gaussian"] |= {"seeds": [0], "arms": ["baseline", "spectrum=digits"]}
-    params["worth"]["gaussian"]["more"] = {"seeds": [], "arms": []}
+    for study, cases in params["cases"].items():
+        for case in cases if study not in ("node", "ddpm") else ():
+            params[study][case] |= {"seeds": [0], "arms": ["baseline"], "more": {"seeds": [], "arms": []}}
+    params["worth"]["gaussian"]["arms"] = ["baseline", "spectrum=digits"]
     workspace.write("params.yaml", params)
     node = workspace.read("specs/node/study.yaml")
     digits = node["cases"]["digits"]
@@ -165,6 +166,10 @@ def make_reduced(target: Path) -> Workspace:
     worth = workspace.read("specs/worth/study.yaml")
     worth["base"]["data"] |= {"samples": 100}
     workspace.write("specs/worth/study.yaml", worth)
+    timetest = workspace.read("specs/timetest/study.yaml")
+    timetest["base"]["training"] |= {"steps": 20}
+    timetest["cases"]["white_noise"]["training"] |= {"steps": 20}
+    workspace.write("specs/timetest/study.yaml", timetest)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)
