@@ -16,6 +16,8 @@ from pipeline.schema.compute import Compute
 
 _HEAVY = ("train_", "sample_", "evaluate_", "extractor", "reference")
 """Name prefixes of the stages that use a GPU if there is one."""
+_CAN_FORK = sys.platform == "linux"
+"""Elsewhere system libraries do not survive a fork: there each stage is a process of its own."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Slots:
             self._gpu_of[name] = environment["CUDA_VISIBLE_DEVICES"] = self._free_gpus.pop(0)
         elif self._uses_gpu:
             environment["CUDA_VISIBLE_DEVICES"] = ""
-        if words[:2] == ["python", "-m"] and name not in self._gpu_of:
+        if _CAN_FORK and words[:2] == ["python", "-m"] and name not in self._gpu_of:
             task = {"name": name, "module": words[2], "arguments": words[3:], "environment": environment}
             self._tell({**task, "log": str(self.log(name))})
             self._forked.add(name)
