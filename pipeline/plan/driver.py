@@ -18,7 +18,7 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.project import load_project
 
-_TICK, _FLUSH_SECONDS = 0.05, 20.0
+_TICK, _FLUSH_SECONDS = 0.05, 60.0
 
 
 class _Stop:
@@ -73,9 +73,10 @@ class _Driver:
             self.board.states[name] = "running" if outcome == "run" else outcome
             self.display.show(self.board, self.slots.count)
 
-    def collect(self) -> None:
-        """Record what has ended."""
-        for ended in self.slots.collect():
+    def collect(self) -> bool:
+        """Record what has ended; returns whether anything has."""
+        found = self.slots.collect()
+        for ended in found:
             seconds = time.monotonic() - self.board.started[ended.name]
             if ended.status:
                 how = f"status {ended.status}" if ended.status > 0 else signal.Signals(-ended.status).name
@@ -93,18 +94,20 @@ class _Driver:
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.session.flush()
             self._flushed = time.monotonic()
+        return bool(found)
 
     def work(self, stop: _Stop) -> None:
         """Run until nothing is left, or until asked to end: then stages save their states and end."""
-        asked = 0
+        asked, changed = 0, True
         while True:
-            self.collect()
+            changed = self.collect() or changed
             if stop.count > asked:
                 asked = stop.count
                 self.slots.send(signal.SIGTERM if asked == 1 else signal.SIGKILL)
                 self.display.say("ending: stages save their states; once more ends them at once" if asked == 1 else "")
-            if not asked:
+            if changed and not asked:
                 self.start_ready()
+                changed = False
             if not self.board.list("running"):
                 return
             self.display.show(self.board, self.slots.count)
