@@ -196,6 +196,7 @@ def test_a_file_that_does_not_reach_the_disk_is_not_there(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_dvc_trusts_its_cache_and_mends_it_as_the_readme_says(tmp_path: Path):
     """What README.md says under Damaged files: pinned, for a DVC that looks by itself would make it superfluous."""
     environment = {

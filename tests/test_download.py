@@ -137,6 +137,7 @@ def test_two_downloads_at_once_do_not_spoil_each_other(server: Server, tmp_path:
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
 
 
+@pytest.mark.slow
 def test_the_stage_fetches_or_says_in_one_line_why_not(tmp_path: Path):
     """CIFAR-10 in its true format, small, from a folder that is not always there."""
     shutil.copytree(ROOT / "specs", tmp_path / "specs")

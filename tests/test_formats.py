@@ -247,7 +247,10 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("command", [["tables", "table1"], ["compare", "HEAD", "--all"], ["fields", "node"]])
+@pytest.mark.parametrize(
+    "command",
+    [["tables", "table1"], pytest.param(["compare", "HEAD", "--all"], marks=pytest.mark.slow), ["fields", "node"]],
+)
 def test_a_terminal_without_utf_8_loses_signs_and_no_numbers(copied: Workspace, command: list[str]):
     printed = copied.run("python", "-m", "pipeline", *command, PYTHONIOENCODING="ascii").stdout
     whole = copied.run("python", "-m", "pipeline", *command, PYTHONIOENCODING="utf-8").stdout

@@ -56,7 +56,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("fault", REFUSALS)
+@pytest.mark.parametrize("fault", ["link", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_the_check_and_a_stage_of_dvcs_refuse_it_in_one_line(tmp_path: Path, fault: str):
     work = copy_project(tmp_path / "project")
     if fault == "link":

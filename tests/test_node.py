@@ -270,8 +270,9 @@ def test_parameter_counts(dataset: str, arm: str, classes: int, expected: int):
 
 def test_the_ode_block_sees_8x8_on_cifar_and_3x3_on_digits():
     assert (ode_size(32), ode_size(12)) == (8, 3)
-    stem = NodeClassifier(node_network(), 1, 12, 10).stem
-    assert stem(torch.zeros(1, 1, 12, 12)).shape == (1, 32, 3, 3)
+    network = node_network()
+    stem = NodeClassifier(network, 1, 12, 10).stem
+    assert stem(torch.zeros(1, 1, 12, 12)).shape == (1, network.channels, 3, 3)
 
 
 def test_scopes_say_where_norm_groups_and_activation_apply():

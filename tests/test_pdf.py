@@ -49,6 +49,7 @@ def list_texts(page: PageObject) -> list[tuple[str, float]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_bytes_do_not_depend_on_process_or_settings(tmp_path: Path):
     work = copy_project(tmp_path / "project")
     settings = tmp_path / "settings"

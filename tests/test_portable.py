@@ -131,6 +131,7 @@ def tune(code: str, **variables: str) -> str:
 
 
 @X86
+@pytest.mark.slow
 def test_presets_hold_where_the_run_is_not_portable_and_yield_where_it_is():
     preset = {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_L2_SIZE": "64", "MKL_NUM_THREADS": "7"}
     code = "print([os.environ.get(name) for name in ('OPENBLAS_CORETYPE', 'OPENBLAS_L2_SIZE', 'MKL_NUM_THREADS')])"

@@ -23,7 +23,10 @@ torch.nn.functional.max_unpool1d(x.reshape(1, 1, 3), torch.zeros(1, 1, 3, dtype=
 """
 
 
-@pytest.mark.parametrize(("deterministic", "printed"), [(True, "2 False False"), (False, "0 True False")])
+@pytest.mark.parametrize(
+    ("deterministic", "printed"),
+    [(True, "2 False False"), pytest.param(False, "0 True False", marks=pytest.mark.slow)],
+)
 def test_kernels_that_are_not_deterministic_are_refused_unless_asked_for(deterministic: bool, printed: str):
     compute = COMPUTE.model_copy(update={"deterministic": deterministic}).model_dump_json()
     result = subprocess.run(

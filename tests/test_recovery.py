@@ -51,7 +51,14 @@ def ran(work: Workspace) -> int:
     return len((work.root / "ran").read_text().splitlines())
 
 
-@pytest.mark.parametrize(("last", "committed"), [(None, True), (None, False), (b"    outs:\n    - pa", True)])
+@pytest.mark.parametrize(
+    ("last", "committed"),
+    [
+        (None, True),
+        pytest.param(None, False, marks=pytest.mark.slow),
+        pytest.param(b"    outs:\n    - pa", True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_lock_file_that_was_cut_off_is_mended_and_nothing_runs_again(
     last: bytes | None, committed: bool, work: Workspace
 ):
@@ -108,6 +115,7 @@ def test_nothing_is_touched_while_dvc_is_at_work(work: Workspace):
         other.stdin.close()
 
 
+@pytest.mark.slow
 def test_the_dead_hold_nothing_and_the_living_what_they_hold(work: Workspace):
     """A number that another process has by now is that of a dead one."""
     path = work.root / ".dvc" / "tmp" / "rwlock"
