@@ -25,7 +25,7 @@ CACHE = Path("/cache")
 CACHE_ELSEWHERE = "/opt/pipeline/cache-elsewhere"
 """A folder with a configuration of DVC that keeps its cache in /cache (docker/Dockerfile)."""
 READING = ("check", "show", "fields", "tables", "compare")
-PIPELINE = (*READING, "plan", "recover", "keep", "frontpage", "export", "import")
+PIPELINE = (*READING, "plan", "run", "recover", "keep", "frontpage", "export", "import")
 DVC = (
     "repro",
     "exp",
@@ -190,10 +190,13 @@ def find_stages(process: psutil.Process) -> Iterator[psutil.Process]:
                     yield child
 
 
-def supervise(command: list[str], env: dict[str, str]) -> int:
+def supervise(command: list[str], env: dict[str, str], passes_on: bool) -> int:
     """Run DVC so that `docker stop` and Ctrl-C end the stage, which saves its state, and DVC ends by itself.
 
     DVC writes dvc.lock in place, and would lose it if it were interrupted then. A second signal reaches DVC.
+
+    Args:
+        passes_on: the command ends its stages by itself when it gets a signal, as `pipeline run` does.
 
     Returns:
         its exit status, or 128 + the number of the signal.
@@ -207,9 +210,13 @@ def supervise(command: list[str], env: dict[str, str]) -> int:
         signal.signal(number, note)
     # In a group of its own: a terminal's Ctrl-C comes here alone.
     dvc = psutil.Popen(command, env=env, process_group=0)
-    told: set[psutil.Process] = set()
+    told, passed = set[psutil.Process](), 0
     while dvc.poll() is None:
-        if asked:
+        if asked and passes_on:
+            while passed < len(asked):
+                dvc.send_signal(signal.SIGTERM)
+                passed += 1
+        elif asked:
             stages = set(find_stages(dvc)) - told
             for stage in stages:
                 with suppress(psutil.NoSuchProcess):
@@ -260,7 +267,8 @@ def main(arguments: list[str]) -> int:
     if CACHE.is_dir() and not CACHE.samefile(WORKSPACE):
         env["DVC_SYSTEM_CONFIG_DIR"] = CACHE_ELSEWHERE
     command = choose_command(arguments)
-    computes = command[:2] == ["dvc", "repro"] or command[:3] == ["dvc", "exp", "run"]
+    runs = verb == "run" and "--dry-run" not in arguments
+    computes = runs or command[:2] == ["dvc", "repro"] or command[:3] == ["dvc", "exp", "run"]
     if command[0] == "dvc" or verb in PIPELINE:
         check_workspace(WORKSPACE, writes=verb not in READING)
     if computes or verb == "plan":
@@ -272,13 +280,13 @@ def main(arguments: list[str]) -> int:
     with take_workspace(WORKSPACE):
         # What a killed container left behind: in a new one the same small numbers of processes come again.
         looks = [["recover"]]
-        if command[1] == "repro":  # `exp run -S` may mend what the check would refuse
+        if runs or command[1] == "repro":  # `exp run -S` may mend what the check would refuse
             looks.append(["check", "--quiet"])
         status = 0
         for words in looks:
             look = [sys.executable, "-m", "pipeline", *words]
             status = status or subprocess.run(look, env=env, check=False).returncode
-        status = status or supervise(command, env)
+        status = status or supervise(command, env, passes_on=runs)
     if not arguments and status == 0:
         for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
             if path.is_file():
