@@ -267,7 +267,7 @@ def main(arguments: list[str]) -> int:
     if CACHE.is_dir() and not CACHE.samefile(WORKSPACE):
         env["DVC_SYSTEM_CONFIG_DIR"] = CACHE_ELSEWHERE
     command = choose_command(arguments)
-    runs = verb == "run" and "--dry-run" not in arguments
+    runs = verb == "run" and not {"--dry-run", "--help", "-h"} & set(arguments)
     computes = runs or command[:2] == ["dvc", "repro"] or command[:3] == ["dvc", "exp", "run"]
     if command[0] == "dvc" or verb in PIPELINE:
         check_workspace(WORKSPACE, writes=verb not in READING)
