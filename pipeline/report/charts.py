@@ -18,6 +18,8 @@ _WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "paddin
 _TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
 USE = "time_use"
 """Key of the records that say how much of the time a trained network uses."""
+_MOST_COLOURS = 10
+"""That the eye tells apart: with more arms, only the tooltip names them."""
 _ROW = 22
 """Pixels of an arm's row."""
 
@@ -151,21 +153,19 @@ def draw_use(panel: Panel, score: str) -> Chart | None:
     ]
     if not rows:
         return None
-    use = {
-        "field": "use",
-        "type": "quantitative",
-        "title": "use of the time",
-        "scale": {"type": "symlog", "constant": 1e-3},
-    }
+    color: Chart = {"value": PALETTE[0]}
+    if len({row["arm"] for row in rows}) <= _MOST_COLOURS:
+        legend = {"orient": "bottom", "columns": 1, "labelLimit": 400}
+        color = {"field": "arm", "type": "nominal", "title": None, "sort": None, "legend": legend}
     return {
         **_WIDE,
         "height": 260,
         "data": {"values": rows},
         "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.7},
         "encoding": {
-            "x": {**use, "axis": {"format": "~g", "labelOverlap": True}},
+            "x": {"field": "use", "type": "quantitative", "title": "use of the time", "axis": {"format": "~g"}},
             "y": {"field": "score", "type": "quantitative", "title": score, "scale": {"zero": False}},
-            "color": {"field": "arm", "type": "nominal", "title": None, "sort": None, "scale": {"scheme": "tableau20"}},
+            "color": color,
             "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("use", "use of the time"), ("score", score)),
         },
     }
