@@ -200,7 +200,7 @@ def test_params_and_metrics_behave_as_in_any_dvc_project(work: Workspace):
     header, *rows = shown.splitlines()
     project = load_project(work.root)
     assert header.split() == ["Path", *sorted({key for spec in project.specs.values() for key in spec.headline})]
-    assert [row.split()[0] for row in rows] == sorted(
+    assert sorted(row.split()[0] for row in rows) == sorted(
         {f"metrics/{run.study}/{run.case}/{run.arm}.json" for run in project.runs()}
     )
     work.run("dvc", "repro", "record_node@digits")

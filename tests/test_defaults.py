@@ -13,7 +13,7 @@ from pipeline.schema.base import Strict, flatten
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import Project
 from pipeline.schema.resolved import describe_all, describe_run
-from pipeline.schema.study import find_study, list_studies
+from pipeline.schema.study import Study, find_study, list_studies
 from pipeline.studies.node.study import NodeNetwork, NodeRun
 
 GOLDEN = ROOT / "tests" / "golden" / "defaults.json"
@@ -44,6 +44,13 @@ def test_defaults_are_frozen():
         assert now[name] == value, f"{name} was {value!r}: {advice}"
     new = {name: value for name, value in now.items() if name not in frozen}
     assert not new, f"add to {GOLDEN.relative_to(ROOT)}, at the end: {json.dumps(new)}"
+
+
+def test_a_study_may_be_made_of_name_run_record_and_measure_in_this_order():
+    """The study `coin` of tests/test_growth.py, a template, is made so."""
+    theory = find_study("theory")
+    study = Study(theory.name, theory.run, theory.record, theory.measure, cases=theory.cases)
+    assert (study.measure, study.others, study.list_models()) == (theory.measure, {}, [theory.run])
 
 
 def test_every_field_of_a_part_has_a_default():

@@ -104,14 +104,14 @@ class Study:
     is the old behaviour."""
     record: type[BaseModel]
     """Model of a record. Its numeric fields are the keys of tables, figures and claims."""
-    others: Mapping[str, type[Run]] = field(default_factory=dict)
-    """Models of a run on cases with a network of another kind; `run` serves all other cases. Parts of one name have one
-    model."""
     measure: Callable[[Any], MeasuredRecord] | None = None
     """Computes a run in one step on the CPU, called by stages/measure.py; it may raise `MeasureError`. None: the study
     has its own stages."""
     cases: tuple[str, ...] = ()
     """Its cases, if they are not datasets of specs/data.yaml."""
+    others: Mapping[str, type[Run]] = field(default_factory=dict)
+    """Models of a run on cases with a network of another kind; `run` serves all other cases. Parts of one name have one
+    model."""
     later: Mapping[str, type[BaseModel]] = field(default_factory=dict)
     """Models of a case's settings for the stages after training, by name. They are not part of a model's identity."""
     extractor: bool = False
