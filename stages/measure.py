@@ -6,8 +6,6 @@ It runs on the CPU: what is measured in one step is small.
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
 from pipeline.run.inputs import require_closure
@@ -15,7 +13,7 @@ from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_run, parse_arguments
 from pipeline.schema.arm import list_parts
 from pipeline.schema.record import Failure, evaluation_path, list_settings, write_record
-from pipeline.schema.study import MeasureError, find_study
+from pipeline.schema.study import MeasuredRecord, MeasureError, find_study
 
 ROOT = Path()
 
@@ -31,7 +29,7 @@ def main() -> None:
     device = choose_device(work.compute.model_copy(update={"device": "cpu"}))
     parts = {part: getattr(work.run, part) for part in list_parts(type(work.run))}
     settings = list_settings(**parts, compute=work.compute)
-    record: BaseModel
+    record: MeasuredRecord | Failure
     try:
         record = study.measure(work.run).model_copy(update={"settings": settings})
     except MeasureError as error:

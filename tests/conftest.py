@@ -1,15 +1,24 @@
 """What tests of several files share."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
+from pipeline.run.inputs import forget_inputs
 from pipeline.schema.project import Project, load_project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Torch reads it when it is first imported, which is later. With two threads, and something else on the cores, a small
 training takes 30 times as long: its threads spin. Stages set their own number."""
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    """A command that a test runs in this process leaves checks of its inputs, which the next test must not meet."""
+    yield
+    forget_inputs()
 
 
 @pytest.fixture(scope="session")

@@ -30,8 +30,8 @@ def make(values: Mapping[str, Sequence[float | None]], case: str = "there_and_ba
 def say(project: Project, *panels: Panel) -> list[str]:
     """The text's three sentences."""
     title, empty, *said, last, note = render_text("answer", project, panels).splitlines()
-    assert (title, empty, last) == ("## Does the timestep embedding disappear?", "", "")
-    assert "to 1, which is blind" in note
+    assert (title, empty, last) == ("## In three sentences", "", "")
+    assert "1 is blind, 0 knows the time" in note
     return said
 
 
