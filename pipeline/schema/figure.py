@@ -1,5 +1,6 @@
 """Figures: a measured quantity of records, over a field that arms vary or arm by arm."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -47,14 +48,14 @@ class FigureFile(Strict):
     line: Line | None = None
 
     @property
+    @abstractmethod
     def quantity(self) -> Quantity:
         """The axis of the measured quantity."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def arms(self) -> list[str]:
         """The arms that the file names."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _check_line(self) -> "FigureFile":
