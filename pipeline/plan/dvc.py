@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -70,6 +70,7 @@ def foresee_stages(root: Path, targets: Collection[str], written: Mapping[str, s
         graph = repo.index.graph  # an edge leads to what is needed
         found = []
         known = _foresee(written)  # outputs as they will be, where that can be told
+        unsettled = _list_folders(path for path, content in written.items() if _read_now(root, path, {}) != content)
         for stage in _order(graph, collect_stages(repo, targets or ["dvc.yaml"])):
             before = {_locate(out) for needed in graph.successors(stage) for out in needed.outs}
             changed = {
@@ -77,8 +78,10 @@ def foresee_stages(root: Path, targets: Collection[str], written: Mapping[str, s
                 for dep in stage.deps
                 if (_locate(dep) in known or _locate(dep) not in before) and _is_changed(dep, known)
             }
-            status, outs = _decide(stage, before, known)
+            status, outs = _decide(stage, before, known, unsettled)
             known |= {_locate(out): out for out in outs}
+            if status != "kept":
+                unsettled |= _list_folders(_locate(out) for out in stage.outs)
             changes = [
                 (path, _read_cached(repo, then), _read_now(root, path, written)) for path, then in changed.items()
             ]
@@ -152,14 +155,21 @@ def _order(graph: Any, stages: Iterable[Any]) -> list[Any]:
     return list(order)
 
 
-def _decide(stage: Any, before: set[str], known: dict[str, Any]) -> tuple[Status, list[Any]]:
+def _list_folders(paths: Iterable[str]) -> set[str]:
+    """All folders in which these files are."""
+    return {folder.as_posix() for path in paths for folder in PurePosixPath(path).parents}
+
+
+def _decide(stage: Any, before: set[str], known: dict[str, Any], unsettled: set[str]) -> tuple[Status, list[Any]]:
     """Status of a stage, and its outputs as far as they can be foretold.
 
     Args:
         before: outputs of the stages that come before it.
         known: those of them that can be foretold.
+        unsettled: folders in which something will be written; what depends on one as a whole runs.
     """
-    if any(_locate(dep) in before and _locate(dep) not in known for dep in stage.deps):
+    paths = {_locate(dep) for dep in stage.deps}
+    if paths & before - known.keys() or paths & unsettled:
         return "made", []
     changed = [dep for dep in stage.deps if _is_changed(dep, known)]
     stale = stage.changed_stage() or bool(changed)
