@@ -138,15 +138,15 @@ def hover(page: Page, x: float, y: float) -> dict[str, str]:
 
 
 def test_a_mark_says_its_arm_seed_and_value(browser: Browser):
-    """A point does; a cell may be a mean over seeds."""
+    """A point does, or over how many seeds it is a mean; so may a cell be."""
     with Page(browser, PAGE) as page:
         for chart in charts_of(page):
             chart.scroll_into_view_if_needed()
             boxes = marks_of(chart)
             tooltips = [hover(page, (left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
-            expected = {"arm", "seed"} if chart.locator(".mark-symbol.role-mark").count() else {"arm"}
-            complete = [tooltip for tooltip in tooltips if expected <= tooltip.keys()]
-            assert complete, f"no mark of the chart has {expected} in its tooltip: {tooltips}"
+            needed = {"seed", "n"} if chart.locator(".mark-symbol.role-mark").count() else {"arm"}
+            complete = [tooltip for tooltip in tooltips if "arm" in tooltip and needed & tooltip.keys()]
+            assert complete, f"no mark of the chart has its arm and one of {needed} in its tooltip: {tooltips}"
             for tooltip in complete:
                 assert tooltip.pop("arm")
                 assert tooltip.pop("seed", "0").isdigit()

@@ -1,10 +1,12 @@
 """The web page from contents made by hand: text stays text, nothing is hidden, the same bytes."""
 
 import base64
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -115,7 +117,7 @@ def test_nothing_is_fetched_and_nothing_may_be(project: Project):
 def test_missing_and_failed_runs_are_listed(project: Project):
     text = " ".join(_Page(render_webpage(make_contents(project))).text.split())
     assert "3 runs are asked for by params.yaml: 1 completed, 1 failed, 1 missing" in text
-    assert "node digits norm=batch seed 0: missing" in text
+    assert "node digits norm=batch: seed 0 missing" in text
     assert "node digits baseline seed 1: failed, epoch 2: a label" in text
     assert "The embedded default, not the paper’s scale." in text
 
@@ -137,11 +139,15 @@ def test_the_same_contents_give_the_same_bytes(project: Project):
     assert bundle_library() == bundle_once()
 
 
-def test_a_run_shows_its_resolved_configuration(project: Project):
-    text = _Page(render_webpage(make_contents(project))).text
-    run = project.resolve("node", "digits", "norm=batch", 0)
-    assert re.search(rf'"learning_rate": {run.training.learning_rate}\b', text)
-    assert '"norm": "batch"' in text
+def test_the_baseline_shows_its_whole_configuration_and_other_arms_what_differs(project: Project):
+    runs = [project.resolve("node", "digits", arm, seed) for arm in ("baseline", "norm=batch") for seed in (0, 1)]
+    contents = replace(make_contents(project), runs=[(run, None) for run in runs])
+    shown = re.findall(r"<pre [^>]*>(.*?)</pre></details>", render_webpage(contents), re.DOTALL)
+    configurations = [unescape(text) for text in shown]
+    assert json.loads(configurations[0]) == json.loads(runs[0].model_dump_json(exclude={"seed"}))
+    assert configurations[1:] == ['as baseline, but\nnetwork.norm: "batch"']
+    alone = replace(contents, runs=contents.runs[2:])
+    assert '"norm": "batch"' in _Page(render_webpage(alone)).text  # without a baseline, the whole
 
 
 def test_the_remedies_are_drawn_as_text_with_names_shapes_and_what_changed(project: Project):
@@ -272,7 +278,8 @@ def test_the_use_of_the_time_is_a_dot_a_run_beside_its_score(root: Path):
     write_record(root / "records/node/digits/norm=batch/0.json", failure())
     assert draw() == {}
     write_record(root / "records/node/digits/norm=batch/0.json", node_record(91.0, time_use=0.5))
-    assert draw() == {"chart-use-node-digits": [{"arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0}]}
+    dot = {"series": "norm=batch", "arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0}
+    assert draw() == {"chart-use-node-digits": [dot]}
     write_record(root / "records/node/digits/baseline/0.json", node_record(90.0, time_use=-0.001))
     write_record(root / "records/ddpm/digits/position=mlp/0.json", ddpm_record(5.0, time_use=0.125))
     assert draw() == {

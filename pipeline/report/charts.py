@@ -145,7 +145,7 @@ def draw_use(panel: Panel, score: str) -> Chart | None:
         score: key of the record.
     """
     rows: list[Chart] = [
-        {"arm": arm, "seed": seed, "use": use, "score": scores[seed]}
+        {"series": arm, "arm": arm, "seed": seed, "use": use, "score": scores[seed]}
         for arm in panel.arms
         for scores in [panel.values(arm, score)]
         for seed, use in panel.values(arm, USE).items()
@@ -153,19 +153,22 @@ def draw_use(panel: Panel, score: str) -> Chart | None:
     ]
     if not rows:
         return None
-    color: Chart = {"value": PALETTE[0]}
-    if len({row["arm"] for row in rows}) <= _MOST_COLOURS:
+    look: Chart = {"color": {"value": PALETTE[0]}, "opacity": {"value": 0.7}}
+    offered = {}
+    if len(arms := dict.fromkeys(row["arm"] for row in rows)) <= _MOST_COLOURS:
         legend = {"orient": "bottom", "columns": 1, "labelLimit": 400}
-        color = {"field": "arm", "type": "nominal", "title": None, "sort": None, "legend": legend}
+        color = {"field": "series", "type": "nominal", "title": None, "sort": None, "legend": legend}
+        look, offered = {"color": color, "opacity": _fade(0.7)}, {"params": _hide(arms)}
     return {
         **_WIDE,
         "height": 260,
         "data": {"values": rows},
-        "mark": {"type": "point", "filled": True, "size": 50, "opacity": 0.7},
+        **offered,
+        "mark": {"type": "point", "filled": True, "size": 50},
         "encoding": {
             "x": {"field": "use", "type": "quantitative", "title": "use of the time", "axis": {"format": "~g"}},
             "y": {"field": "score", "type": "quantitative", "title": score, "scale": {"zero": False}},
-            "color": color,
+            **look,
             "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("use", "use of the time"), ("score", score)),
         },
     }

@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from pipeline.report.schematic import Schematic
 from pipeline.report.vega import bundle_library
 from pipeline.report.verdicts import show_outcome
 from pipeline.report.views import Section
+from pipeline.schema.arm import BASELINE
+from pipeline.schema.base import flatten
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
 from pipeline.schema.record import Failure, Record
@@ -150,7 +154,6 @@ def _say_made(entry: Entry) -> str:
 
 
 def _describe_run(run: Run, record: Record | Failure | None, headline: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    status = "missing" if record is None else record.status
     shown = ""
     if isinstance(record, Failure):
         shown = f"epoch {record.epoch}: {record.reason}"
@@ -158,15 +161,38 @@ def _describe_run(run: Run, record: Record | Failure | None, headline: str, entr
         value = getattr(record, headline)
         shown = "" if value is None else f"{headline} {value:.4g}"
     return {
-        "study": run.study,
-        "case": run.case,
-        "arm": run.arm,
         "seed": run.seed,
-        "status": status,
+        "status": "missing" if record is None else record.status,
         "shown": shown,
         "made": [{"text": _say_made(entry), "output": entry.output} for entry in entries],
-        "configuration": json.dumps(run.model_dump(), indent=1),
     }
+
+
+def _describe_configuration(run: Run, baseline: Run | None) -> str:
+    """What a run is made of, but for its seed: of the baseline's own all, as JSON; of others what differs from it."""
+    if baseline is None or run.arm == BASELINE:
+        return json.dumps(run.model_dump(exclude={"seed"}), indent=1)
+    known = flatten(baseline.model_dump(exclude={"seed", "arm"}))
+    fields = flatten(run.model_dump(exclude={"seed", "arm"}))
+    changed = [f"{key}: {json.dumps(value)}" for key, value in fields.items() if (key, value) not in known.items()]
+    return "\n".join([f"as {BASELINE}, but", *changed])
+
+
+def _describe_arms(contents: Contents) -> Iterator[dict[str, Any]]:
+    """The runs by arm: its seeds, and what they have in common."""
+    baselines = {(run.study, run.case): run for run, _ in reversed(contents.runs) if run.arm == BASELINE}
+    for (study, case, arm), found in groupby(contents.runs, lambda one: (one[0].study, one[0].case, one[0].arm)):
+        runs = list(found)
+        yield {
+            "study": study,
+            "case": case,
+            "arm": arm,
+            "runs": [
+                _describe_run(run, record, contents.headlines[study], contents.books.get(_find_key(run), ()))
+                for run, record in runs
+            ],
+            "configuration": _describe_configuration(runs[0][0], baselines.get((study, case))),
+        }
 
 
 def _find_key(run: Run) -> tuple[str, str, str, int]:
@@ -225,9 +251,7 @@ def render_webpage(contents: Contents) -> str:
             for section in contents.sections
             for drawing in section.drawings
         },
-        runs=[
-            _describe_run(run, record, contents.headlines[run.study], contents.books.get(_find_key(run), ()))
-            for run, record in contents.runs
-        ],
+        arms=list(_describe_arms(contents)),
+        statuses=Counter("missing" if record is None else record.status for _, record in contents.runs),
         digest=_hash_records(contents),
     )
