@@ -118,7 +118,7 @@ def test_missing_and_failed_runs_are_listed(project: Project):
     text = " ".join(_Page(render_webpage(make_contents(project))).text.split())
     assert "3 runs are asked for by params.yaml: 1 completed, 1 failed, 1 missing" in text
     assert "node digits norm=batch: seed 0 missing" in text
-    assert "node digits baseline seed 1: failed, epoch 2: a label" in text
+    assert "seed 1 failed, epoch 2: a label" in text
     assert "The embedded default, not the paper’s scale." in text
 
 
@@ -271,15 +271,16 @@ def test_the_use_of_the_time_is_a_dot_a_run_beside_its_score(root: Path):
 
     def draw() -> dict[str, list[dict[str, object]]]:
         (section,) = (section for section in gather_page(root).sections if section.id == "time_use")
-        return {drawing.id: drawing.chart["data"]["values"] for drawing in section.drawings}
+        rows = {drawing.id: drawing.chart["data"]["values"] for drawing in section.drawings}
+        assert all(row.pop("series") == row["arm"] for dots in rows.values() for row in dots)  # what its legend hides
+        return rows
 
     assert draw() == {}
     write_record(root / "records/node/digits/baseline/0.json", node_record(90.0, time_use=None))
     write_record(root / "records/node/digits/norm=batch/0.json", failure())
     assert draw() == {}
     write_record(root / "records/node/digits/norm=batch/0.json", node_record(91.0, time_use=0.5))
-    dot = {"series": "norm=batch", "arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0}
-    assert draw() == {"chart-use-node-digits": [dot]}
+    assert draw() == {"chart-use-node-digits": [{"arm": "norm=batch", "seed": 0, "use": 0.5, "score": 91.0}]}
     write_record(root / "records/node/digits/baseline/0.json", node_record(90.0, time_use=-0.001))
     write_record(root / "records/ddpm/digits/position=mlp/0.json", ddpm_record(5.0, time_use=0.125))
     assert draw() == {
