@@ -1,7 +1,7 @@
-"""What the image runs: `dvc repro` unless told otherwise, after a look at where it runs.
+"""What the image runs: `python -m pipeline run` unless told otherwise, after a look at where it runs.
 
-The first argument decides: a command of `python -m pipeline` (check, show, tables, plan, ...), of DVC (repro, exp,
-status, ...), or a program (bash, pytest, dvc). Without arguments: `repro`, then the tables.
+The first argument decides: a command of `python -m pipeline` (run, check, show, tables, plan, ...), of DVC (repro, exp,
+status, ...), or a program (bash, pytest, dvc). Without arguments: `run`, then the tables.
 """
 
 import fcntl
@@ -238,8 +238,6 @@ def choose_command(arguments: list[str]) -> list[str]:
     Raises:
         MistakeError: there is none.
     """
-    if not arguments:
-        return ["dvc", "repro"]
     if arguments[0] in PIPELINE:
         return [sys.executable, "-m", "pipeline", *arguments]
     if arguments[0] in DVC:
@@ -258,7 +256,8 @@ def main(arguments: list[str]) -> int:
     Returns:
         the exit status.
     """
-    verb = arguments[0] if arguments else "repro"
+    shows_tables, arguments = not arguments, arguments or ["run"]
+    verb = arguments[0]
     if verb in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -287,7 +286,7 @@ def main(arguments: list[str]) -> int:
             look = [sys.executable, "-m", "pipeline", *words]
             status = status or subprocess.run(look, env=env, check=False).returncode
         status = status or supervise(command, env, passes_on=runs)
-    if not arguments and status == 0:
+    if shows_tables and status == 0:
         for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
             if path.is_file():
                 print(path.read_text(encoding="utf-8"))

@@ -1,9 +1,11 @@
 """What tests of several files share."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
+from filelock import FileLock
 from workspace import Workspace, commit_all, find_settings, make_reduced
 
 from pipeline.run.inputs import forget_inputs
@@ -29,8 +31,17 @@ def project() -> Project:
 
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The reduced panel after one `dvc repro`, committed. Nobody changes it: take a copy (`copy_workspace`)."""
-    workspace = make_reduced(tmp_path_factory.mktemp("calm") / "project")
-    workspace.run("dvc", "repro")
-    commit_all(workspace)
-    return workspace
+    """The reduced panel after one `pipeline run`, committed. Nobody changes it: take a copy (`copy_workspace`).
+
+    It costs a minute of two cores, so the processes of a parallel run share one; the first that needs it makes it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "calm"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            workspace = make_reduced(folder / "project")
+            workspace.run("python", "-m", "pipeline", "run", "--slots", "2")
+            commit_all(workspace)
+            (folder / "made").touch()
+    return Workspace(folder / "project")

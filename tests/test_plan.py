@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from problems import ROOT, ddpm_network, later, node_network, resolve
-from workspace import Workspace, commit_all, find_settings, make_reduced
+from workspace import Workspace, copy_workspace, find_settings
 
 from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
@@ -24,7 +24,7 @@ from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
 from pipeline.schema.compute import Compute
-from pipeline.schema.project import Project, load_project
+from pipeline.schema.project import load_project
 from pipeline.schema.study import find_study, list_studies
 from pipeline.studies.ddpm.cost import price, price_sampling
 from pipeline.studies.node.network import ode_size
@@ -191,10 +191,8 @@ def test_times_have_a_fitting_unit(seconds: float, text: str):
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    workspace = make_reduced(tmp_path_factory.mktemp("plan") / "project")
-    edit(workspace, "params.yaml", ["ddpm", "digits", "arms"], ["baseline"])
-    return workspace
+def work(calm: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return copy_workspace(calm, tmp_path_factory.mktemp("plan") / "project")
 
 
 def edit(work: Workspace, name: str, keys: list[str], value: object) -> None:
@@ -215,11 +213,6 @@ def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
     return find_statuses(Path(), paths, foresee_check(root, project))
 
 
-def list_measured(project: Project) -> list[tuple[str, str]]:
-    """Study and case of what is measured in one step."""
-    return [(name, case) for name, cases in project.panel.cases.items() for case in cases if find_study(name).measure]
-
-
 def run(work: Workspace) -> set[str]:
     """What DVC trains and samples."""
     ran = work.executed("train_node_digits", "sample_digits")
@@ -227,11 +220,24 @@ def run(work: Workspace) -> set[str]:
 
 
 NODE, NORM, GROUPS = (f"runs/node/digits/{arm}/0" for arm in ("baseline", "norm=batch", "groups=2"))
-DDPM, SAMPLES = "runs/ddpm/digits/baseline/0", "samples/ddpm/digits/baseline/0"
+DDPM, SAMPLES, REMEDY, REMEDY_SAMPLES = (
+    f"{kind}/ddpm/digits/{arm}/0" for arm in ("baseline", "position=mlp") for kind in ("runs", "samples")
+)
+
+
+def become(node: Status, groups: Status, ddpm: Status) -> dict[str, Status]:
+    """Statuses of all outputs, those of a study alike."""
+    made = dict.fromkeys((DDPM, SAMPLES, REMEDY, REMEDY_SAMPLES), ddpm)
+    return {NODE: node, NORM: node, GROUPS: groups, **made}
 
 
 @pytest.mark.ci
-def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Workspace):
+def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(
+    calm: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calm.run("git", "clone", "-q", str(calm.root), str(tmp_path / "project"))
+    work = Workspace(tmp_path / "project")
+
     def files() -> list[Path]:
         found = (path.relative_to(work.root) for path in work.root.rglob("*"))
         return sorted(
@@ -245,27 +251,20 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(work: Wor
     trained = [row for row in rows if row["study"] in ("node", "ddpm")]
     assert all(row["step"] == "measure" for row in rows if row not in trained)
     assert [(row["step"], row["study"], row["arm"], row["seeds"]["made"]) for row in trained] == [
-        ("train", "node", "baseline", [0]),
-        ("train", "node", "norm=batch", [0]),
-        ("evaluate", "node", "baseline", [0]),
-        ("evaluate", "node", "norm=batch", [0]),
-        ("train", "ddpm", "baseline", [0]),
-        ("sample", "ddpm", "baseline", [0]),
-        ("evaluate", "ddpm", "baseline", [0]),
+        (step, study, arm, [0])
+        for study, steps in {"node": ("train", "evaluate"), "ddpm": ("train", "sample", "evaluate")}.items()
+        for step in steps
+        for arm in ("baseline", {"node": "norm=batch", "ddpm": "position=mlp"}[study])
     ]
     priced = [row for row in rows if row["step"] in ("train", "sample")]
     assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in priced)
     assert all(row["flops_each"] is None for row in rows if row not in priced)
+    assert set(foretell(work.root, monkeypatch).values()) == {"made"}
 
 
 @pytest.mark.ci
 def test_afterwards_there_is_nothing_to_do_and_torch_is_not_imported(work: Workspace, monkeypatch: pytest.MonkeyPatch):
-    assert set(foretell(work.root, monkeypatch).values()) == {"made"}
-    assert len(run(work)) == 4
-    commit_all(work)
     assert set(foretell(work.root, monkeypatch).values()) == {"kept"}
-    measured = [f"measure_{name}_{case}" for name, case in list_measured(load_project(work.root))]
-    work.executed(*measured, "evaluate_node_digits", "evaluate_ddpm_digits")
     code = "import runpy, sys; sys.argv = ['pipeline', 'plan']; runpy.run_module('pipeline', run_name='__main__'); "
     shown = work.run("python", "-c", code + "assert 'torch' not in sys.modules").stdout
     project = load_project(work.root)
@@ -280,7 +279,7 @@ def test_a_new_arm_is_made_and_comes_back_from_the_cache(work: Workspace, monkey
     keys, arms = ["node", "digits", "arms"], ["baseline", "norm=batch"]
     edit(work, "params.yaml", keys, [*arms, "groups=2"])
     statuses = foretell(work.root, monkeypatch)
-    assert statuses == {NODE: "kept", NORM: "kept", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    assert statuses == become("kept", "made", "kept")
     assert run(work) == {"train_node_digits@digits-groups=2-0"}
 
     edit(work, "params.yaml", keys, arms)
@@ -298,11 +297,12 @@ def test_a_budget_makes_its_study_anew_and_its_old_value_restores_it(work: Works
     keys = ["cases", "digits", "training", "steps"]
     edit(work, "specs/ddpm/study.yaml", keys, 7)
     statuses = foretell(work.root, monkeypatch)
-    assert statuses == {NODE: "kept", NORM: "kept", GROUPS: "kept", DDPM: "made", SAMPLES: "made"}
-    assert run(work) == {"train_ddpm_digits@digits-baseline-0", "sample_digits@digits-baseline-0"}
+    assert statuses == become("kept", "kept", "made")
+    steps, arms = ("train_ddpm_digits", "sample_digits"), ("baseline", "position=mlp")
+    assert run(work) == {f"{step}@digits-{arm}-0" for step in steps for arm in arms}
     edit(work, "specs/ddpm/study.yaml", keys, 6)
     statuses = foretell(work.root, monkeypatch)
-    assert {statuses[DDPM], statuses[SAMPLES]} == {"restored"}
+    assert statuses == become("kept", "kept", "restored")
     assert run(work) == set()
 
 
@@ -314,7 +314,7 @@ def test_data_that_are_fetched_again_are_taken_for_the_same(work: Workspace, mon
     assert run(work) == set()
     edit(work, "specs/node/study.yaml", ["cases", "digits", "training", "image_size"], 13)
     statuses = foretell(work.root, monkeypatch)
-    assert statuses == {NODE: "made", NORM: "made", GROUPS: "made", DDPM: "kept", SAMPLES: "kept"}
+    assert statuses == become("made", "made", "kept")
     edit(work, "specs/node/study.yaml", ["cases", "digits", "training", "image_size"], 12)
 
 
@@ -323,13 +323,6 @@ def test_without_its_lock_everything_is_restored(work: Workspace, monkeypatch: p
     (work.root / "dvc.lock").unlink()
     assert set(foretell(work.root, monkeypatch).values()) == {"restored"}
     assert run(work) == set()
-
-
-@pytest.mark.ci
-def test_a_clone_without_a_cache_makes_everything(work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    commit_all(work)
-    work.run("git", "clone", "-q", str(work.root), str(tmp_path / "clone"))
-    assert set(foretell(tmp_path / "clone", monkeypatch).values()) == {"made"}
 
 
 @pytest.mark.ci
