@@ -10,6 +10,7 @@ What is done is kept in a file, so that a second call goes on. The claims are ju
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -17,6 +18,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
+from pipeline.compute.cpu import PORTABLE
 from pipeline.compute.threads import tune_process
 from pipeline.report.claims import Outcome, Page, judge_claims, judge_records
 from pipeline.report.markdown import align_table
@@ -127,7 +129,10 @@ def main() -> None:  # noqa: D103
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         records = {(case, arm, seed): text for case, arm, seed, text in map(json.loads, lines)}
         todo = [key for key in choose_runs(project, pages, arguments.study, change) if key not in records]
-        with ProcessPoolExecutor(arguments.processes, get_context("spawn"), max_tasks_per_child=None) as pool:
+        for name, value in PORTABLE.items():  # a worker loads its libraries before it is told what to do
+            os.environ.pop(name, None)
+            os.environ |= {} if change == "native" else {name: value}
+        with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
             jobs = [pool.submit(measure, arguments.study, key, change) for key in todo]
             for index, job in enumerate(as_completed(jobs)):
                 key, text = job.result()
