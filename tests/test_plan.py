@@ -19,7 +19,7 @@ from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
 from pipeline.metrics import bench as measuring
 from pipeline.metrics.bench import Bench, Cost
-from pipeline.plan.dvc import Status, find_statuses
+from pipeline.plan.dvc.foresee import Status, find_statuses
 from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check, price_rows
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text

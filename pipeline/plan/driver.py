@@ -9,7 +9,8 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.plan.board import Board, Display, kind_of, read_times, write_times
-from pipeline.plan.dvc import Session, StageError, foresee_stages, open_session
+from pipeline.plan.dvc.foresee import foresee_stages
+from pipeline.plan.dvc.session import Session, StageError, open_session
 from pipeline.plan.forecast import foresee_check
 from pipeline.plan.reasons import explain_change
 from pipeline.plan.slots import Slots, count_slots, list_gpus

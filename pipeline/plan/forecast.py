@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
-from pipeline.plan.dvc import find_statuses
+from pipeline.plan.dvc.foresee import find_statuses
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.run.closures import closure_path, describe_closures
 from pipeline.schema.project import Project, load_project

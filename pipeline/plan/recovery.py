@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.plan.dvc import hold_project, read_lock, write_lock
+from pipeline.plan.dvc.locks import hold_project, read_lock, write_lock
 from pipeline.schema.files import write_file
 
 _SIDES = ("HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD", ":3")

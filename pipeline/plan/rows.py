@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.plan.dvc import Status
+from pipeline.plan.dvc.foresee import Status
 from pipeline.schema.project import Project
 from pipeline.schema.study import Run, Step
 
