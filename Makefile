@@ -10,7 +10,7 @@
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
-# make chaos       kill DVC and its stages at 50 random moments; the outputs are those of an undisturbed run
+# make chaos       kill DVC, then `pipeline run`, and their stages at 50 and 30 random moments; the outputs are those of an undisturbed run
 # make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
 # make lock        pin pyproject.toml's dependencies anew in requirements.lock
 
@@ -86,6 +86,7 @@ page-test: $(SETUP)
 
 chaos: $(SETUP)
 	PYTHONPATH=tests python -m chaos
+	PYTHONPATH=tests python -m chaos --driver --kills 30
 
 audit: $(SETUP)
 	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock

@@ -1,6 +1,7 @@
-"""Kills DVC and its stages at random moments, goes on, and compares every output with an undisturbed run.
+"""Kills DVC, or `pipeline run`, and their stages at random moments, goes on, and compares all with an undisturbed run.
 
     make chaos            or, in tests/: python -m chaos --kills 50 --seed 0
+                          and with --driver `pipeline run` in place of `dvc repro`
 
 A reduced panel of the digits whose trainings save their state after every step. Every kill is aimed at a stage, and
 each kind of stage is aimed at as often as the others. The moment is a random one of the time that the stage takes
@@ -12,6 +13,7 @@ import argparse
 import math
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 from workspace import Workspace, list_outputs, make_reduced
@@ -97,24 +100,49 @@ def find_kind(stage: str) -> str:
     return next(kind for kind, starts in _KINDS.items() if stage.startswith(starts))
 
 
-def time_stages(workspace: Workspace, targets: Sequence[str], log: Path) -> dict[str, float]:
-    """Run undisturbed; seconds of each stage, in the order in which they ran."""
+class Runs:
+    """What is disturbed: `dvc repro`, or `pipeline run`, which runs two stages at once.
+
+    Args:
+        targets: of the command; all stages if there are none.
+    """
+
+    def __init__(self, workspace: Workspace, driver: bool, targets: Sequence[str]) -> None:
+        self.workspace, self.driver, self.targets = workspace, driver, targets
+        begin = ("python", "-m", "pipeline", "run", "--slots", "2") if driver else ("dvc", "repro")
+        self.command = (*begin, *targets)
+        self._log = workspace.root.parent / "log"
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the command."""
+        shutil.rmtree(self.workspace.root / "logs", ignore_errors=True)
+        with self._log.open("wb") as file:
+            return self.workspace.start(*self.command, output=file)
+
+    def list_begun(self) -> list[str]:
+        """Stages that it has begun to run."""
+        if not self.driver:
+            return re.findall(r"Running stage '([^']+)'", self._log.read_text(encoding="utf-8", errors="replace"))
+        logs = self.workspace.root.glob("logs/*.txt")
+        return [path.stem for path in sorted(logs, key=lambda path: path.stat().st_mtime_ns)]
+
+    def fail(self) -> NoReturn:
+        """Say that it failed without a kill."""
+        raise AssertionError(f"{' '.join(self.command)} failed:\n{self._log.read_text()}")
+
+
+def time_stages(runs: Runs) -> dict[str, float]:
+    """Run undisturbed; seconds from each stage's begin to the next one's, in the order in which they ran."""
     begun: dict[str, float] = {}
-    with log.open("wb") as file:
-        process = workspace.start("dvc", "repro", *targets, output=file)
-        while process.poll() is None:
-            time.sleep(_LOOK)
-            for stage in list_begun(log):
-                begun.setdefault(stage, time.monotonic())
+    process = runs.start()
+    while process.poll() is None:
+        time.sleep(_LOOK)
+        for stage in runs.list_begun():
+            begun.setdefault(stage, time.monotonic())
     if process.returncode:
-        raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
+        runs.fail()
     ends = [*list(begun.values())[1:], time.monotonic()]
     return {stage: end - start for (stage, start), end in zip(begun.items(), ends, strict=True)}
-
-
-def list_begun(log: Path) -> list[str]:
-    """Stages that DVC has begun to run."""
-    return re.findall(r"Running stage '([^']+)'", log.read_text(encoding="utf-8", errors="replace"))
 
 
 def aim(seconds: dict[str, float], count: int, chance: random.Random) -> list[Kill]:
@@ -157,53 +185,54 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
         strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
 
 
-def disturb(workspace: Workspace, targets: Sequence[str], kill: Kill, order: Sequence[str], log: Path) -> bool:
-    """Go on until the moment of the kill, and kill; False if all was done before it came.
+def disturb(runs: Runs, kill: Kill, order: Sequence[str]) -> str | None:
+    """Go on until the moment of the kill, and kill; the stage that ran then, None if all was done before it came.
 
     Args:
         order: of the stages; where the one that is aimed at has nothing more to do, a later one is hit.
     """
     late = set(order[order.index(kill.stage) :])
-    workspace.run("python", "-m", "pipeline", "recover")
-    with log.open("wb") as file:
-        process = workspace.start("dvc", "repro", *targets, output=file)
-        moment = math.inf
-        while time.monotonic() < moment:
-            if process.poll() is not None:
-                if process.returncode:
-                    raise AssertionError(f"dvc repro failed:\n{log.read_text()}")
-                return False
-            time.sleep(_LOOK)
-            if moment == math.inf and not late.isdisjoint(list_begun(log)):
-                moment = time.monotonic() + kill.delay
-        strike(process, kill.whom, kill.number)
-    return True
+    runs.workspace.run("python", "-m", "pipeline", "recover")
+    process = runs.start()
+    moment = math.inf
+    while time.monotonic() < moment:
+        if process.poll() is not None:
+            if process.returncode:
+                runs.fail()
+            return None
+        time.sleep(_LOOK)
+        if moment == math.inf and not late.isdisjoint(runs.list_begun()):
+            moment = time.monotonic() + kill.delay
+    last = runs.list_begun()[-1]
+    strike(process, kill.whom, kill.number)
+    return last
 
 
-def wreak(folder: Path, count: int, seed: int, targets: Sequence[str] = ()) -> Counter[str]:
+def wreak(folder: Path, count: int, seed: int, targets: Sequence[str] = (), driver: bool = False) -> Counter[str]:
     """Kill so many times; the kinds of stages that were hit.
 
     Args:
-        targets: of `dvc repro`; all of them if there are none.
+        targets: of the command; all stages if there are none.
+        driver: whether it is `pipeline run` that is disturbed, and not `dvc repro`.
 
     Raises:
         AssertionError: an output is another one than in the undisturbed run, or something does not end or go on.
     """
     chance, hit = random.Random(seed), Counter[str]()  # noqa: S311 - moments, not secrets
-    workspace, log = make_panel(folder / "project"), folder / "log"
+    workspace = make_panel(folder / "project")
     workspace.run("git", "commit", "-qam", "panel")
-    seconds = time_stages(workspace, targets, log)
+    runs = Runs(workspace, driver, targets)
+    seconds = time_stages(runs)
     calm = list_outputs(workspace)
     print(f"undisturbed: {len(calm)} outputs of {len(seconds)} stages, {sum(seconds.values()):.0f} s", flush=True)
     while hit.total() < count:
         workspace.run("git", "clean", "-fdxq")  # nothing was ever run, DVC's cache included
         for kill in aim(seconds, min(_PER_ROUND, count - hit.total()), chance):
-            if disturb(workspace, targets, kill, list(seconds), log):
-                last = list_begun(log)[-1]
+            if (last := disturb(runs, kill, list(seconds))) is not None:
                 hit[find_kind(last)] += 1
                 print(f"{hit.total():4} {kill.whom} {kill.number.name} in {last}", flush=True)
         workspace.run("python", "-m", "pipeline", "recover")
-        workspace.run("dvc", "repro", *targets)
+        workspace.run(*runs.command)
         if differing := compare(calm, workspace, targets):
             raise AssertionError("\n".join(["differs:", *differing]))
         print("all outputs as in the undisturbed run", flush=True)
@@ -215,12 +244,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("targets", nargs="*", help="of dvc repro; all stages without any")
+    parser.add_argument("--driver", action="store_true", help="disturb `pipeline run` in place of `dvc repro`")
+    parser.add_argument("targets", nargs="*", help="stages; all of them without any")
     args = parser.parse_args()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            hit = wreak(Path(folder), args.kills, args.seed, args.targets)
+            hit = wreak(Path(folder), args.kills, args.seed, args.targets, args.driver)
         except AssertionError as error:
             sys.exit(str(error))
     told = ", ".join(f"{count} in {kind}" for kind, count in hit.most_common())

@@ -11,8 +11,9 @@ from workspace import check_out
 pytestmark = pytest.mark.ci
 
 
-def test_a_few_kills_change_no_output(tmp_path: Path):
-    assert wreak(tmp_path, count=4, seed=0, targets=["render@table1"]).total() == 4
+@pytest.mark.parametrize("driver", [False, True], ids=["dvc repro", "pipeline run"])
+def test_a_few_kills_change_no_output(tmp_path: Path, driver: bool):
+    assert wreak(tmp_path, count=4, seed=0, targets=["render@table1"], driver=driver).total() == 4
 
 
 def test_every_stage_has_a_kind_and_each_kind_its_share():
