@@ -125,7 +125,7 @@ def test_a_change_of_cifars_budget_runs_nothing_on_digits(work: Workspace):
 def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: Workspace):
     train = "train_node_digits@digits-position=linear,groups=1-0"
     edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
-    ran = work.executed("render@node_arms")
+    ran = work.drive("render@node_arms")
     assert {stage for stage in ran if stage.startswith("train")} == {train}
     assert {stage for stage in ran if stage.startswith("evaluate")} == {train.replace("train", "evaluate")}
     assert not [stage for stage in ran if stage.startswith(("fetch", "sample"))]
@@ -134,14 +134,14 @@ def test_a_new_arm_trains_itself_alone_goes_and_comes_back_from_the_cache(work: 
     trained = weights.read_bytes()
 
     edit_params(work, arms=["baseline", "norm=batch"])
-    ran = work.executed("render@node_arms")
+    ran = work.drive("render@node_arms")
     assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample", "evaluate"))]
     assert "position=linear,groups=1" not in (work.root / "reports" / "node_arms.md").read_text()
     assert not [path for room in ("records", "metrics") for path in (work.root / room).rglob("*groups=1*")]
 
     shutil.rmtree(weights.parent.parent)
     edit_params(work, arms=["baseline", "norm=batch", "position=linear,groups=1"])
-    ran = work.executed("render@node_arms")
+    ran = work.drive("render@node_arms")
     assert not [stage for stage in ran if stage.startswith(("fetch", "train", "sample"))]
     assert weights.read_bytes() == trained
 
@@ -152,7 +152,7 @@ def test_runs_that_fail_are_shown_and_the_others_go_on(work: Workspace):
     ddpm = work.read("specs/ddpm/study.yaml")
     ddpm["cases"]["digits"]["training"] |= {"learning_rate": 1.0e30, "warmup": 0}
     work.write("specs/ddpm/study.yaml", ddpm)
-    ran = work.executed()
+    ran = work.drive()
     assert {f"train_node_digits@digits-{arm}-0" for arm in (failing, "groups=2")} <= ran
     record = json.loads((work.root / "records/node/digits" / failing / "0.json").read_text())
     assert record["status"] == "failed"
@@ -185,7 +185,7 @@ def test_strictness_names_the_failed_runs_each_time(work: Workspace):
 
 def test_a_new_seed_trains_that_seed_of_every_arm(work: Workspace):
     edit_params(work, arms=["baseline", "norm=batch"], seeds=[0, 5])
-    ran = work.executed("render@table1", "render@node_arms")
+    ran = work.drive("render@table1", "render@node_arms")
     trained = {stage for stage in ran if stage.startswith("train")}
     assert trained == {f"train_node_digits@digits-{arm}-5" for arm in ("baseline", "norm=batch")}
     assert "±" in (work.root / "reports" / "table1.md").read_text()
@@ -349,7 +349,7 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
     work.write("params.yaml", params)
 
     item = "cifar10@cifar10-baseline-0"
-    ran = work.executed(f"evaluate_node_{item}", f"sample_{item}", "render@table1")
+    ran = work.drive(f"evaluate_node_{item}", f"sample_{item}", "render@table1")
     assert "train_node_cifar10@cifar10-baseline-0" in ran
     assert not [stage for stage in ran if "digits" in stage]
     table = (work.root / "reports" / "table1.md").read_text()

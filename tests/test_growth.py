@@ -145,7 +145,7 @@ def test_a_study_is_one_file_of_python_and_its_specs(work: Workspace):
     work.write("specs/report.yaml", report)
     edit(work, "dvc.yaml", "  # ---- Report ", STANZAS.lstrip("\n") + "\n  # ---- Report ")
 
-    ran = work.executed()
+    ran = work.drive()
     assert find_costly(ran) == set()
     assert {"render@coins", "draw@tosses", "record_coin@coin-table", "report"} <= ran
     assert len([stage for stage in ran if stage.startswith("measure_coin_table")]) == 6
@@ -186,7 +186,7 @@ def test_a_new_field_is_stale_until_its_models_are_kept(work: Workspace):
     }
     said = work.run("python", "-m", "pipeline", "keep", "node").stdout
     assert "the traces of 2 arms are unchanged: 2 outputs kept" in said
-    ran = work.executed()
+    ran = work.drive()
     assert not [stage for stage in ran if stage.startswith(("train", "sample"))]
     assert {stage for stage in ran if stage.startswith("evaluate")} <= {
         f"evaluate_node_digits@digits-{arm}-0" for arm in ("baseline", "norm=batch")
@@ -228,13 +228,13 @@ def test_an_edit_of_numerics_is_refused_by_keep(work: Workspace):
 def test_runners_words_and_titles_make_nothing_stale_and_a_checkpoint_goes_on(work: Workspace, tmp_path: Path):
     params = work.read("params.yaml")
     params["node"]["digits"]["seeds"] = [0, 7]
-    params["node"]["digits"]["arms"] = ["baseline", "norm=batch", "epochs=60"]
+    params["node"]["digits"]["arms"] = ["baseline", "norm=batch", "epochs=20"]
     params["resources"]["checkpoint_minutes"] = 0
     work.write("params.yaml", params)
-    stage = "train_node_digits@digits-epochs=60-7"
+    stage = "train_node_digits@digits-epochs=20-7"
     with (tmp_path / "log").open("wb") as log:
         process = work.start("dvc", "repro", stage, output=log)
-        state = work.root / "checkpoints" / "node" / "digits" / "epochs=60" / "7" / "state.safetensors"
+        state = work.root / "checkpoints" / "node" / "digits" / "epochs=20" / "7" / "state.safetensors"
         deadline = time.monotonic() + 300
         while not state.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -256,7 +256,7 @@ def test_runners_words_and_titles_make_nothing_stale_and_a_checkpoint_goes_on(wo
     result = work.run("dvc", "repro", "--single-item", stage)
     said = result.stdout + result.stderr
     assert "left aside" not in said
-    first = re.search(r"epochs=60:\s+\d+%\|[^|]*\|\s*(\d+)/", said)
+    first = re.search(r"epochs=20:\s+\d+%\|[^|]*\|\s*(\d+)/", said)
     assert first is not None
     assert int(first[1]) > 0  # steps that were there already
 
@@ -298,12 +298,12 @@ def test_a_dataset_of_ones_own_images_makes_no_other_stale(work: Workspace):
     data["datasets"]["mine"]["source"]["sha256"] = found[1]
     data["datasets"]["mine"] |= {"train_images": int(found[2]), "test_images": int(found[3])}
     work.write("specs/data.yaml", data)
-    ran = work.executed("evaluate_node_mine")
+    ran = work.drive("evaluate_node_mine")
     assert {"train_node_mine@mine-baseline-0", "evaluate_node_mine@mine-baseline-0"} <= ran
     assert {stage for stage in find_costly(ran) if "mine" not in stage} == set()
     record = json.loads((work.root / "evaluations/node/mine/baseline/0.json").read_text())
     assert record["status"] == "completed"
-    work.executed()
+    work.drive()
     assert "My images" in (work.root / "reports" / "table1.md").read_text()
 
 
@@ -315,7 +315,7 @@ def test_a_table_is_rendered_with_the_page_alone(work: Workspace):
     report["tables"]["new"] = "node"
     report["order"].append("new")
     work.write("specs/report.yaml", report)
-    assert work.executed() - {"strict"} == {"check", "render@new", "report"}
+    assert work.drive() - {"strict"} == {"check", "render@new", "report"}
 
 
 def test_a_spec_that_no_view_shows_is_refused(work: Workspace):
@@ -335,16 +335,16 @@ def test_after_a_checkout_no_old_settings_are_run(work: Workspace):
     assert result.returncode != 0
     assert "resolved/node/digits/baseline/0.json: not what params.yaml and specs/ say now" in result.stderr
     assert "run `dvc repro check`" in result.stderr
-    ran = work.executed(stage)
+    ran = work.drive(stage)
     assert stage in ran
     commit_all(work)
     work.run("git", "checkout", "-q", "HEAD~1")
-    ran = work.executed(stage)
+    ran = work.drive(stage)
     assert stage not in ran  # from the cache
     made = json.loads((work.root / "runs/node/digits/baseline/0/run.json").read_text())
     assert made["run"]["training"]["learning_rate"] == before
     work.run("git", "checkout", "-q", "-")
-    assert stage not in work.executed(stage)
+    assert stage not in work.drive(stage)
     made = json.loads((work.root / "runs/node/digits/baseline/0/run.json").read_text())
     assert made["run"]["training"]["learning_rate"] == 0.01
 
@@ -368,7 +368,7 @@ def test_two_branches_that_trained_merge_and_train_nothing_again(work: Workspace
         params = work.read("params.yaml")
         params["node"]["digits"]["arms"].append(arm)
         work.write("params.yaml", params)
-        work.executed()
+        work.drive()
         commit_all(work)
     work.run("git", "merge", "-q", "one", ok=False)
     params = work.read("params.yaml") if "<<<<" not in (work.root / "params.yaml").read_text() else None
@@ -378,7 +378,7 @@ def test_two_branches_that_trained_merge_and_train_nothing_again(work: Workspace
     params["node"]["digits"]["arms"] = ["baseline", "norm=batch", "groups=2", "groups=1"]
     work.write("params.yaml", params)
     work.run("python", "-m", "pipeline", "recover")
-    ran = work.executed()
+    ran = work.drive()
     assert not [stage for stage in ran if stage.startswith(("train", "sample", "evaluate"))]
     table = (work.root / "reports" / "node_arms.md").read_text()
     assert "groups=1" in table

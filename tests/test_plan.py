@@ -214,8 +214,8 @@ def foretell(root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Status]:
 
 
 def run(work: Workspace) -> set[str]:
-    """What DVC trains and samples."""
-    ran = work.executed("train_node_digits", "sample_digits")
+    """What is trained and sampled."""
+    ran = work.drive("train_node_digits", "sample_digits")
     return {stage for stage in ran if stage.startswith(("train", "sample"))}
 
 

@@ -8,6 +8,8 @@ import torch
 from torch.nn import functional
 
 from pipeline.diffusion.schedule import make_schedule
+from pipeline.layers.flops import count_flops
+from pipeline.metrics.bench import Bench
 from pipeline.schema.diffusion import Diffusion
 from pipeline.schema.study import MeasureError
 from pipeline.studies.ddpm.derived import loses_level
@@ -19,6 +21,7 @@ from pipeline.studies.node.network import OdeFunction
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
 from pipeline.studies.timetest import field as field_module
+from pipeline.studies.timetest.cost import price
 from pipeline.studies.timetest.field import FieldNetwork, score_field, solve_windows
 from pipeline.studies.timetest.measure import check_blind, measure_timetest
 from pipeline.studies.timetest.score import find_half, scale_losses, score_outputs
@@ -311,3 +314,16 @@ def test_a_blind_field_ends_where_it_would_from_any_start(images):
     _, score = solve_windows(Blind(), BACK, images[:40])
     assert score.r > 1
     assert score.r_centred == pytest.approx(1, abs=1e-6)
+
+
+# ---- Its cost --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "tolerance"), [(make_run, 0.2), (make_noise_run, 0.01)])
+def test_the_plan_knows_the_flops_of_a_longer_test(project, make, tolerance):
+    """From two short ones; the solves of the trained field take other steps."""
+    run = make(steps=80)
+    cost = price(project, run, "measure", Bench(project.panel.compute, "cpu", 0.1), (0, 0))
+    assert cost.flops == pytest.approx(count_flops(lambda: measure_timetest(run)), rel=tolerance)
+    assert cost.seconds > 0

@@ -51,6 +51,13 @@ class Workspace:
         output = self.run("dvc", "repro", *arguments).stdout
         return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")}
 
+    def drive(self, *targets: str) -> set[str]:
+        """The same with `pipeline run`, which takes a third of the time: its stages need not import torch."""
+        logs = self.root / "logs"
+        shutil.rmtree(logs, ignore_errors=True)
+        self.run("python", "-m", "pipeline", "run", "--slots", "2", *targets)
+        return {path.stem for path in logs.glob("*.txt")}
+
     def read(self, name: str) -> Any:
         """Parsed YAML of a file."""
         return YAML().load(self.root / name)

@@ -155,4 +155,5 @@ STUDY = Study(
     coordinates={"groups": lambda run: min(run.network.groups, run.network.channels)},
     check_arm=_check_arm,
     views="pipeline.studies.timetest.views",
+    costs="pipeline.studies.timetest.cost",
 )
