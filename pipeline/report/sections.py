@@ -188,6 +188,7 @@ def gather(sources: Sources) -> Contents:
         pages=sources.verdicts,
         sections=[*missing, *views],
         lead=len(missing) + sum(section.id in first for section in views),
+        front=sources.project.report.front,
         samples=previews,
         runs=sources.runs,
         headlines={study: spec.headline[0] for study, spec in sources.project.specs.items()},

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -61,6 +61,8 @@ class Contents:
     """What made them."""
     lead: int = 0
     """How many sections come before the verdicts."""
+    front: Collection[str] = ()
+    """Of these, the ids of those on the first screen."""
     trajectories: Sequence[Sample] = ()
     schematics: Sequence[Schematic] = ()
 
@@ -243,6 +245,7 @@ def render_webpage(contents: Contents) -> str:
         glyph_size=(WIDTH, HEIGHT),
         sections=contents.sections,
         lead=contents.lead,
+        front=contents.front,
         drawings=drawings,
         samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
         trajectories=[{"image": _embed(one.png, "image/png"), "of": one} for one in contents.trajectories],
