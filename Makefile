@@ -6,7 +6,7 @@
 # make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
-# make bench-run   what `pipeline run` and `dvc repro` add to a stage
+# make bench-run   what `pipeline run` and `dvc repro` add to a stage, and both on 24 trainings
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
@@ -103,6 +103,7 @@ bench-ddpm: $(SETUP)
 
 bench-run: $(SETUP)
 	python -m benchmarks.driver
+	python -m benchmarks.run
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
