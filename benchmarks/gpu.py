@@ -1,6 +1,7 @@
 """Training and sampling steps of the paper's CIFAR-10 networks on a GPU, one setting changed at a time.
 
-    python -m benchmarks.gpu [--minutes 9] [--json bench-gpu.json] [--peak FLOAT32 TF32 BFLOAT16] [--no-compile]
+    python -m benchmarks.gpu [--minutes 9] [--json bench-gpu.json] [--peak FLOAT32 TF32 BFLOAT16]
+                             [--work node-256 ...] [--no-compile]
     python -m benchmarks.gpu --device cpu --tiny     tries all of it without a GPU; the numbers mean nothing
     python -m benchmarks.gpu --hours FILE            GPU-hours of README's CIFAR-10 panel, from what was measured
 
@@ -23,7 +24,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,14 +51,14 @@ TOLERANCE = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 5e-2}
 """Of `loss off by`."""
 MASKS_TOLERANCE = 2e-2
 """At least that of what is compiled and of the peer, which draw other dropout masks."""
-LIMIT, COMPILED_LIMIT = 45.0, 75.0
-"""Seconds of a cell."""
+LIMIT = 45.0
+"""Seconds of a cell; those that are compiled share the time that is left when it is their turn."""
 _RESERVE = 5.0  # seconds for the end
 _LEAST = 5.0  # with less time left, no cell is begun
 
 
-def list_cells(compiled: bool = True) -> "list[Cell]":
-    """All cells in the order of measurement: what matters most first, what must be compiled last."""
+def list_cells(works: Collection[str] = WORKS, compiled: bool = True) -> "list[Cell]":
+    """The cells in the order of measurement: what matters most first, what must be compiled last."""
     from benchmarks.gpu_cells import Cell
 
     rounds: list[dict[str, Any]] = [
@@ -75,7 +76,7 @@ def list_cells(compiled: bool = True) -> "list[Cell]":
         cells += [Cell(work, "compile", compiled=True) for work in WORKS]
         together = {"precision": "bfloat16", "compiled": True, "deterministic": False}
         cells += [Cell(work, "bfloat16, compile, not deterministic", **together) for work in WORKS[::2]]
-    return cells
+    return [cell for cell in cells if cell.work in works]
 
 
 _UNUSUAL = ("node", "plain, bfloat16")  # an adjoint solve of torchdiffeq leaves autocast
@@ -165,11 +166,12 @@ def measure_all(
         deadline: of `time.monotonic()`; what does not fit before it is not measured.
     """
     rows = [describe_cell(cell) for cell in cells]
-    for cell, row in zip(cells, rows, strict=True):
+    for index, (cell, row) in enumerate(zip(cells, rows, strict=True)):
         left = deadline - _RESERVE - time.monotonic()
         if left < _LEAST:
             break
-        limit = min(COMPILED_LIMIT if cell.compiled else LIMIT, left)
+        sharing = sum(other.compiled for other in cells[index:])
+        limit = left / sharing if cell.compiled else min(LIMIT, left)
         row["reason"] = "the benchmark was killed meanwhile"
         start = time.monotonic()
         done, found = run_apart(lambda cell=cell: measure(cell), limit)
@@ -236,7 +238,8 @@ def write_table(content: dict[str, Any]) -> str:
     if content["tiny"]:
         lines += ["", "**Tiny shapes: a trial of the command. The numbers mean nothing.**"]
     for work, title in _TITLES.items():
-        rows = [row for row in content["cells"] if row["work"] == work]
+        if not (rows := [row for row in content["cells"] if row["work"] == work]):
+            continue
         batch = next((f", batch {row['batch']}" for row in rows if "batch" in row), "")
         lines += ["", f"## {title}{batch}", "", f"| {' | '.join(_COLUMNS)} |", "| --- |" + " --: |" * 10]
         lines += [f"| {' | '.join(_cells(row))} |" for row in rows if row["status"] != "not measured"]
@@ -251,6 +254,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="shapes that take no time")
     parser.add_argument("--minutes", type=float, default=9.0, help="in which all must end")
+    parser.add_argument("--work", nargs="+", choices=WORKS, default=WORKS, help="all if not given")
     parser.add_argument("--no-compile", action="store_true", help="without the compiled cells")
     parser.add_argument("--peak", type=float, nargs=3, metavar=("FLOAT32", "TF32", "BFLOAT16"), help="TFLOP/s")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -282,7 +286,7 @@ def _run(args: argparse.Namespace, begun: float) -> None:
     def measure(cell: "Cell") -> dict[str, Any]:
         return gpu_cells.measure_cell(cell, args.device, args.tiny)
 
-    cells = list_cells(not args.no_compile)
+    cells = list_cells(args.work, not args.no_compile)
     rows = measure_all(cells, measure, begun + args.minutes * 60, write, peaks)
     table = write_table(content)
     write_file(args.json.with_suffix(".md"), table)
