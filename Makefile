@@ -6,6 +6,8 @@
 # make slow-test   set up, run the rest: the image, the page in a browser, LaTeX, kills, growth, emulated CPUs
 # make bench-node  set up, time a NODE training step against the plain construction
 # make bench-ddpm  set up, time the diffusion model against diffusers', and FID against torch-fidelity's command line
+# make bench-gpu   time the CIFAR-10 networks on a GPU, in 9 minutes; python3 needs torch and NumPy, and no network
+# make bench-gpu-wheels  set up, collect in wheels/ what else that needs, for PYTHON_VERSION=3.12, WITHOUT="scipy pillow"
 # make bench-run   what `pipeline run` and `dvc repro` add to a stage, and both on 24 trainings
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
@@ -21,7 +23,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-run
+.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-gpu bench-gpu-wheels bench-run
 
 all: repro
 	@cat reports/answer.md reports/table1.md reports/table3.md reports/verdicts.md
@@ -100,6 +102,13 @@ bench-ddpm: $(SETUP)
 	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12
 	python -m benchmarks.ddpm_step --case digits --threads 1 --steps 12 --compile
 	python -m benchmarks.fid --images 256 --threads 2
+
+# Without $(SETUP): where there is no network, nothing can be installed.
+bench-gpu:
+	$(PYTHON) -m benchmarks.gpu
+
+bench-gpu-wheels: $(SETUP)
+	python -m benchmarks.wheels $(if $(PYTHON_VERSION),--python $(PYTHON_VERSION)) $(if $(WITHOUT),--without $(WITHOUT))
 
 bench-run: $(SETUP)
 	python -m benchmarks.driver

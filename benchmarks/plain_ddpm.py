@@ -112,7 +112,10 @@ class PlainTrainer:
         """One optimiser step on all images; returns the loss."""
         noise = torch.randn(self.x.shape, device=self.device)
         level = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(self.x),), device=self.device)
-        loss = self.find_loss(self.x, level, noise)
+        return self.update(self.find_loss(self.x, level, noise))
+
+    def update(self, loss: Tensor) -> Tensor:
+        """What of a step comes after the loss; returns it."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.training.clip)
         for group in self.optimiser.param_groups:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dvc_data.hashfile.hash_info import HashInfo
 from problems import ROOT, ddpm_network, later, node_network, resolve
 from workspace import Workspace, copy_workspace, find_settings
 
@@ -19,7 +20,7 @@ from pipeline.data.arrays import Split
 from pipeline.layers.flops import count_flops
 from pipeline.metrics import bench as measuring
 from pipeline.metrics.bench import Bench, Cost
-from pipeline.plan.dvc.foresee import Status, find_statuses
+from pipeline.plan.dvc.foresee import Status, _read_cached, find_statuses
 from pipeline.plan.forecast import Forecast, Priced, count_images, foresee_check, price_rows
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.plan.text import format_flops, format_seconds, write_json, write_text
@@ -163,6 +164,18 @@ def test_the_text_multiplies_by_seeds():
     assert "all, on this device (cpu, 2 threads): 2 trainings: 4 TFLOP, 10.3 min" in lines
     assert lines[-1] == "a note"
     assert write_text(forecast({0: "restored"})).startswith("Nothing to compute: 6 runs up to date, 1 to be ")
+
+
+def test_what_is_for_a_gpu_is_told_in_its_days():
+    plan = forecast({0: "made", 1: "made"})
+    assert "on one GPU" not in write_text(plan)
+    row = plan.priced[0].row
+    lines = write_text(replace(plan, priced=[Priced(row, Cost(0.5 * 86400 * 40e12, 1e9, True), 10.0)])).splitlines()
+    assert "all, on one GPU: 24.0 h at 40 TFLOP/s and 4.0 d at 10 TFLOP/s sustained" in lines
+
+
+def test_settings_that_changed_have_no_content_in_the_cache():
+    assert _read_cached(None, HashInfo("params", {"cases": {"node": ["digits"]}})) is None
 
 
 def test_steps_without_a_price_are_one_line():

@@ -11,6 +11,8 @@ from pipeline.plan.rows import Row
 from pipeline.schema.study import Step
 
 _TERA = 1e12
+_SUSTAINED = (40, 10)  # TFLOP/s of a GPU: a fast one and a slow one, our guess; `make bench-gpu` measures yours
+_LARGE = 1e17  # FLOP, of which such a GPU has its hour: below, the line would say nothing
 _HEADER = ("step", "study", "case", "arm", "seeds to run", "restored", "kept", "TFLOP each", "time each", "time")
 _NOUNS: dict[Step, str] = {
     "train": "training",
@@ -81,6 +83,13 @@ def _total(priced: Sequence[Priced]) -> str:
     return f"{what}: {format_flops(flops)} TFLOP, {format_seconds(seconds)}"
 
 
+def _foretell_gpu(priced: Sequence[Priced]) -> list[str]:
+    """A line with the days of a GPU, where there is work for one."""
+    flops = sum(one.flops * one.count for one in priced)
+    times = " and ".join(f"{format_seconds(flops / _TERA / rate)} at {rate} TFLOP/s" for rate in _SUSTAINED)
+    return [f"all, on one GPU: {times} sustained"] if flops > _LARGE else []
+
+
 def write_text(forecast: Forecast) -> str:
     """A line for every step, study, case and arm with something to run or restore; totals; what they leave out."""
     firsts = {row.run.study: row.step for row in reversed(forecast.rows)}  # the first step of each study
@@ -97,7 +106,8 @@ def write_text(forecast: Forecast) -> str:
     if forecast.priced:
         plural = "s" if forecast.threads > 1 else ""
         threads = f", {forecast.threads} thread{plural}" if forecast.device == "cpu" else ""
-        lines += [f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}", ""]
+        lines += [f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}"]
+        lines += [*_foretell_gpu(forecast.priced), ""]
     return "\n".join([*lines, rest, *forecast.notes]) + "\n"
 
 

@@ -78,8 +78,8 @@ def _read_now(root: Path, path: str, written: Mapping[str, str]) -> str | None:
 
 
 def _read_cached(repo: Any, info: Any) -> str | None:
-    """Content that DVC's cache has of a file."""
-    if not info or info.isdir:
+    """Content that DVC's cache has of a file; None for settings, of which dvc.lock has the values and no hash."""
+    if not info or isinstance(info.value, dict) or info.isdir:
         return None
     try:
         return Path(repo.cache.local.oid_to_path(info.value)).read_text(encoding="utf-8")
