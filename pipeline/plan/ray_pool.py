@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ class RayPool:
         self._ray = _import_ray()
         self._root = root
         self._mark, self._token = write_mark(root)
+        host, colon, port = address.rpartition(":")
         try:
+            if colon:  # Ray itself tries for ten minutes, and says so in lines of its own
+                socket.create_connection((host, int(port)), timeout=10).close()
             self._ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         except (OSError, RuntimeError, ValueError) as error:
             raise SpecError(f"--ray {address}: {str(error).strip().splitlines()[0]}") from None

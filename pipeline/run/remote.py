@@ -5,9 +5,11 @@ it can end in any way, and the stage ends with it.
 """
 
 import contextlib
+import ctypes
 import os
 import platform
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 _TICK = 0.1
+_PR_SET_PDEATHSIG = 1
+"""Of <linux/prctl.h>."""
 
 
 def check_folder(root: Path, mark: Path, token: str) -> None:
@@ -71,9 +75,12 @@ class RemoteStage:
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         if not self.gpu:
             environment["CUDA_VISIBLE_DEVICES"] = ""
+        words = shlex.split(self.command)
+        if words[:2] != ["python", "-m"]:
+            words = ["/bin/sh", "-c", self.command]
         with self.log.open("ab") as log:  # a stage that lost its machine goes on in the same log
             guard = self._guard = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.run.remote", "/bin/sh", "-c", self.command],
+                [sys.executable, "-m", "pipeline.run.remote", *words],
                 cwd=self.root,
                 env=os.environ | environment,
                 stdin=subprocess.PIPE,
@@ -109,9 +116,15 @@ def run(stage: RemoteStage) -> int:
     return stage()
 
 
+def _die_with_parent() -> None:
+    """Linux: this process gets SIGKILL when its parent ends, as Ray may kill whatever is below a worker."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _guard(command: list[str]) -> NoReturn:
     """Run a command; pass on to it what the input says, and end with it, in the same way."""
-    stage = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    stage = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent)
     for number in (signal.SIGINT, signal.SIGTERM):  # Slurm sends them to every process of a job
         signal.signal(number, signal.SIG_IGN)
     while stage.poll() is None:
