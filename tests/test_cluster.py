@@ -1,6 +1,6 @@
 """`pipeline run --ray` and `--slurm`: what `dvc repro` does, with stages on other machines, of which some are lost.
 
-Ray: two nodes on this machine, each with one CPU. Slurm: where one works already (`.ci/tools slurm` gives Debian one).
+Ray: two nodes on this machine, each with one CPU. Slurm: where one works already.
 """
 
 import importlib.util
@@ -186,7 +186,8 @@ class Nodes:
         said = self.folder / f"node{len(self.processes)}.txt"
         with said.open("wb") as output:
             self.processes.append(subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True))
-        wait(lambda: b"Ray runtime started" in said.read_bytes(), 120)
+        wait(lambda: self.processes[-1].poll() is not None or b"Ray runtime started" in said.read_bytes(), 180)
+        assert self.processes[-1].poll() is None, said.read_text()
 
     def kill_last(self) -> int:
         """Kill the raylet of the node that came last; its pid."""
@@ -211,7 +212,8 @@ def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_raylet_start_wait_time_s", "170")  # 30 are too few on a busy machine
+        patch.setenv("RAY_agent_register_timeout_ms", "170000")
         found = Nodes()
         try:
             found.add()
