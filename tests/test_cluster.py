@@ -173,7 +173,8 @@ class Nodes:
         self.folder = Path(tempfile.mkdtemp(prefix="r"))  # a short name, as sockets lie in it
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def add(self) -> None:
+    def add(self, tries: int = 3) -> None:
+        """Start a node; again, if a busy machine took longer than the 30 s that Ray gives its own parts."""
         port = self.address.split(":")[1]
         first = not self.processes
         words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
@@ -187,7 +188,10 @@ class Nodes:
         with said.open("wb") as output:
             self.processes.append(subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True))
         wait(lambda: self.processes[-1].poll() is not None or b"Ray runtime started" in said.read_bytes(), 180)
-        assert self.processes[-1].poll() is None, said.read_text()
+        if self.processes[-1].poll() is not None:
+            assert tries > 1, said.read_text()
+            self.processes.pop()
+            self.add(tries - 1)
 
     def kill_last(self) -> int:
         """Kill the raylet of the node that came last; its pid."""
@@ -212,8 +216,6 @@ def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patch.setenv("RAY_raylet_start_wait_time_s", "170")  # 30 are too few on a busy machine
-        patch.setenv("RAY_agent_register_timeout_ms", "170000")
         found = Nodes()
         try:
             found.add()
