@@ -115,7 +115,7 @@ bench-run: $(SETUP)
 	python -m benchmarks.run
 
 lock: $(SETUP)
-	uv pip compile --system-certs pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile --system-certs pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:

@@ -117,17 +117,26 @@ def run(
     *,
     slots: Annotated[int | None, "stages at once on the CPU; physical cores over compute.threads if not given"] = None,
     gpus: Annotated[str | None, "ids of the GPUs to use, with commas; all of them if not given"] = None,
+    ray: Annotated[str | None, "run heavy stages on this Ray cluster: HOST:PORT, or auto"] = None,
+    slurm: Annotated[bool, "run heavy stages as jobs of Slurm"] = False,
+    slurm_options: Annotated[str | None, "of the jobs: KEY=VALUE, with commas, as partition=gpu,time=240"] = None,
     dry_run: Annotated[bool, "say what would run, and why; run nothing"] = False,
 ) -> None:
     """What `dvc repro` does, with stages beside each other and the same result; a log of each is in logs/."""
     if slots is not None and slots < 1:
         raise SpecError(f"--slots = {slots}: at least 1")
+    if (ray is not None and slurm) or (gpus is not None and (ray is not None or slurm)):
+        raise SpecError("--ray, --slurm, --gpus: one of them; a cluster hands out its own GPUs")
+    if slurm_options is not None and not slurm:
+        raise SpecError("--slurm-options: only with --slurm")
     driver = import_module("pipeline.plan.driver")
     if dry_run:
         driver.print_dry_run(ROOT, target, slots)
         return
     chosen = None if gpus is None else [gpu for gpu in gpus.split(",") if gpu]
-    sys.exit(driver.run_stages(ROOT, target, slots, chosen))
+    options = tuple(option for option in (slurm_options or "").split(",") if option)
+    cluster = import_module("pipeline.plan.pool").Cluster(ray, options) if slurm or ray is not None else None
+    sys.exit(driver.run_stages(ROOT, target, slots, chosen, cluster))
 
 
 def recover() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -33,9 +34,9 @@ with Path("ran.txt").open("a") as file:
 STAGES = {"a": [], "b": [], "c": ["a"], "d": ["a", "b"], "e": ["d"]}
 
 
-def write_stages(root: Path, seconds: float = 0.1) -> None:
+def write_stages(root: Path, seconds: float = 0.1, stages: Mapping[str, Sequence[str]] = STAGES) -> None:
     lines = ["stages:"]
-    for name, needs in STAGES.items():
+    for name, needs in stages.items():
         lines += [f"  {name}:", f"    cmd: python -m job {name} {seconds} {' '.join(needs)}".rstrip(), "    deps:"]
         lines += ["      - source.txt", *(f"      - out/{need}.txt" for need in needs)]
         lines += ["    outs:", f"      - out/{name}.txt"]

@@ -105,7 +105,9 @@ ELSEWHERE = {
     "pipeline/data/download.py": {"copyfile"},  # to a temporary file of pooch's
     "pipeline/run/checkpoint.py": {"copyfile"},  # within what `replace_folder` gives
     "pipeline/report/pdf.py": {"savefig"},  # in memory
-    "pipeline/plan/slots.py": {"open"},  # what a stage says, for people
+    "pipeline/plan/pool.py": {"open", "write_bytes"},  # what a stage says, for people
+    "pipeline/plan/slots.py": {"open"},
+    "pipeline/run/remote.py": {"open"},
     "pipeline/plan/text.py": {"write_text"},  # a function of its own
 }
 

@@ -12,8 +12,11 @@ from pipeline.plan.board import Board, Display, kind_of, read_times, write_times
 from pipeline.plan.dvc.foresee import foresee_stages
 from pipeline.plan.dvc.session import Session, StageError, open_session
 from pipeline.plan.forecast import foresee_check
+from pipeline.plan.pool import Beside, Cluster, Pool, find_log
+from pipeline.plan.ray_pool import RayPool
 from pipeline.plan.reasons import explain_change
 from pipeline.plan.slots import Slots, count_slots, list_gpus
+from pipeline.plan.slurm_pool import SlurmPool, end_left_jobs
 from pipeline.plan.text import format_seconds
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
@@ -43,10 +46,10 @@ class _Stop:
 
 
 class _Driver:
-    """Runs the stages of a session in slots."""
+    """Runs the stages of a session in a pool."""
 
-    def __init__(self, session: Session, slots: Slots, board: Board, display: Display) -> None:
-        self.session, self.slots, self.board, self.display = session, slots, board, display
+    def __init__(self, root: Path, session: Session, pool: Pool, board: Board, display: Display) -> None:
+        self.root, self.session, self.pool, self.board, self.display = root, session, pool, board, display
         self._flushed = time.monotonic()
 
     def _fail(self, name: str, problem: str) -> None:
@@ -61,7 +64,7 @@ class _Driver:
     def start_ready(self) -> None:
         """Start what can run, as long as there is room; what is up to date or cached needs none."""
         for name in self.board.list("waiting"):
-            if not self._is_ready(name) or not self.slots.has_room(name):
+            if not self._is_ready(name) or not self.pool.has_room(name):
                 continue
             try:
                 outcome = self.session.prepare(name)
@@ -69,20 +72,20 @@ class _Driver:
                 self._fail(name, str(error))
                 continue
             if outcome == "run":
-                self.slots.start(name, self.session.find_command(name))
+                self.pool.start(name, self.session.find_command(name))
                 self.board.started[name] = time.monotonic()
             self.board.states[name] = "running" if outcome == "run" else outcome
-            self.display.show(self.board, self.slots.count)
+            self.display.show(self.board, self.pool.count)
 
     def collect(self) -> bool:
         """Record what has ended; returns whether anything has."""
-        found = self.slots.collect()
+        found = self.pool.collect()
         for ended in found:
             seconds = time.monotonic() - self.board.started[ended.name]
             if ended.status:
                 how = f"status {ended.status}" if ended.status > 0 else signal.Signals(-ended.status).name
-                last = _read_last_line(self.slots.log(ended.name))
-                log = self.slots.log(ended.name).relative_to(self.slots.root)
+                path = find_log(self.root, ended.name)
+                last, log = _read_last_line(path), path.relative_to(self.root)
                 self._fail(ended.name, f"failed: {ended.name} ({how}, {log}){last and f': {last}'}")
                 continue
             try:
@@ -104,14 +107,14 @@ class _Driver:
             changed = self.collect() or changed
             if stop.count > asked:
                 asked = stop.count
-                self.slots.send(signal.SIGTERM if asked == 1 else signal.SIGKILL)
+                self.pool.send(signal.SIGTERM if asked == 1 else signal.SIGKILL)
                 self.display.say("ending: stages save their states; once more ends them at once" if asked == 1 else "")
             if changed and not asked:
                 self.start_ready()
                 changed = False
             if not self.board.list("running"):
                 return
-            self.display.show(self.board, self.slots.count)
+            self.display.show(self.board, self.pool.count)
             time.sleep(_TICK)
 
 
@@ -121,36 +124,56 @@ def _read_last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-def run_stages(root: Path, targets: Sequence[str], slots: int | None, gpus: Sequence[str] | None) -> int:
+def _open_pool(root: Path, slots: int | None, gpus: Sequence[str] | None, cluster: Cluster | None) -> Pool:
+    compute = load_compute(root)
+    found = list_gpus(compute)
+    if unknown := [gpu for gpu in gpus or () if gpu not in found]:
+        raise SpecError(f"--gpus: no GPU {unknown[0]!r}; there are {', '.join(found) or 'none'}")
+    here = Slots(root, compute, slots or count_slots(compute), found if gpus is None else gpus)
+    if cluster is None:
+        return here
+    if cluster.ray is not None:
+        return Beside(RayPool(root, compute, cluster.ray), here)
+    return Beside(SlurmPool(root, compute, cluster.options), here)
+
+
+def run_stages(
+    root: Path,
+    targets: Sequence[str],
+    slots: int | None,
+    gpus: Sequence[str] | None,
+    cluster: Cluster | None = None,
+) -> int:
     """Run what `dvc repro` would run; returns the exit status.
 
     Other branches go on where a stage fails. All stages need `check`, so that it runs first.
 
     Args:
         targets: names of stages; all of dvc.yaml if there are none.
-        slots: stages at once on the CPU; None: as many as physical cores allow.
-        gpus: ids of the GPUs to use; None: all.
+        slots: stages at once on this machine's CPU; None: as many as physical cores allow.
+        gpus: ids of this machine's GPUs to use; None: all.
+        cluster: runs the heavy stages; None: this machine runs them.
 
     Raises:
-        SpecError: a wrong target, or another command is at work here.
+        SpecError: a wrong target, another command is at work here, or the cluster is not there.
     """
-    root, compute = root.resolve(), load_compute(root)
-    found = list_gpus(compute)
-    if unknown := [gpu for gpu in gpus or () if gpu not in found]:
-        raise SpecError(f"--gpus: no GPU {unknown[0]!r}; there are {', '.join(found) or 'none'}")
-    pool = Slots(root, compute, slots or count_slots(compute), found if gpus is None else gpus)
+    root = root.resolve()
     stop, display, start = _Stop(), Display(), time.monotonic()
-    with open_session(root, targets) as session, stop.listening():
+    with open_session(root, targets) as session:
+        end_left_jobs(root)
+        pool = _open_pool(root, slots, gpus, cluster)
         needs = session.list_needs()
         board = Board(needs, dict.fromkeys(needs, "waiting"), read_times(root))
         try:
-            _Driver(session, pool, board, display).work(stop)
+            with stop.listening():
+                _Driver(root, session, pool, board, display).work(stop)
+            count = pool.count
         finally:
             pool.close()
     write_times(root, board)
     counts = {state: len(board.list(state)) for state in ("made", "restored", "kept", "failed", "blocked")}
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "made")
-    display.say(f"{told}; {format_seconds(time.monotonic() - start)} with {pool.count} slots")
+    display.say(f"{told}; {format_seconds(time.monotonic() - start)} with {count} slots")
     for problem in board.problems:
         print(problem, file=sys.stderr)
     if stop.count:

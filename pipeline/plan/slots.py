@@ -7,26 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from pipeline.plan.pool import HEAVY, Ended, find_log
 from pipeline.schema.compute import Compute
 
-_HEAVY = ("train_", "sample_", "evaluate_", "extractor", "reference")
-"""Name prefixes of the stages that use a GPU if there is one."""
 _CAN_FORK = sys.platform == "linux"
 """Elsewhere system libraries do not survive a fork: there each stage is a process of its own."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A stage that has ended."""
-
-    name: str
-    status: int
-    """Its exit status; negative: the signal that ended it."""
 
 
 def count_slots(compute: Compute) -> int:
@@ -61,8 +50,7 @@ class Slots:
 
     def __init__(self, root: Path, compute: Compute, slots: int, gpus: Sequence[str]) -> None:
         self.root, self.compute, self.count = root, compute, slots
-        self.logs = root / "logs"
-        self.logs.mkdir(exist_ok=True)
+        (root / "logs").mkdir(exist_ok=True)
         self._free_gpus, self._uses_gpu = list(gpus), bool(gpus)
         self._forked: set[str] = set()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,12 +58,8 @@ class Slots:
         self._nursery: subprocess.Popen[bytes] | None = None
         self._buffer = b""
 
-    def log(self, name: str) -> Path:
-        """The log of a stage."""
-        return self.logs / f"{name.replace('/', '-')}.txt"
-
     def _needs_gpu(self, name: str) -> bool:
-        return self._uses_gpu and name.startswith(_HEAVY)
+        return self._uses_gpu and name.startswith(HEAVY)
 
     def has_room(self, name: str) -> bool:
         """Whether a stage can start now."""
@@ -93,10 +77,10 @@ class Slots:
             environment["CUDA_VISIBLE_DEVICES"] = ""
         if _CAN_FORK and words[:2] == ["python", "-m"] and name not in self._gpu_of:
             task = {"name": name, "module": words[2], "arguments": words[3:], "environment": environment}
-            self._tell({**task, "log": str(self.log(name))})
+            self._tell({**task, "log": str(find_log(self.root, name))})
             self._forked.add(name)
             return
-        with self.log(name).open("wb") as log:
+        with find_log(self.root, name).open("wb") as log:
             self._processes[name] = subprocess.Popen(
                 ["/bin/sh", "-c", command],
                 cwd=self.root,
