@@ -344,7 +344,8 @@ def test_cifar_is_fetched_trained_and_refused_without_the_inception_weights(tmp_
     params = work.read("params.yaml")
     params["cases"] |= {"node": ["cifar10"], "ddpm": ["cifar10"]}
     for study in STUDIES:
-        params[study]["digits"] |= {"seeds": [], "arms": []}
+        # In place of the old lists, whose comments would end up in the wrong lines.
+        params[study]["digits"] = {"seeds": [], "arms": [], "more": {"seeds": [], "arms": []}}
         params[study]["cifar10"] |= {"seeds": [0], "arms": ["baseline"]}
     work.write("params.yaml", params)
 
