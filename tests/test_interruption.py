@@ -318,7 +318,7 @@ def test_code_that_was_edited_since_the_check_is_not_run(work: Workspace):
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("file", "old", "new"),
-    [(NUMERICS, "4, 10, 2", "4, 10, 3"), ("specs/node/study.yaml", "0.15", "0.16")],
+    [(NUMERICS, "4, 10, 2", "4, 10, 3"), ("specs/node/study.yaml", "learning_rate: 0.08", "learning_rate: 0.09")],
 )
 def test_what_is_edited_during_a_run_is_not_recorded_as_what_made_it(
     file: str, old: str, new: str, work: Workspace, unbroken: dict[str, str], tmp_path: Path
