@@ -60,10 +60,12 @@ def list_compared(pages: list[Page], study: str) -> Iterator[tuple[Page, str, Ou
                     yield page, name, outcome
 
 
-def choose_runs(project: Project, pages: list[Page], study: str, change: str) -> list[Key]:
-    """The runs behind these comparisons."""
+def choose_runs(pages: list[Page], study: str, change: str, wide: bool) -> list[Key]:
+    """The runs behind these comparisons; or behind those alone whose effect is expected again."""
     found: dict[Key, None] = {}
     for page, _, outcome in list_compared(pages, study):
+        if wide and not _is_wide(outcome):
+            continue
         panel = page.panels[study]
         for arm in (arm for arm in panel.arms if arm in outcome.contrast.weights):
             seeds = panel.seeds[arm]
@@ -120,6 +122,7 @@ def main() -> None:  # noqa: D103
     parser.add_argument("study")
     parser.add_argument("--change", nargs="+", choices=CHANGES, default=CHANGES)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--wide", action="store_true", help="only the runs behind effects that are expected again")
     parser.add_argument("--out", type=Path, default=Path("/tmp"), help="folder of the records")  # noqa: S108
     arguments = parser.parse_args()
     project = load_project(ROOT)
@@ -128,7 +131,7 @@ def main() -> None:  # noqa: D103
         path = arguments.out / f"robust-{arguments.study}-{change}.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         records = {(case, arm, seed): text for case, arm, seed, text in map(json.loads, lines)}
-        todo = [key for key in choose_runs(project, pages, arguments.study, change) if key not in records]
+        todo = [key for key in choose_runs(pages, arguments.study, change, arguments.wide) if key not in records]
         for name, value in PORTABLE.items():  # a worker loads its libraries before it is told what to do
             os.environ.pop(name, None)
             os.environ |= {} if change == "native" else {name: value}
