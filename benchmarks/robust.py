@@ -1,10 +1,11 @@
 """Are the verdicts of a measured study the same with other seeds, other arithmetic, or a longer training?
 
     python -m benchmarks.robust timetest --change seeds --processes 2
-    python -m benchmarks.robust timetest --change native steps
+    python -m benchmarks.robust timetest --change native sse steps --wide
 
 Runs the main arms of params.yaml that a claim compares again, with one thing changed: `seeds` takes the five seeds
-after those of params.yaml, `native` the CPU's own vector instructions (`portable: false`), `steps` twice the steps.
+after those of params.yaml, `native` the CPU's own vector instructions (`portable: false`; the same bytes on a CPU
+without AVX-512), `sse` those of old CPUs, which round differently on all, `steps` twice the steps.
 What is done is kept in a file, so that a second call goes on. The claims are judged by the report's own code.
 """
 
@@ -28,16 +29,21 @@ from pipeline.schema.record import Failure
 from pipeline.schema.study import MeasuredRecord, MeasureError, find_study
 
 ROOT = Path(__file__).resolve().parent.parent
-CHANGES = ("seeds", "native", "steps")
+CHANGES = ("seeds", "native", "sse", "steps")
+_KERNELS = {
+    "native": {name: "" for name in PORTABLE},
+    "sse": {name: "" for name in PORTABLE} | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+}
+"""Variables of the libraries, in place of the portable ones; empty: not set."""
 _WIDE = 3
-"""Half-widths of its interval that an effect must exceed, to be expected again."""
+"""An effect of more than so many half-widths of its interval is expected again."""
 Key = tuple[str, str, int]
 """Case, arm, seed."""
 
 
 def measure(study: str, key: Key, change: str) -> tuple[Key, str]:
     """Measure a run with one thing changed; returns its record as JSON. In a process of its own."""
-    tune_process(1, change != "native")
+    tune_process(1, change not in _KERNELS)
     run = load_project(ROOT).resolve(study, *key)
     if change == "steps":
         run = run.model_copy(update={"training": run.training.model_copy(update={"steps": 2 * run.training.steps})})
@@ -99,7 +105,7 @@ def show(project: Project, study: str, change: str, pages: list[Page], records: 
         wide, same = wide + is_wide, same + (is_wide and before.verdict == after.verdict)
         told = "" if before.verdict == after.verdict else "changed"
         rows.append([name, before.contrast.text, _say(before), _say(after), "yes" if is_wide else "", told])
-    header = ["Claim", "Comparison", "Committed", change, f"> {_WIDE} half-widths", "Verdict"]
+    header = ["Claim", "Comparison", "Committed", change, "Wide", "Verdict"]
     return f"{align_table(header, rows, left=2)}\n{same} of {wide} wide effects have the same verdict"
 
 
@@ -132,9 +138,9 @@ def main() -> None:  # noqa: D103
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         records = {(case, arm, seed): text for case, arm, seed, text in map(json.loads, lines)}
         todo = [key for key in choose_runs(pages, arguments.study, change, arguments.wide) if key not in records]
-        for name, value in PORTABLE.items():  # a worker loads its libraries before it is told what to do
+        for name, value in _KERNELS.get(change, PORTABLE).items():  # a worker loads its libraries first of all
             os.environ.pop(name, None)
-            os.environ |= {} if change == "native" else {name: value}
+            os.environ |= {name: value} if value else {}
         with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
             jobs = [pool.submit(measure, arguments.study, key, change) for key in todo]
             for index, job in enumerate(as_completed(jobs)):
