@@ -9,6 +9,7 @@
 # make bench-gpu   time the CIFAR-10 networks on a GPU, in 9 minutes; python3 needs torch and NumPy, and no network
 # make bench-gpu-wheels  set up, collect in wheels/ what else that needs, for PYTHON_VERSION=3.12, WITHOUT="scipy pillow"
 # make bench-run   what `pipeline run` and `dvc repro` add to a stage, and both on 24 trainings
+# make bench-robust  are the time test's verdicts the same with other seeds, other rounding, twice the steps? (half an hour)
 # make image       build the container's image, say its size and what that took
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
@@ -113,6 +114,9 @@ bench-gpu-wheels: $(SETUP)
 bench-run: $(SETUP)
 	python -m benchmarks.driver
 	python -m benchmarks.run
+
+bench-robust: $(SETUP)
+	python -m benchmarks.robust timetest --wide --processes 2
 
 lock: $(SETUP)
 	uv pip compile --system-certs pyproject.toml --extra dev --extra cluster --universal --python-version 3.11 --generate-hashes \

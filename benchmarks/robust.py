@@ -31,8 +31,8 @@ from pipeline.schema.study import MeasuredRecord, MeasureError, find_study
 ROOT = Path(__file__).resolve().parent.parent
 CHANGES = ("seeds", "native", "sse", "steps")
 _KERNELS = {
-    "native": {name: "" for name in PORTABLE},
-    "sse": {name: "" for name in PORTABLE} | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
+    "native": dict.fromkeys(PORTABLE, ""),
+    "sse": dict.fromkeys(PORTABLE, "") | {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
 """Variables of the libraries, in place of the portable ones; empty: not set."""
 _WIDE = 3
