@@ -24,7 +24,7 @@ WORKERS ?= 2
 VENV := .venv
 SETUP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-gpu bench-gpu-wheels bench-run
+.PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-gpu bench-gpu-wheels bench-run bench-robust
 
 all: repro
 	@cat reports/answer.md reports/table1.md reports/table3.md reports/verdicts.md
