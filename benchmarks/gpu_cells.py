@@ -7,6 +7,7 @@ import gc
 import hashlib
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,17 +117,19 @@ def draw_images(run: NodeRun | DdpmRun) -> Split:
     return Split(images, np.arange(batch, dtype=np.int64) % 10, 10)
 
 
-class _Training:
+class _Training(ABC):
     """What the trainings have in common."""
 
     parts = 1
     batch: int
 
+    @abstractmethod
     def step(self, index: int) -> Tensor:
-        raise NotImplementedError
+        pass
 
+    @abstractmethod
     def list_state(self) -> dict[str, Tensor]:
-        raise NotImplementedError
+        pass
 
     def check(self) -> list[float]:
         return [self.step(index).item() for index in range(CHECKED)]
