@@ -138,7 +138,8 @@ class _Training(ABC):
         return digest_tensors({name: value.detach().cpu() for name, value in self.list_state().items()})
 
     def prepare(self) -> None:
-        pass
+        """Nothing, unless a study says else."""
+        return
 
     def describe(self) -> dict[str, Any]:
         return {}
