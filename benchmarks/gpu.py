@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from benchmarks.gpu_cells import Cell
 
 WORKS = ("node-256", "node-64", "ddpm-training", "ddpm-sampling")
-PEAKS = {  # dense TFLOP/s of float32, TF32 and bfloat16, by words of torch's name of the device (NVIDIA's data sheets)
+PEAKS = {  # dense TFLOP/s of float32, TF32 and bfloat16, by words of torch's name of the device
     "H100 PCIe": (51.2, 378.0, 756.0),
     "H100 NVL": (60.0, 417.5, 835.5),
     "H100": (66.9, 494.7, 989.4),
@@ -47,6 +47,7 @@ PEAKS = {  # dense TFLOP/s of float32, TF32 and bfloat16, by words of torch's na
     "RTX 4090": (82.6, 82.6, 165.2),
     "RTX 3090": (35.6, 35.6, 71.0),
 }
+"""As NVIDIA's data sheets were remembered: look a card up before its % is quoted, or give --peak."""
 TOLERANCE = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 5e-2}
 """Of `loss off by`."""
 MASKS_TOLERANCE = 2e-2
