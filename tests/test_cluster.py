@@ -12,15 +12,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from test_driver import JOB, list_ran, wait_for, write_stages
-from workspace import Workspace, copy_project
+from quick_stages import JOB, finish, forget, is_gone, list_ran, make_project, start, wait, wait_for, write_stages
+from workspace import Workspace
 
 from pipeline.run.remote import RemoteStage, check_folder
 
@@ -45,17 +44,6 @@ def has_slurm() -> bool:
 
 
 slurm = pytest.mark.skipif(not has_slurm(), reason="no Slurm answers here")
-
-
-def wait(until: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 # ---- A stage and its guard -------------------------------------------------------------------------------------------
@@ -124,34 +112,7 @@ def test_a_machine_that_sees_another_copy_of_the_project_is_named(tmp_path: Path
 
 @pytest.fixture
 def work(tmp_path: Path) -> Workspace:
-    found = copy_project(tmp_path / "project")
-    for name in ("dvc.lock", "ran.txt"):
-        (found.root / name).unlink(missing_ok=True)
-    (found.root / "job.py").write_text(JOB)
-    (found.root / "source.txt").write_text("1")
-    write_stages(found.root, stages=STAGES)
-    found.run("git", "init", "-q")
-    return found
-
-
-def start(work: Workspace, *arguments: str) -> "subprocess.Popen[bytes]":
-    with (work.root / "said.txt").open("wb") as said:
-        return work.start(sys.executable, "-m", "pipeline", "run", "--slots", "1", *arguments, output=said)
-
-
-def finish(running: "subprocess.Popen[bytes]", work: Workspace, status: int) -> str:
-    assert running.wait(240) == status, (work.root / "said.txt").read_text()
-    return (work.root / "said.txt").read_text()
-
-
-def forget(work: Workspace) -> None:
-    """Remove all that was made."""
-    shutil.rmtree(work.root / ".dvc" / "cache")
-    shutil.rmtree(work.root / "out")
-    (work.root / "dvc.lock").unlink()
-    for path in work.root.glob("*.pid"):
-        path.unlink()
-    list_ran(work)
+    return make_project(tmp_path / "project", STAGES)
 
 
 def test_without_the_extra_a_line_says_what_to_install(work: Workspace):
@@ -232,7 +193,7 @@ def test_ray_the_lock_is_that_of_dvc_repro(work: Workspace, nodes: Nodes):
     serial = work.read("dvc.lock")
     forget(work)
     (work.root / "job.py").write_text(JOB + "print('Ray:', 'RAY_JOB_ID' in os.environ)\n")
-    finish(start(work, "--ray", nodes.address), work, 0)
+    finish(start(work, "--slots", "1", "--ray", nodes.address), work, 0)
     assert work.read("dvc.lock") == serial
     logs = {name: (work.root / "logs" / f"{name}.txt").read_text().splitlines() for name in STAGES}
     assert {name: lines[-1] for name, lines in logs.items()} == {
@@ -243,9 +204,20 @@ def test_ray_the_lock_is_that_of_dvc_repro(work: Workspace, nodes: Nodes):
 
 @ray
 @pytest.mark.ci
+def test_ray_without_its_token_a_line_says_so(work: Workspace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (("RAY_AUTH_TOKEN", None), ("RAY_AUTH_TOKEN", "0" * 64), ("RAY_AUTH_MODE", None)):
+        with monkeypatch.context() as patch:
+            patch.delenv(name) if value is None else patch.setenv(name, value)
+            said = finish(start(work, "--slots", "1", "--ray", nodes.address), work, 1)
+        assert said.count("\n") == 1, said
+        assert "token" in said
+
+
+@ray
+@pytest.mark.ci
 def test_ray_a_failing_stage_is_named_and_the_others_go_on(work: Workspace, nodes: Nodes):
     (work.root / "fail").write_text("train_b")
-    said = finish(start(work, "--ray", nodes.address), work, 1)
+    said = finish(start(work, "--slots", "1", "--ray", nodes.address), work, 1)
     assert "failed: train_b (status 3, logs/train_b.txt): error: it was asked to" in said
     assert sorted(list_ran(work)) == ["train_a", "train_c"]
     assert "2 made, 1 failed, 1 blocked" in said
@@ -256,7 +228,7 @@ def test_ray_a_failing_stage_is_named_and_the_others_go_on(work: Workspace, node
 def test_ray_asked_to_end_stages_save_their_states(work: Workspace, nodes: Nodes):
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", SAVES.replace("60", "0") + "time.sleep("))
     write_stages(work.root, 60, STAGES)
-    running = start(work, "--ray", nodes.address)
+    running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     running.terminate()
     finish(running, work, 130)
@@ -269,14 +241,14 @@ def test_ray_asked_to_end_stages_save_their_states(work: Workspace, nodes: Nodes
 @pytest.mark.ci
 def test_ray_killed_the_driver_takes_its_stages_along(work: Workspace, nodes: Nodes):
     write_stages(work.root, 60, STAGES)
-    running = start(work, "--ray", nodes.address)
+    running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     running.kill()
     running.wait()
     wait(lambda: all(map(is_gone, jobs)), 30)
     assert not (work.root / "dvc.lock").exists()
     write_stages(work.root, 0.1, STAGES)
-    finish(start(work, "--ray", nodes.address), work, 0)
+    finish(start(work, "--slots", "1", "--ray", nodes.address), work, 0)
     assert sorted(list_ran(work)) == sorted(STAGES)
 
 
@@ -285,7 +257,7 @@ def test_ray_killed_the_driver_takes_its_stages_along(work: Workspace, nodes: No
 def test_ray_a_lost_node_s_stage_runs_again_elsewhere(work: Workspace, nodes: Nodes):
     """The last one of Ray's, as it leaves one node."""
     write_stages(work.root, 4, STAGES)
-    running = start(work, "--ray", nodes.address)
+    running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     raylet = nodes.kill_last()
     wait(lambda: any(map(is_gone, jobs)), 30)
@@ -310,7 +282,7 @@ def test_slurm_the_lock_is_that_of_dvc_repro_also_after_the_time_limit(work: Wor
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", "time.sleep(not Path(name).exists() and 60 or "))
     write_stages(work.root, 0.1, STAGES)
     (work.root / "train_b").touch()
-    running = start(work, "--slurm", "--slurm-options", "time=10")
+    running = start(work, "--slots", "1", "--slurm", "--slurm-options", "time=10")
     (job,) = wait_for(work, "train_a")
     (work.root / "train_a").touch()
     (work.root / "train_c").touch()
@@ -329,10 +301,10 @@ def test_slurm_the_lock_is_that_of_dvc_repro_also_after_the_time_limit(work: Wor
 @pytest.mark.ci
 def test_slurm_a_failing_stage_is_named_and_a_lost_job_too(work: Workspace):
     (work.root / "fail").write_text("train_b")
-    said = finish(start(work, "--slurm"), work, 1)
+    said = finish(start(work, "--slots", "1", "--slurm"), work, 1)
     assert "failed: train_b (status 3, logs/train_b.txt): error: it was asked to" in said
     assert sorted(list_ran(work)) == ["train_a", "train_c"]
-    said = finish(start(work, "--slurm", "--slurm-options", "partition=nix"), work, 1)
+    said = finish(start(work, "--slots", "1", "--slurm", "--slurm-options", "partition=nix"), work, 1)
     assert "invalid partition specified: nix" in said
 
 
@@ -340,7 +312,7 @@ def test_slurm_a_failing_stage_is_named_and_a_lost_job_too(work: Workspace):
 @pytest.mark.ci
 def test_slurm_what_a_killed_driver_left_is_ended_by_the_next_run(work: Workspace):
     write_stages(work.root, 60, STAGES)
-    running = start(work, "--slurm")
+    running = start(work, "--slots", "1", "--slurm")
     (job,) = wait_for(work, "train_a")
     running.kill()
     running.wait()
@@ -357,7 +329,7 @@ def test_slurm_what_a_killed_driver_left_is_ended_by_the_next_run(work: Workspac
 def test_slurm_asked_to_end_stages_save_their_states(work: Workspace):
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", SAVES.replace("60", "0") + "time.sleep("))
     write_stages(work.root, 60, STAGES)
-    running = start(work, "--slurm")
+    running = start(work, "--slots", "1", "--slurm")
     (job,) = wait_for(work, "train_a")
     running.terminate()
     finish(running, work, 130)

@@ -7,18 +7,21 @@ study's study.py, whose validated fields are in resolved/), and runner code (pip
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from pipeline.schema.base import SpecError
-from pipeline.schema.files import write_file
+from pipeline.schema.files import write_file, write_json
 from pipeline.schema.study import find_study, list_studies
 
 RUNNER = 1
 """Part of every closure. Raise it when a change of pipeline/run/ or pipeline/schema/ could change numbers."""
 FOLDER = Path("closures")
+_DIGESTS = Path(".dvc/tmp/digests.json")
+"""A cache: stripping a closure's files of words takes longer than a short stage's start."""
 ROOMS = ("pipeline", "stages")
 _VIEWS = ("draw", "render", "report", "text")
 """Stages that look up each study's own part of the report."""
@@ -57,13 +60,24 @@ def strip_words(source: str) -> str:
     return "".join(f"{line.decode()}\n" for number, line in enumerate(kept, 1) if line or number in text)
 
 
-def digest_code(path: Path) -> str:
-    """SHA-256 of a Python file without comments, docstrings and layout; of any other file, SHA-256 of its content."""
+def digest_code(path: Path, known: dict[str, str] | None = None) -> str:
+    """SHA-256 of a Python file without comments, docstrings and layout; of any other file, SHA-256 of its content.
+
+    Args:
+        known: digests by the SHA-256 of a file's whole content; what is new is added.
+    """
     content = path.read_bytes()
-    if path.suffix == ".py":
-        with suppress(SyntaxError, ValueError):  # a file that is not Python counts as a whole
-            content = strip_words(content.decode()).encode()
-    return hashlib.sha256(content).hexdigest()
+    whole = hashlib.sha256(content).hexdigest()
+    if path.suffix != ".py":
+        return whole
+    if known is not None and whole in known:
+        return known[whole]
+    with suppress(SyntaxError, ValueError):  # a file that is not Python counts as a whole
+        content = strip_words(content.decode()).encode()
+    digest = hashlib.sha256(content).hexdigest()
+    if known is not None:
+        known[whole] = digest
+    return digest
 
 
 def find_module(root: Path, name: str) -> Path | None:
@@ -141,33 +155,41 @@ def closure_path(stage: str) -> Path:
 
 def describe_closures(root: Path) -> dict[str, str]:
     """The closures by name: a line with the runner's number, then lines `SHA-256  path`."""
-    known: dict[Path, set[Path]] = {}
-
-    @cache
-    def digest(path: Path) -> str:
-        return digest_code(root / path)
-
+    imports: dict[Path, set[Path]] = {}
+    known = load_digests(root)
     contents = {}
     for stage, roots in _list_roots(root).items():
-        paths = close_imports(root, roots, known) | {path for path in roots if decides_numbers(path)}
-        lines = [f"{digest(path)}  {path.as_posix()}" for path in sorted(paths)]
+        paths = close_imports(root, roots, imports) | {path for path in roots if decides_numbers(path)}
+        lines = [f"{digest_code(root / path, known)}  {path.as_posix()}" for path in sorted(paths)]
         contents[stage] = "\n".join([f"runner {RUNNER}", *lines]) + "\n"
     return contents
 
 
 def write_closures(root: Path) -> None:
-    """Write all files of closures/."""
+    """Write all files of closures/, and the digests, so that a stage need not parse the code again."""
     for stage, content in describe_closures(root).items():
         write_file(root / closure_path(stage), content)
+    write_json(root / _DIGESTS, load_digests(root))
+
+
+@cache
+def load_digests(root: Path) -> dict[str, str]:
+    """Digests of code by the SHA-256 of a file's whole content, as `check` left them; empty if it did not."""
+    with suppress(OSError, ValueError):
+        found = json.loads((root / _DIGESTS).read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def find_changed(root: Path, content: str) -> str | None:
     """What first differs from a closure's content: a file, or the runner's number; None if nothing does."""
     runner, *lines = content.splitlines() or [""]
+    known = load_digests(root)
     if runner != f"runner {RUNNER}":
         return "the runner's number"
     for line in lines:
         digest, name = line.split("  ", 1)
-        if not (root / name).is_file() or digest_code(root / name) != digest:
+        if not (root / name).is_file() or digest_code(root / name, known) != digest:
             return name
     return None

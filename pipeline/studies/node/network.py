@@ -54,8 +54,8 @@ class ResidualBlock(nn.Module):
 class OdeFunction(nn.Module):
     """The ODE function f(t, x): Norm-Act-TimedConv-Norm-Act-TimedConv-Norm (the paper, section 2.1).
 
-    x and f(t, x) are [B, C, H, W], t is a scalar. It has two sites, the TimedConvs, each followed by a norm. All
-    parameters that it uses are its own, because the adjoint gives no gradient to others.
+    x and f(t, x) are [B, C, H, W], t is a scalar, or [B], one for each image. It has two sites, the TimedConvs, each
+    followed by a norm. All parameters that it uses are its own, because the adjoint gives no gradient to others.
     """
 
     def __init__(self, network: NodeNetwork, size: int) -> None:

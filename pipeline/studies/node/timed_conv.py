@@ -15,10 +15,13 @@ _KERNEL = 3
 
 
 def encode_time(t: Tensor, network: NodeNetwork) -> Tensor:
-    """The MLPs' input: t as [1, 1], or its sinusoidal embedding [1, C]. t is not scaled to 0..1000."""
+    """The MLPs' input: t as [T, 1], or its sinusoidal embedding [T, C]; T is 1 for a scalar t.
+
+    t is not scaled to 0..1000.
+    """
     if network.embedding_input == "sinusoid":
-        return embed_sinusoidally(t.view(1), ode_width(network))
-    return t.view(1, 1)
+        return embed_sinusoidally(t.view(-1), ode_width(network))
+    return t.view(-1, 1)
 
 
 def make_mlp(network: NodeNetwork, outputs: int) -> nn.Sequential:
@@ -96,10 +99,12 @@ class TimedConv2d(nn.Module):
         """Compute Z [B, C, H, W].
 
         Args:
+            t: a scalar, or [B], one for each image. T below is 1 or B.
             encoded: the encoded t, or the output of the shared MLP; needed by MLPs only.
-            position: p_t [1, 1, H, W], or its mean [1, 1, 1, 1].
+            position: p_t [T, 1, H, W], or its mean [T, 1, 1, 1].
         """
         weight: Tensor = self.weight
+        t = t.view(-1, 1, 1, 1)
         offset = self.bias.view(1, -1, 1, 1)  # [1, C, 1, 1]; all that does not depend on X is summed here first
         if self.concat:
             weight, v = self.derived if self.derived is not None else self.derive()
@@ -108,9 +113,9 @@ class TimedConv2d(nn.Module):
             offset = torch.addcmul(offset, self.v.view(1, -1, 1, 1), t)
         if self.embed is not None:
             assert encoded is not None
-            offset = offset + self.embed(encoded)[:, :, None, None]  # [1, C, 1, 1]
+            offset = offset + self.embed(encoded)[:, :, None, None]  # [T, C, 1, 1]
         if position is not None:
-            offset = offset + position  # [1, C, H, W]
+            offset = offset + position  # [T, C, H, W]
         if self.network.padding == "circular":
             z = functional.conv2d(self._pad(x), weight)
         else:
@@ -119,9 +124,9 @@ class TimedConv2d(nn.Module):
 
 
 class Position(nn.Module):
-    """The positional timestep embedding p_t [1, 1, H, W], shared by all channels (the paper's Equation 6).
+    """The positional timestep embedding p_t [T, 1, H, W], shared by all channels (the paper's Equation 6).
 
-    Under position_mean: its mean over pixels [1, 1, 1, 1].
+    T is the number of times, 1 for a scalar t. Under position_mean: its mean over pixels [T, 1, 1, 1].
     """
 
     def __init__(self, network: NodeNetwork, size: int) -> None:
@@ -147,9 +152,9 @@ class Position(nn.Module):
     def forward(self, t: Tensor, encoded: Tensor) -> Tensor:
         if self.embed is None:
             assert self.p is not None
-            maps = t * self.p
+            maps = t.view(-1, 1, 1, 1) * self.p
         else:
-            maps = self.embed(encoded).view(1, 1, self.size, self.size)
+            maps = self.embed(encoded).view(-1, 1, self.size, self.size)
         return maps.mean((2, 3), keepdim=True) if self.mean else maps
 
 

@@ -23,11 +23,11 @@ _GRID = (torch.arange(16, dtype=torch.float64) + 0.5) / 16
 """Times of the score."""
 _WINDOWS = (0.0, 0.25, 0.5, 0.75)
 """Where solves start; each takes 1 / SPEED of the time."""
-_FLOW_IMAGES, _SHARE_IMAGES = 120, 64
+_FLOW_IMAGES, _SHARE_IMAGES = 120, 16
 
 
 class FieldNetwork(nn.Module):
-    """An ODE function between two 1x1 convolutions: images [B, 1, H, W] at a time t [] to a field of the same shape.
+    """An ODE function between two 1x1 convolutions: images [B, 1, H, W] at t, [] or [B], to a field of the same shape.
 
     Initial weights are PyTorch's defaults, drawn from torch's global generator, unless the network's fields say else.
     """
@@ -38,10 +38,24 @@ class FieldNetwork(nn.Module):
         self.lift = nn.Conv2d(1, width, 1)
         self.field = OdeFunction(network, image_size)
         self.lower = nn.Conv2d(width, 1, 1)
+        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU, and so are inputs in that layout
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
-        out: Tensor = self.lower(self.field(t, self.lift(x)))
+        h = self.lift(x).contiguous(memory_format=torch.channels_last)
+        out: Tensor = self.lower(self.field(t, h))
         return out
+
+
+def evaluate_times(network: FieldNetwork, t: Tensor, x: Tensor) -> Tensor:
+    """The field at times t [T], each on images of its own, x [T, B, 1, H, W]; the same shape.
+
+    Batch norm takes the statistics of the images of one time.
+    """
+    if network.field.network.norm == "batch":
+        out: Tensor = torch.vmap(network)(t, x)
+        return out
+    out = network(t.repeat_interleave(x.shape[1]), x.flatten(0, 1))
+    return out.view_as(x)
 
 
 class _Window(nn.Module):
@@ -110,13 +124,13 @@ def run_field_test(run: FieldRun) -> Outcome:
     network = FieldNetwork(run.network, size)
     share_initial = _measure_share(network, test[:_SHARE_IMAGES])
     generator = make_generator("cpu", run.seed, "batches")
-    images, at_times = train.float(), torch.vmap(network)
+    images = train.float()
 
     def compute_loss(_: int) -> Tensor:
         t = (torch.arange(_TIMES) + torch.rand(1, generator=generator)) / _TIMES
         chosen = torch.randint(len(images), (_TIMES, training.batch_size // _TIMES), generator=generator)
         x = images[chosen]  # [T, B, 1, H, W]
-        loss: Tensor = (at_times(t, x) - wind.velocity(t, x)).square().mean() / square
+        loss: Tensor = (evaluate_times(network, t, x) - wind.velocity(t, x)).square().mean() / square
         return loss
 
     losses = fit(network, compute_loss, training)
