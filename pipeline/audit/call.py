@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_iter, tree_map_only
+from torch.utils._pytree import tree_iter, tree_map
 
 from pipeline.schema.base import SpecError
 
@@ -43,7 +43,7 @@ def _put(container: Any, path: Sequence[str], value: Any) -> Any:
         return container._replace(**{fields[int(key)] if key.isdigit() else key: inner})
     if isinstance(container, list | tuple):
         return type(container)([inner if place == int(key) else one for place, one in enumerate(container)])
-    if is_dataclass(container) and not isinstance(container, type):
+    if _is_record(container):
         return replace(container, **{key: inner})
     raise SpecError(
         f"time: a {type(container).__name__} cannot hold another time; a dict, list, tuple or dataclass can"
@@ -95,8 +95,7 @@ class Call:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Call":
         """The same call with other tensors, those of the time included."""
-        args, kwargs = tree_map_only(Tensor, change, (self.args, self.kwargs))
-        return replace(self, args=args, kwargs=kwargs)
+        return replace(self, args=_map(self.args, change), kwargs=_map(self.kwargs, change))
 
     def list_tensors(self, name: str) -> list[Tensor]:
         """The tensors of an argument, without the time."""
@@ -110,8 +109,24 @@ class Call:
         return network(*self.args, **self.kwargs)
 
 
+def _is_record(given: Any) -> bool:
+    """Whether it is a dataclass with values, which torch's trees take for a leaf."""
+    return is_dataclass(given) and not isinstance(given, type)
+
+
 def _open(given: Any) -> Any:
-    return vars(given) if is_dataclass(given) and not isinstance(given, type) else given
+    return vars(given) if _is_record(given) else given
+
+
+def _map(given: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Containers with other tensors in them."""
+
+    def map_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return change(leaf)
+        return replace(leaf, **_map(vars(leaf), change)) if _is_record(leaf) else leaf
+
+    return tree_map(map_leaf, given)
 
 
 def _list_parameters(network: nn.Module) -> dict[str, inspect.Parameter]:
@@ -153,6 +168,13 @@ def _find_time(network: nn.Module, time: str | int, args: Sequence[Any], kwargs:
     return (head, *rest)
 
 
+def _find_first(network: nn.Module, time: str) -> str:
+    """The first argument that is not the time."""
+    names = list_names(network)
+    head = names[int(time)] if time.isdigit() and int(time) < len(names) else time.split(".")[0]
+    return next((name for name in names if name != head), "x")
+
+
 def _choose_data(call: Call, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The data: of the inputs of real numbers those with three axes or more; if there are none, all of them."""
     names = list(call.arguments)
@@ -177,7 +199,8 @@ def bind_call(network: nn.Module, inputs: Any, time: str | int, data: Sequence[s
     """What a network is to be called with.
 
     Args:
-        inputs: a tensor, a tuple of arguments or a dict of them; the time may be left out.
+        inputs: a tensor, the first argument but for the time; a tuple of arguments or a dict of them; the time may be
+            left out.
         time: name or place of the argument, or a path such as `cond.t`.
         data: names of the inputs that are the data; None: guessed.
 
@@ -187,7 +210,7 @@ def bind_call(network: nn.Module, inputs: Any, time: str | int, data: Sequence[s
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = {}
     if isinstance(inputs, Tensor):
-        args = (inputs,)
+        kwargs = {_find_first(network, str(time)): inputs}
     elif isinstance(inputs, Mapping):
         kwargs = {str(name): value for name, value in inputs.items()}
     elif isinstance(inputs, Sequence) and not isinstance(inputs, str):

@@ -10,7 +10,7 @@ from pipeline.schema.base import Strict
 class NormFacts(Strict):
     """The norm behind a site."""
 
-    kind: Literal["group", "layer", "batch", "rms", "arithmetic"] = Field(
+    kind: Literal["group", "layer", "batch", "instance", "rms", "arithmetic"] = Field(
         description="arithmetic: a norm with mean and deviation that is written as arithmetic"
     )
     path: str = Field(description="the module that runs it")

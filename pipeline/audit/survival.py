@@ -111,13 +111,15 @@ class SiteReplay:
         return self.way.run({id: widen(told[id]) for id in self.route.join.times})[self.end]
 
 
-def _describe_norm(norm: ReplayedNorm) -> NormFacts:
+def _describe_norm(norm: ReplayedNorm, z: Tensor, images: int) -> NormFacts:
+    """A batch normalisation of one image, where there are more, is PyTorch's way to normalise each by itself."""
+    instance = norm.uses_batch and len(z) == 1 < images
     return NormFacts.model_validate(
         {
-            "kind": norm.norm.kind,
+            "kind": "instance" if instance else norm.norm.kind,
             "path": norm.norm.steps[0].path,
             "groups": norm.groups,
-            "batch_statistics": norm.uses_batch,
+            "batch_statistics": norm.uses_batch and not instance,
         }
     )
 
@@ -153,7 +155,7 @@ def measure_site(
         shape=list(data),
         told=list(entered[0].shape),
         zero=not any(one[id].any() for one in told for id in route.join.times),
-        norm=None if norm is None else _describe_norm(norm),
+        norm=None if norm is None else _describe_norm(norm, z[0], images=data[0] if data else 1),
         passes=route.passes,
         channel_axis=channels,
         change_before=_average([_change(one, z[0]) for one in z[1:]]),
