@@ -13,6 +13,8 @@ from pipeline.schema.base import SpecError
 
 COUNT = 11
 """Times at which sites are measured, where nothing else is asked for."""
+_FEW = 5
+"""Levels from one time to the next from which on they are whole."""
 _BATCH, _TOKENS, _SIZE = 2, 4, 32
 _LEVELS, _UNIT, _LOG_SIGMAS = (0.0, 999.0), (0.0, 1.0), (-1.5, 1.0)
 _NAMES = {
@@ -147,8 +149,10 @@ class Guess:
 
 
 def spread_times(start: float, stop: float, count: int = COUNT) -> list[float]:
-    """Evenly spaced times."""
-    return [start + (stop - start) * place / (count - 1) for place in range(count)]
+    """Evenly spaced times; of levels, the nearest whole ones."""
+    times = [start + (stop - start) * place / (count - 1) for place in range(count)]
+    levels = start == round(start) and stop == round(stop) and abs(stop - start) >= _FEW * count
+    return [float(round(t)) for t in times] if levels else times
 
 
 def _guess_time(network: nn.Module, given: Sequence[str]) -> str:

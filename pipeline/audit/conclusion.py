@@ -21,6 +21,8 @@ _SCALE = 1000.0
 """Span of times for which sinusoids of period 10,000 were made (Ho et al. 2020)."""
 _SATURATED = 0.5
 _NAMED = 3
+_WHOLE = ("whole numbers",)
+"""Who gives the time so knows it."""
 
 
 def count(number: int, noun: str) -> str:
@@ -85,7 +87,7 @@ def _say_survival(audit: Audit) -> Iterator[str]:
 
 
 def _say_embedding(embedding: EmbeddingFacts, times: Sequence[float]) -> Iterator[str]:
-    if embedding.rank is not None and embedding.width > 1:
+    if embedding.rank is not None and embedding.sinusoid:
         advice = ""
         span = max(times) - min(times)
         if embedding.rank < _LOW_RANK and span < _SCALE / 10:
@@ -96,8 +98,8 @@ def _say_embedding(embedding: EmbeddingFacts, times: Sequence[float]) -> Iterato
     if embedding.saturated is not None and embedding.saturated > _SATURATED:
         yield f"{percent(embedding.saturated)} of what tanh and sigmoid make of the time is saturated."
     for form in embedding.forms:
-        if form.distinct is not None and form.distinct < embedding.times:
-            yield f"Given as {form.name}, only {form.distinct} of {embedding.times} times are told apart."
+        if form.distinct is not None and form.distinct < form.times and form.name not in _WHOLE:
+            yield f"Given as {form.name}, {form.note}."
 
 
 def _say_output(audit: Audit) -> Iterator[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audit.findings import EmbeddingFacts, Form
-from pipeline.audit.operations import JOINTS, is_linear
+from pipeline.audit.operations import JOINTS, is_linear, is_plain
 from pipeline.audit.route import Graph
 from pipeline.audit.tape import Operation, Taint
 
@@ -48,6 +48,15 @@ def find_embedding(graph: Graph) -> int:
             if _has_features(graph, id):
                 return _join_parts(graph, id)
     return graph.tape.time
+
+
+def is_sinusoid(graph: Graph, id: int) -> bool:
+    """Whether an embedding is made of sines and cosines, scaled and joined."""
+    maker = graph.makers.get(id)
+    if maker is None or maker.name in ("sin", "cos"):
+        return maker is not None
+    told = [one for one in maker.inputs if graph.tape.taint(one) is Taint.TIME]
+    return (is_plain(maker) or maker.name in JOINTS | {"mul", "div"}) and any(is_sinusoid(graph, one) for one in told)
 
 
 def list_squashed(graph: Graph) -> dict[int, float]:
@@ -108,15 +117,14 @@ def measure_saturation(series: Series, squashed: Mapping[int, float]) -> float |
 
 
 def measure_embedding(
-    series: Series, first: int, told: Sequence[int], squashed: Mapping[int, float], batch: int, forms: list[Form]
+    series: Series, graph: Graph, first: int, told: Sequence[int], batch: int, forms: list[Form]
 ) -> EmbeddingFacts:
     """Measure how well the times are resolved.
 
     Args:
         series: values at each time, in ascending order of the times.
-        first: id of the first embedding.
+        first: id of the first embedding in the graph.
         told: ids of what reaches the sites.
-        squashed: see `list_squashed`.
         batch: number of images; all are told the same time.
         forms: other types of the time.
     """
@@ -124,13 +132,14 @@ def measure_embedding(
     reached = resolve(stack_features(series, told, batch)) if told else None
     return EmbeddingFacts(
         times=len(series),
+        sinusoid=is_sinusoid(graph, first),
         width=embedded.width,
         rank=embedded.rank,
         least_change=embedded.least_change,
         distinct=embedded.distinct,
         site_rank=None if reached is None else reached.rank,
         site_distinct=0 if reached is None else reached.distinct,
-        saturated=measure_saturation(series, squashed),
+        saturated=measure_saturation(series, list_squashed(graph)),
         forms=forms,
     )
 

@@ -51,6 +51,7 @@ class Form(Strict):
 
     name: str
     distinct: int | None = Field(description="how many of the times the network tells apart; null: not counted")
+    times: int = Field(description="how many there are")
     note: str
 
 
@@ -58,7 +59,8 @@ class EmbeddingFacts(Strict):
     """How well the network resolves the times."""
 
     times: int = Field(description="how many different ones were tried")
-    width: int = Field(description="features of the first embedding: of the sinusoid, if there is one")
+    sinusoid: bool = Field(description="whether the first embedding is made of sines and cosines")
+    width: int = Field(description="features of the first embedding; 1: the time itself")
     rank: float | None = Field(
         description="effective rank: (sum of eigenvalues)^2 / sum of squares, of the covariance over the times "
         "(participation ratio; Gao et al. 2017)"

@@ -16,7 +16,7 @@ from pipeline.audit.forms import try_forms
 from pipeline.audit.joins import find_joins
 from pipeline.audit.replay import TimeGraph
 from pipeline.audit.route import Graph, Route, find_route
-from pipeline.audit.subject import Subject, keep_randomness, prepare_subject, unwrap
+from pipeline.audit.subject import Prepared, Subject, keep_randomness, prepare_subject, unwrap
 from pipeline.audit.survival import list_held, measure_site
 from pipeline.audit.tape import Tape
 from pipeline.schema.base import SpecError
@@ -112,15 +112,15 @@ def _note_reads(tape: Tape) -> list[str]:
 class _Examination:
     """An audit under way: the network has run once, so that its structure is known."""
 
-    def __init__(self, subject: Subject, at: float) -> None:
-        self.subject, self.at = subject, at
-        self.tape, _, outputs = subject.record(at)
-        _check_finite(outputs, at)
+    def __init__(self, prepared: Prepared, at: float) -> None:
+        self.subject, self.tape, self.at = prepared.subject, prepared.tape, at
+        _check_finite(prepared.outputs, at)
         self.graph = Graph(self.tape)
         self.routes = [find_route(self.graph, join) for join in find_joins(self.tape)]
         self.told = list(dict.fromkeys(id for route in self.routes for id in route.join.times))
-        self.first, self.squashed = find_embedding(self.graph), list_squashed(self.graph)
-        self.timeline = Timeline(subject, self.tape, {*self.told, self.first, *self.squashed}, at)
+        self.first = find_embedding(self.graph)
+        self.timeline = Timeline(self.subject, self.tape, {*self.told, self.first, *list_squashed(self.graph)}, at)
+        self.embedder = TimeGraph(self.tape, [self.first])
         self.held: dict[int, Tensor] = {}
 
     def read(self, first: float, last: float) -> OutputFacts:
@@ -157,12 +157,14 @@ class _Examination:
             grid = spread_times(grid[0], grid[-1], RESOLVED)
         if not self.subject.make_time(grid[0]).is_floating_point():
             grid = sorted({float(round(t)) for t in grid})
-        forms = try_forms(self.subject, None if self.timeline.runs else self._embed, grid)
+        operations = self.graph.makers[self.first].index if self.first in self.graph.makers else 0
+        forms = try_forms(self.subject, None if self.timeline.runs else self._embed, grid, operations)
         series = [self.timeline.find(t) for t in grid]
-        return measure_embedding(series, self.first, self.told, self.squashed, self.subject.batch, forms)
+        return measure_embedding(series, self.graph, self.first, self.told, self.subject.batch, forms)
 
     def _embed(self, time: Tensor) -> Tensor:
-        return self.timeline.compute(time)[self.first]
+        """The first embedding alone."""
+        return self.embedder.run(time, self.timeline.constants)[self.first]
 
 
 def _describe(dtype: torch.dtype) -> str:
@@ -208,8 +210,8 @@ def audit(
     values, at = _check_times(guessed.times, at)
     call = bind_call(network, inputs, guessed.time, data)
     with keep_randomness(), torch.no_grad():
-        subject, notes = prepare_subject(network, call, at)
-        examination = _Examination(subject, at)
+        prepared = prepare_subject(network, call, at)
+        examination = _Examination(prepared, at)
         output = examination.read(values[0], values[-1])
         return Audit(
             network=type(network).__name__,
@@ -218,9 +220,9 @@ def audit(
             times=values,
             at=at,
             mode="training" if network.training else "evaluation",
-            dtype=_describe(subject.dtype),
+            dtype=_describe(prepared.subject.dtype),
             sites=examination.measure_sites(values, channels),
             embedding=examination.measure_embedding(values),
             output=output,
-            notes=[*notes, *_note_reads(examination.tape)],
+            notes=[*prepared.notes, *_note_reads(examination.tape)],
         )

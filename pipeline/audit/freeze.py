@@ -54,6 +54,20 @@ class ReplayedNorm:
         """Of a group normalisation."""
         return int(self.norm.steps[0].args[6]) if self.norm.kind == "group" else None
 
+    def find_axes(self, z: Tensor) -> set[int]:
+        """The axes of what enters over which it takes its statistics, where it says so by axes."""
+        step = self.norm.steps[0]
+        if not self.norm.reductions:
+            counted = self.norm.kind == "layer" or step.name == "_fused_rms_norm"
+            return set(range(z.ndim - len(step.args[1]), z.ndim)) if counted else set()
+        values = self.run(z)
+        axes = set[int]()
+        for step in self.norm.steps:
+            whole = values[step.inputs[0]].shape == z.shape
+            if set(step.outputs) & set(self.norm.reductions) and whole:
+                axes |= {axis % z.ndim for given in step.args if isinstance(given, list) for axis in given}
+        return axes
+
     def freeze(self, first: Tensor) -> Function:
         """The same norm with the statistics of `first`: an affine map."""
         values = self.run(first)

@@ -79,7 +79,13 @@ def is_linear(operation: Operation, moving: Collection[int], held: Collection[in
         if places == [BIASES.get(name)]:
             return True
         return len(places) == 1 and all(id in held for id in others)
-    return places == [0] and (name == "addcmul" or (name == "div" and all(id in held for id in others)))
+    if name in ("addcmul", "addcdiv"):
+        return (
+            places == [0]
+            or (places == [1] and all(id in held for id in others))
+            or (places == [2] and name == "addcmul" and all(id in held for id in others))
+        )
+    return places == [0] and name == "div" and all(id in held for id in others)
 
 
 def classify(operation: Operation, times: Collection[int]) -> Kind:

@@ -121,8 +121,18 @@ def _cast(call: Call) -> Call:
     return call.map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
 
 
-def prepare_subject(network: nn.Module, call: Call, t: float) -> tuple[Subject, list[str]]:
-    """A copy of a network that runs at a time: in float64 if it can; and what to know about it.
+@dataclass(frozen=True)
+class Prepared:
+    """A subject, its first pass, and what to know about it."""
+
+    subject: Subject
+    tape: Tape
+    outputs: list[Tensor]
+    notes: list[str]
+
+
+def prepare_subject(network: nn.Module, call: Call, t: float) -> Prepared:
+    """A copy of a network, run at a time: in float64 if it can.
 
     Raises:
         SpecError: it does not run.
@@ -138,7 +148,7 @@ def prepare_subject(network: nn.Module, call: Call, t: float) -> tuple[Subject, 
         for example in examples:
             subject = Subject(copied, _cast(call) if double else call, example, buffers)
             try:
-                subject.record(t)
+                tape, _, outputs = subject.record(t)
             except SpecError:
                 raise
             except Exception as error:
@@ -149,6 +159,6 @@ def prepare_subject(network: nn.Module, call: Call, t: float) -> tuple[Subject, 
                 notes.append(
                     f"it does not run in float64 ({errors[0]}): run in {str(subject.dtype).removeprefix('torch.')}"
                 )
-            return subject, notes
+            return Prepared(subject, tape, outputs, notes)
     own = errors[len(examples)]
     raise SpecError(f"{type(network).__name__} does not run on these inputs: {own}")

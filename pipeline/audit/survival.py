@@ -54,22 +54,26 @@ def measure_offset(difference: Tensor, axis: int) -> float | None:
     return _divide(means.square().sum(), difference.square().sum())
 
 
-def measure_survival(
-    apply: Callable[[Tensor], Tensor], frozen: Callable[[Tensor], Tensor], z: Sequence[Tensor]
-) -> float | None:
+def measure_survival(n: Sequence[Tensor], frozen: Callable[[Tensor], Tensor], z: Sequence[Tensor]) -> float | None:
     """||n(t) - n(t_0)|| / ||n~(t) - n~(t_0)||, mean over times; n~ has its statistics held.
 
     1: the norm cancels nothing; 0: all of it. None: z does not change.
     """
-    first, held = apply(z[0]), frozen(z[0])
+    held = frozen(z[0])
     found = []
-    for value in z[1:]:
-        if _change(value, z[0]) == 0:
+    for after, before in zip(n[1:], z[1:], strict=True):
+        if _change(before, z[0]) == 0:
             continue
-        left, whole = (apply(value) - first).norm(), (frozen(value) - held).norm()
+        left = (after - n[0]).norm()
         # Below rounding, what is left of a difference is no number.
-        found.append(0.0 if left < EXACT * first.norm() else _divide(left, whole))
+        found.append(0.0 if left < EXACT * n[0].norm() else _divide(left, (frozen(before) - held).norm()))
     return _average(found)
+
+
+def measure_survival_by_channel(z: Sequence[Tensor], axis: int, eps: float) -> float | None:
+    """The same for group normalisation with G = C; None: a channel of an image is one number."""
+    made = normalise_channels(z[0], axis, eps)
+    return None if made is None else measure_survival([made[0](one) for one in z], made[1], z)
 
 
 def measure_share(n: Tensor) -> float | None:
@@ -77,20 +81,12 @@ def measure_share(n: Tensor) -> float | None:
     return _divide(n.var(0, correction=0).mean(), n.var(correction=0))
 
 
-def choose_channels(route: Route, z: Tensor, told: Tensor) -> int:
+def choose_channels(norm: ReplayedNorm | None, z: Tensor, told: Tensor) -> int:
     """The axis of the channels: the last one of tokens, else 1."""
     last = z.ndim - 1
-    norm = route.norm
     if z.ndim < 3 or (z.ndim == 3 and told.ndim == 3 and told.shape[1] == 1 < told.shape[2]):
         return max(last, 0)
-    if norm is None:
-        return 1
-    if norm.kind == "layer" or norm.steps[0].name == "_fused_rms_norm":
-        return last if len(norm.steps[0].args[1]) == 1 else 1
-    of_last = [step for step in norm.steps if set(step.outputs) & set(norm.reductions)]
-    if of_last and all([-1] in step.args or [last] in step.args for step in of_last):
-        return last
-    return 1
+    return last if norm is not None and norm.find_axes(z) == {last} else 1
 
 
 class SiteReplay:
@@ -141,13 +137,12 @@ def measure_site(
     replay = SiteReplay(route, held)
     z = [replay.run(one) for one in told]
     entered = [told[0][id] for id in route.join.times]
-    channels = choose_channels(route, z[0], entered[0]) if axis is None else axis
+    channels = choose_channels(replay.norm, z[0], entered[0]) if axis is None else axis
     if not -z[0].ndim <= channels < z[0].ndim:
         raise ValueError(f"channels = {axis}: at {name} a tensor has {z[0].ndim} axes")
     channels %= z[0].ndim
     norm = replay.norm
     n = None if norm is None else [norm.apply(one) for one in z]
-    by_channel = None if norm is None else normalise_channels(z[0], channels, norm.eps)
     changes = [] if n is None else [_change(one, n[0]) for one in n[1:]]
     return SiteFacts(
         name=name,
@@ -161,8 +156,8 @@ def measure_site(
         change_before=_average([_change(one, z[0]) for one in z[1:]]),
         change_behind=_average(changes),
         offset_part=_average([measure_offset(one - z[0], channels) for one in z[1:]]),
-        survival=None if norm is None else measure_survival(norm.apply, norm.freeze(z[0]), z),
-        survival_by_channel=None if by_channel is None else measure_survival(*by_channel, z),
+        survival=None if norm is None or n is None else measure_survival(n, norm.freeze(z[0]), z),
+        survival_by_channel=None if norm is None else measure_survival_by_channel(z, channels, norm.eps),
         changes=changes,
         share=None if n is None else measure_share(torch.stack(n)),
     )
