@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.audit.conclusion import conclude
 from pipeline.audit.embedding import measure_rank
 from pipeline.audit.findings import Audit, SiteFacts
 from pipeline.audit.foreign import audit
@@ -343,7 +344,17 @@ class Blind(nn.Module):
 def test_a_network_that_ignores_the_time():
     found = look(Blind())
     assert (found.sites, found.embedding, found.least_survival) == ([], None, None)
-    assert found.output.constant
+    assert conclude(found)[-1] == "The output does not change with it: the network does not use it."
+
+
+class Escaping(nn.Module):
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x * torch.from_numpy(t.numpy().copy()).view(-1, 1, 1, 1)
+
+
+def test_a_time_that_leaves_torch_is_not_called_unused():
+    found = look(Escaping())
+    assert found.sites == [] and "But the output changes with it" in conclude(found)[-1]
 
 
 def test_an_audit_is_read_back():

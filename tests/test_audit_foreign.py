@@ -59,6 +59,7 @@ def make_dit() -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.slow
 def test_unet2d_adds_before_its_norms_and_its_first_change_is_one_offset():
     found = audit(make_unet2d(), images(1), times=[0, 250, 500, 999])
     assert [(site.kind, site.norm and (site.norm.kind, site.norm.groups)) for site in found.sites] == [
@@ -70,18 +71,21 @@ def test_unet2d_adds_before_its_norms_and_its_first_change_is_one_offset():
     assert found.output.zero is False
 
 
+@pytest.mark.slow
 def test_one_group_a_channel_loses_all_of_it():
     found = audit(make_unet2d(norm_num_groups=8, block_out_channels=(8, 8)), images(1), times=[0, 999])
     assert {site.survival for site in found.sites} == {0}
     assert any("nothing of it survives" in sentence.lower() for sentence in conclude(found))
 
 
+@pytest.mark.slow
 def test_scale_and_shift_behind_the_norm_are_not_cancelled():
     found = audit(make_unet2d(resnet_time_scale_shift="scale_shift"), images(1), times=[0, 999])
     assert {(site.kind, site.norm) for site in found.sites} == {("scale-shift", None)}
     assert found.least_survival is None
 
 
+@pytest.mark.slow
 def test_a_python_float_is_cut_to_a_whole_number():
     """diffusers#13654."""
     network, x = make_unet2d(), images(1)
@@ -94,6 +98,7 @@ def test_a_python_float_is_cut_to_a_whole_number():
     assert "0 and 0.9 are the same" in forms["Python float"].note
 
 
+@pytest.mark.slow
 def test_no_site_of_dit_is_cancelled():
     found = audit(make_dit(), {"hidden_states": images(1), "class_labels": torch.zeros(2, dtype=torch.long)})
     assert (found.time, found.data) == ("timestep", ["hidden_states"])
@@ -103,6 +108,7 @@ def test_no_site_of_dit_is_cancelled():
     assert all(site.survival is None or site.survival > 0.5 for site in found.sites)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{}, {"groups": 8, "outer_groups": 8}])
 def test_our_network_exported_has_the_numbers_of_level_awareness(fields: dict):
     """Theirs in their code, ours in ours: one definition."""
@@ -190,6 +196,7 @@ def test_three_odd_networks_need_at_most_two_options():
     assert fourth.sites == third.sites
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_audited_as_what_it_is():
     network = Keyword()
     inputs = {"image": images(), "mask": torch.ones(2, 1, 8, 8), "label": torch.tensor([0, 1])}
@@ -337,6 +344,7 @@ def test_a_wrong_target_is_one_line(factories: Path, target: str, message: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_loaded_without_pickle(tmp_path: Path):
     make_unet2d().save_pretrained(tmp_path / "model" / "unet")
     target = load_target(tmp_path, "diffusers:model")
@@ -348,6 +356,7 @@ def test_a_saved_model_is_loaded_without_pickle(tmp_path: Path):
         load_target(tmp_path, "diffusers:model")
 
 
+@pytest.mark.slow
 def test_runs_of_ours_are_loaded(tmp_path: Path):
     from problems import resolve
 

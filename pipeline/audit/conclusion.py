@@ -115,13 +115,21 @@ def _say_output(audit: Audit) -> Iterator[str]:
         yield "The output does not change with the time: at initialisation that is common; audit trained weights."
 
 
+def _say_nowhere(audit: Audit) -> Iterator[str]:
+    data = ", ".join(audit.data)
+    yield f"Time, the input {audit.time}, is seen to meet the data ({data}) nowhere."
+    if audit.output.constant:
+        yield "The output does not change with it: the network does not use it."
+    else:
+        yield "But the output changes with it: it goes through Python numbers or NumPy, where it cannot be followed."
+
+
 def _list_sentences(audit: Audit) -> Iterator[str]:
     if not audit.sites:
-        data = ", ".join(audit.data)
-        yield f"Time, the input {audit.time}, meets the data ({data}) nowhere: the network does not use it."
-    else:
-        yield _say_sites(audit.sites)
-        yield from _say_survival(audit)
+        yield from _say_nowhere(audit)
+        return
+    yield _say_sites(audit.sites)
+    yield from _say_survival(audit)
     if audit.embedding is not None:
         yield from _say_embedding(audit.embedding, audit.times)
     yield from _say_output(audit)

@@ -76,16 +76,11 @@ def is_linear(operation: Operation, moving: Collection[int], held: Collection[in
     if is_plain(operation) or name in _SHAPES | SUMS | JOINTS or name in ("neg", "mean", "sum"):
         return True
     if name == "mul" or name in _PRODUCTS_OF_TWO:
-        if places == [BIASES.get(name)]:
-            return True
-        return len(places) == 1 and all(id in held for id in others)
-    if name in ("addcmul", "addcdiv"):
-        return (
-            places == [0]
-            or (places == [1] and all(id in held for id in others))
-            or (places == [2] and name == "addcmul" and all(id in held for id in others))
-        )
-    return places == [0] and name == "div" and all(id in held for id in others)
+        return places == [BIASES.get(name)] or (len(places) == 1 and all(id in held for id in others))
+    if places == [0] and name in ("addcmul", "addcdiv"):
+        return True
+    factors = {"addcmul": ([1], [2]), "addcdiv": ([1],), "div": ([0],)}.get(name, ())
+    return places in factors and all(id in held for id in others)
 
 
 def classify(operation: Operation, times: Collection[int]) -> Kind:
