@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.metrics.bench import Bench
 from pipeline.ode.solve import Method
-from pipeline.ode.waypoints import follow
+from pipeline.ode.waypoints import count_evaluations, follow
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
 from pipeline.schema.project import load_project
@@ -66,12 +66,12 @@ def test_the_gram_matrix_descends_as_the_weights_do_by_automatic_differentiation
 @pytest.mark.parametrize("width", [1, 3, 4, 50])
 def test_gram_matrices_have_the_moments_of_random_weights(width: int):
     """Of d = 2, so that the narrow ones have less than full rank; s = 2."""
-    generator, draws = RNG(0), 20_000
+    generator, draws = RNG(0), 8_000
     drawn = np.array([grams.draw_gram(2, width, 2.0, generator) for _ in range(draws)])
     mean, variance = drawn.mean(0), drawn.var(0)
     expected = (4 / width) * (1 + np.eye(4))  # (s / w)^2 w, twice that on the diagonal
     assert np.allclose(mean, 2 * np.eye(4), atol=4 * np.sqrt(8 / width / draws))
-    assert np.allclose(variance, expected, rtol=0.15)
+    assert np.allclose(variance, expected, rtol=0.2)
     assert np.linalg.matrix_rank(drawn[0]) == min(width, 4)
 
 
@@ -94,7 +94,7 @@ def test_the_flow_conserves_what_the_weights_do_and_descent_drifts_with_its_step
         def forward(self, t: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
             return torch.from_numpy(grams.find_flow(x.numpy(), data))
 
-    states, _ = follow(Flow(), torch.from_numpy(start), [0.0, 0.5, 2.0], METHOD)
+    states = follow(Flow(), torch.from_numpy(start), [0.0, 0.5, 2.0], METHOD)
     assert np.allclose(find_conserved(states[-1].numpy()), find_conserved(start), atol=1e-7)
     assert drift(0.02) > 1e-5
     assert drift(0.02) / drift(0.01) == pytest.approx(2, rel=0.1)
@@ -152,23 +152,23 @@ def test_a_scalar_network_obeys_it_at_every_width_and_descent_is_of_first_order(
 
 
 def test_the_invariant_has_the_mean_and_the_spread_that_the_record_says():
-    found = []
-    for seed in range(400):
-        problem = draw_problem(make_run("scalar", seed, width=20))
-        found.append(grams.find_invariant(problem.gram) / 0.01)
+    run = make_run("scalar", width=20)
+    drawn = [draw_problem(run.model_copy(update={"seed": seed})) for seed in range(400)]
+    found = [grams.find_invariant(problem.gram) / 0.01 for problem in drawn]
     said = measure("scalar", width=20)
     assert said.invariant_stderr == pytest.approx(np.sqrt(4 / 20 + 4 / 400))
     assert np.std(found) == pytest.approx(said.invariant_stderr, rel=0.2)
     assert np.mean(found) == pytest.approx(1, abs=4 * said.invariant_stderr / 20)
 
 
-def test_the_deviation_falls_with_the_root_of_the_width():
-    fields = {"size": 8, "rank": 2, "flow": False}
-    deviations = [
-        np.mean([measure("matrix", seed, width=width, **fields).deviation for seed in range(8)])
-        for width in (100, 10_000)
-    ]
-    assert deviations[0] / deviations[1] == pytest.approx(10, rel=0.3)
+def test_the_flows_deviation_falls_with_the_root_of_the_width():
+    """Gradient descent's does too, down to what its step leaves."""
+    narrow, wide = (
+        [measure("matrix", seed, width=width, size=8, rank=2, time=5.0) for seed in range(3)] for width in (400, 40_000)
+    )
+    flows = [sum(record.deviation_flow or 0.0 for record in records) for records in (narrow, wide)]
+    assert flows[0] / flows[1] == pytest.approx(10, rel=0.3)
+    assert all(record.deviation < (record.deviation_flow or 0.0) + 2 * (record.step_error or 0.0) for record in wide)
 
 
 def test_the_best_of_the_rank_and_the_lazy_optimum_are_the_least_of_their_kind():
@@ -214,9 +214,11 @@ def test_waypoints_are_the_states_of_one_solve_on_the_way():
             return 3 * t**2 * x
 
     times = [0.0, 0.25, 1.0, 1.5]
-    states, nfe = follow(Clock(), torch.ones(1, dtype=torch.float64), times, METHOD)
+    states = follow(Clock(), torch.ones(1, dtype=torch.float64), times, METHOD)
     assert [state.item() for state in states] == pytest.approx(np.exp(np.array(times) ** 3).tolist(), rel=1e-7)
-    assert nfe > 3 * 8
+    start = torch.ones(1, dtype=torch.float64)
+    counts = [count_evaluations(Clock(), start, 0.0, end, METHOD) for end in (0.25, 1.5)]
+    assert counts[0] < counts[1]
 
 
 def test_a_step_that_is_too_long_fails_with_its_reason():

@@ -22,10 +22,10 @@ class Span(nn.Module):
         return self.length * value
 
 
-def follow(field: nn.Module, x: Tensor, times: Sequence[float], method: Method) -> tuple[list[Tensor], int]:
-    """The states at rising times, and the number of function evaluations (NFE); without a gradient.
+def follow(field: nn.Module, x: Tensor, times: Sequence[float], method: Method) -> list[Tensor]:
+    """The states at rising times, without a gradient.
 
-    Each part chooses its first step anew, which costs it an evaluation more than one solve over all would need.
+    Each part chooses its first step anew, so that all together take more function evaluations than one solve would.
 
     Args:
         x: state at the first of the times, any shape.
@@ -33,10 +33,18 @@ def follow(field: nn.Module, x: Tensor, times: Sequence[float], method: Method) 
     Raises:
         SolveError: as `solve`.
     """
-    states, nfe = [x], 0
+    states = [x]
     with torch.no_grad():
         for start, end in pairwise(times):
-            solution = solve(Span(field, start, end), states[-1], method)
-            states.append(solution.x)
-            nfe += solution.nfe
-    return states, nfe
+            states.append(solve(Span(field, start, end), states[-1], method).x)
+    return states
+
+
+def count_evaluations(field: nn.Module, x: Tensor, start: float, end: float, method: Method) -> int:
+    """Function evaluations (NFE) of one solve from `start` to `end`, without a gradient.
+
+    Raises:
+        SolveError: as `solve`.
+    """
+    with torch.no_grad():
+        return solve(Span(field, start, end), x, method).nfe

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.compute.seeding import derive_seed
 from pipeline.ode.solve import Method, SolveError
-from pipeline.ode.waypoints import follow
+from pipeline.ode.waypoints import count_evaluations, follow
 from pipeline.schema.study import MeasureError
 from pipeline.studies.linear.gram import (
     Array,
@@ -91,14 +91,16 @@ class _Field(nn.Module):
 
 
 def _solve(derive: Callable[[Array], Array], start: Array, times: Sequence[float], rtol: float) -> tuple[Array, int]:
-    """States [N, ...] at times by dopri5, and the number of function evaluations.
+    """States [N, ...] at times by dopri5, and the function evaluations (NFE) of one solve from the first to the last.
 
     Raises:
         MeasureError: the solver gave up.
     """
     method = Method("dopri5", "native", rtol, rtol / 10, _MAX_STEPS, gradient="direct", adjoint_norm="mixed")
+    field, x = _Field(derive), torch.from_numpy(start.copy())
     try:
-        states, nfe = follow(_Field(derive), torch.from_numpy(start.copy()), times, method)
+        states = follow(field, x, times, method)
+        nfe = count_evaluations(field, x, times[0], times[-1], method)
     except SolveError as error:
         raise MeasureError(f"dopri5 gave up: {error}") from None
     return torch.stack(states).numpy(), nfe

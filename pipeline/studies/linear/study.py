@@ -72,7 +72,7 @@ class LinearRecord(MeasuredRecord):
     rate_error: float = Field(
         ge=0, description="root mean square of rate / sqrt(a^2 + s^2) - 1 over singular values a and moments"
     )
-    nfe_flow: float | None = Field(ge=0, description="function evaluations of the gradient flow")
+    nfe_flow: float | None = Field(ge=0, description="function evaluations of the gradient flow, in one solve")
     nfe_formula: float | None = Field(ge=0, description="the same of the formula")
     closed_error: float | None = Field(
         ge=0, description="of gradient flow from the exact solution; null: not scalar, or not solved"
