@@ -42,7 +42,7 @@ def _log(field: str, title: str) -> Chart:
         "field": field,
         "type": "quantitative",
         "title": title,
-        "scale": {"type": "log"},
+        "scale": {"type": "log", "nice": False, "padding": 8},
         "axis": {"format": "~g"},
     }
 
@@ -143,7 +143,7 @@ def draw_phases(panel: Panel) -> Chart | None:
         "title": "test error",
         "scale": {"scheme": "viridis", "domain": [0, 1], "clamp": True},
     }
-    white = {"condition": {"test": "datum.value < 0.6", "value": "white"}, "value": "black"}
+    white = {"condition": {"test": "datum.value < 0.45", "value": "white"}, "value": "black"}
     text = {"field": "value", "type": "quantitative", "format": ".2f"}
     return {
         "width": {"step": _CELL},
@@ -184,9 +184,9 @@ def _say_dynamics(panel: Panel) -> str:
     network = _network(panel)
     return (
         f"**It shows** that one formula, without anything fitted, follows gradient descent from random weights within "
-        f"{100 * deviation:.1f} % of the data's norm (d = {network.size}, w = {network.width}), and the rate "
-        f"along each singular value within {100 * rate:.1f} %: flat below the threshold s = w σ², where the network is "
-        "lazy, and the singular value itself above, where it is balanced."
+        f"{100 * deviation:.1f}\u00a0% of the data's norm (d = {network.size}, w = {network.width}), and the rate "
+        f"along each singular value within {100 * rate:.1f}\u00a0%: flat below the threshold s = w σ², where the "
+        "network is lazy, and the singular value itself above, where it is balanced."
     )
 
 
