@@ -86,7 +86,7 @@ class Call:
 
     def __call__(self, network: nn.Module, x: Tensor, t: Tensor) -> Any:
         """Call the network, by position as far as its signature allows."""
-        bound = BoundArguments(self.signature, {self.data: x, self.time: t})  # type: ignore[arg-type]
+        bound = BoundArguments(self.signature, {self.data: x, self.time: t})
         return network(*bound.args, **bound.kwargs)
 
 
@@ -98,9 +98,9 @@ def read_output(found: Any) -> Any:
 
 
 class ForeignNetwork(nn.Module):
-    """A user's network with this project's calling convention: (x [B, C, H, W], t [], [1] or [B]) to the shape of x.
+    """A user's network, whose `compute` has this project's convention: x [B, C, H, W], t [], [1] or [B], to x's shape.
 
-    It is a `Denoiser` (pipeline/diffusion/loss.py). One call, without a gradient, finds the form of the time.
+    One call, without a gradient, finds the form in which it takes the time.
 
     Args:
         shape: of an image, (C, H, W).
@@ -140,9 +140,6 @@ class ForeignNetwork(nn.Module):
         out: Tensor = read_output(self.call(self.inner, x.clone(), t))
         return out
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.compute(x, t)
-
     @torch.no_grad()
     def _find_form(self, shape: tuple[int, int, int], forms: Sequence[Form], name: str) -> None:
         x = torch.linspace(-1, 1, 2 * shape[0] * shape[1] * shape[2]).view(2, *shape)
@@ -163,8 +160,15 @@ class ForeignNetwork(nn.Module):
         _check_output(out, x, name)
 
 
+class ForeignDenoiser(ForeignNetwork):
+    """A user's denoiser: (x [B, C, H, W], level [B] or [1], float) to the shape of x; arguments as above."""
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        return self.compute(x, level)
+
+
 class ForeignFunction(ForeignNetwork):
-    """A user's ODE function: (t [], x [B, C, H, W]) to the shape of x; arguments as of `ForeignNetwork`."""
+    """A user's ODE function: (t [], x [B, C, H, W]) to the shape of x; arguments as above."""
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         return self.compute(x, t)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pipeline.report.statistics import Summary, find_interval, summarise
@@ -19,13 +18,17 @@ def _summarise(use: TimeUse, key: str) -> Summary:
     return found
 
 
+def _bound(summary: Summary) -> tuple[float, float] | None:
+    """The interval of a mean that is never negative."""
+    interval = find_interval(summary)
+    return None if interval is None else (max(interval[0], 0.0), interval[1])
+
+
 def _show(summary: Summary, scale: float = 1.0) -> list[str]:
     """Mean and interval."""
-    interval = find_interval(summary)
-    return [
-        f"{summary.mean * scale:.4g}",
-        "one seed" if interval is None else " to ".join(f"{end * scale:.4g}" for end in interval),
-    ]
+    interval = _bound(summary)
+    said = "one seed" if interval is None else " to ".join(f"{end * scale:.4g}" for end in interval)
+    return [f"{summary.mean * scale:.4g}", said]
 
 
 def _say_half(use: TimeUse) -> list[str]:
@@ -42,15 +45,14 @@ def _say_half(use: TimeUse) -> list[str]:
 def answer(use: TimeUse) -> str:
     """Does this architecture, trained, use the time that it is told? One sentence or two."""
     r, centred = _summarise(use, "r"), _summarise(use, "r_centred")
-    if all(abs(tested.score.r_centred - 1) <= _ROUNDING for tested in use.by_seed.values() if tested.score.r_centred):
-        return (
-            f"No: its output does not follow the time at all (centred R = 1 in {_count(use)}), as if it were not told."
-        )
-    interval = find_interval(centred)
+    if all(abs((tested.score.r_centred or 0.0) - 1) <= _ROUNDING for tested in use.by_seed.values()):
+        return f"No: its output does not follow the time at all (centred R = 1, {_count(use)}), as if it were not told."
+    interval = _bound(centred)
     if interval is None:
         return f"Centred R = {centred.mean:.3g}, and 1 is without the time; one seed gives no interval: use --seeds 5."
     if interval[0] <= 1 <= interval[1]:
-        return f"Undecided: centred R is {interval[0]:.3g} to {interval[1]:.3g}, and 1 is without the time."
+        within = f"{interval[0]:.3g} to {interval[1]:.3g}"
+        return f"Undecided: centred R is {within}, and 1 is without the time; more seeds or steps may tell."
     if interval[0] > 1:
         return (
             f"No: its output varies with the time, and farther from the target for it (centred R {centred.mean:.3g})."
@@ -61,7 +63,7 @@ def answer(use: TimeUse) -> str:
 
 
 def _count(use: TimeUse) -> str:
-    return f"all {len(use.by_seed)} trainings" if len(use.by_seed) > 1 else "its training"
+    return f"{len(use.by_seed)} seeds" if len(use.by_seed) > 1 else "one seed"
 
 
 def describe(use: TimeUse) -> str:
@@ -95,7 +97,7 @@ def print_answer(name: str, **options: Any) -> None:
     Raises:
         SpecError: there is no such network, or it cannot be tested.
     """
-    factory = import_factory(name, Path())
+    factory = import_factory(name)
 
     def tell(seed: int) -> None:
         print(f"training with seed {seed}", file=sys.stderr)

@@ -86,7 +86,7 @@ class _Lifted(nn.Module):
         self.lower = nn.Conv2d(lift, _CHANNELS, 1) if lift else nn.Identity()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = self.lower(self.network(self.lift(x), t))
+        out: Tensor = self.lower(self.network.compute(self.lift(x), t))
         return out
 
 
@@ -180,11 +180,11 @@ def test_time(
         SpecError: an argument is not allowed, or the network cannot be made or called.
         MeasureError: a training loss is not finite.
     """
-    name = name or getattr(factory, "__name__", "the factory")
+    said = name or str(getattr(factory, "__name__", "the factory"))
     if seeds < 1 or (lift is not None and lift < 1):
         raise SpecError(f"seeds = {seeds}, lift = {lift}: at least 1")
     with torch.random.fork_rng(devices=[]):
-        task, call = _plan(factory, case, time, scale, steps, lift, name)
+        task, call = _plan(factory, case, time, scale, steps, lift, said)
         found, num_params = {}, 0
         for seed in range(seeds):
             on_seed(seed)
@@ -194,8 +194,8 @@ def test_time(
             try:
                 found[seed] = (_test_denoiser if task.case == WHITE_NOISE else _test_field)(task, network, seed)
             except RuntimeError as error:
-                raise SpecError(f"{name}: its training fails: {str(error).partition(chr(10))[0]}") from error
-    return TimeUse(name, task.case, call, task.training.steps, num_params, found)
+                raise SpecError(f"{said}: its training fails: {str(error).partition(chr(10))[0]}") from error
+    return TimeUse(said, task.case, call, task.training.steps, num_params, found)
 
 
 test_time.__test__ = False  # type: ignore[attr-defined]  # pytest's mark: the name is no test's
