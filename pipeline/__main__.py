@@ -211,7 +211,26 @@ def timetest(
     import_module("pipeline.studies.timetest.answer").print_answer(factory, **options)
 
 
-COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, timetest)
+def audit(
+    target: Annotated[str, "package.module:factory, diffusers:FOLDER, runs/STUDY/CASE/ARM/SEED, or a built-in's name"],
+    *,
+    time: Annotated[str | None, "the input that is the time: a name, a place, or a path as cond.t; guessed"] = None,
+    times: Annotated[str | None, "from:to:count, as 0:999:11, or numbers with commas; guessed"] = None,
+    at: Annotated[float | None, "the time from which the data at the sites are; the middle one"] = None,
+    channels: Annotated[int | None, "the axis of the channels; guessed"] = None,
+    data: Annotated[str | None, "inputs that are the data, with commas; guessed"] = None,
+    html: Annotated[Path | None, "write a page to this file"] = None,
+    json_: Annotated[Path | None, "write the numbers to this file"] = None,
+    fail_below: Annotated[float | None, "end with status 1 if less survives at a site that a norm follows"] = None,
+) -> None:
+    """Does a network know what time it is? Where time enters, what survives the norms, how well it is resolved."""
+    command = import_module("pipeline.audit.command")
+    options = command.Options(time, times, at, channels, data, html, json_, fail_below)
+    if command.print_audit(ROOT, target, options):
+        sys.exit(1)
+
+
+COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit, timetest)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -53,9 +53,8 @@ def evaluate_times(network: FieldNetwork, t: Tensor, x: Tensor) -> Tensor:
     Batch norm takes the statistics of the images of one time.
     """
     if network.field.network.norm == "batch":
-        out: Tensor = torch.vmap(network)(t, x)
-        return out
-    out = network(t.repeat_interleave(x.shape[1]), x.flatten(0, 1))
+        return torch.stack([network(*pair) for pair in zip(t, x, strict=True)])
+    out: Tensor = network(t.repeat_interleave(x.shape[1]), x.flatten(0, 1))
     return out.view_as(x)
 
 
