@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_
 from pydantic.fields import FieldInfo
 
 from pipeline.compute.device import check_compute
+from pipeline.compute.threads import tune_process
 from pipeline.run.inputs import read_inputs
 from pipeline.run.machine import check_links
 from pipeline.run.process import run_stage
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, flatten
+from pipeline.schema.compute import load_compute
 from pipeline.schema.project import Project, load_project
 
 ROOT = Path()
@@ -192,6 +194,23 @@ def import_(
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
+def timetest(
+    factory: Annotated[str, "package.module:factory, found from the current folder; it makes a torch module"],
+    *,
+    case: Annotated[str | None, "there_and_back, turning_wind, or white_noise for denoisers; by the signature"] = None,
+    seeds: Annotated[int, "trainings"] = 5,
+    steps: Annotated[int | None, "of each; as ours if not given"] = None,
+    time: Annotated[str | None, "name of the argument that is the time; by its name"] = None,
+    scale: Annotated[str | None, "what it is told: levels, 0 to 999, or unit, 0 to 1; by the case"] = None,
+    lift: Annotated[int | None, "channels that the network wants; 1x1 convolutions make them of one"] = None,
+) -> None:
+    """Train a network of your own where losing the time costs a known amount: does it use the time that it is told?"""
+    options = {"case": case, "seeds": seeds, "steps": steps, "time": time, "scale": scale, "lift": lift}
+    compute = load_compute(ROOT)
+    tune_process(compute.threads, compute.portable)
+    import_module("pipeline.studies.timetest.answer").print_answer(factory, **options)
+
+
 def audit(
     target: Annotated[str, "package.module:factory, diffusers:FOLDER, runs/STUDY/CASE/ARM/SEED, or a built-in's name"],
     *,
@@ -211,7 +230,7 @@ def audit(
         sys.exit(1)
 
 
-COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit)
+COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit, timetest)
 
 
 class _Parser(argparse.ArgumentParser):

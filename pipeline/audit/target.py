@@ -17,9 +17,9 @@ from pipeline.audit.subject import first_line, unwrap
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
 from pipeline.schema.resolved import read_run
+from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
 from pipeline.studies.ddpm.sampler import count_channels, find_snapshots
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.unet import make_unet
 from pipeline.studies.node.network import NodeClassifier
 from pipeline.studies.node.study import NodeRun
 
@@ -109,8 +109,11 @@ def _load_unet(folder: Path) -> Target:
     run, _ = read_run(folder / "run.json", DdpmRun)
     if not (found := find_snapshots(folder)):
         raise SpecError(f"{folder}: no averaged weights; `dvc repro` trains and `dvc pull` fetches models")
-    network = make_unet(run, count_channels(folder)).eval()
+    channels, size = count_channels(folder), run.training.image_size
+    network = make_denoiser(run, channels).eval()
     load_weights(list(found.values())[-1], network)
+    if isinstance(network, OwnDenoiser):
+        return Target(network, {"x": torch.randn(_IMAGES, channels, size, size), "level": torch.zeros(_IMAGES)})
     return Target(network, make_inputs(network))
 
 
