@@ -205,6 +205,7 @@ def measure_ladder(run: LadderRun) -> Edm2Record:
     test, steps, ramp = _Test(held_out), run.training.steps, run.training.warmup
     seed_global(run.seed, "initialisation")
     network = LadderUNet(run.network)
+    network.to(memory_format=torch.channels_last)  # a third faster on a CPU
     layers, initial = list(list_weights(network)), test.measure_change(network)
     found = _train(run, network, train, test)
     weights, activations = _follow(found.drift, "weights"), _follow(found.drift, "activations")
