@@ -94,8 +94,9 @@ def multiply_profiles(left: Sequence[Profile], right: Sequence[Profile]) -> Arra
 def fit_profile(stored: Sequence[Profile], wanted: Profile) -> Array:
     """Factors [n] of the stored averages in the wanted one: the least-squares fit of its profile, with sum 1."""
     products = multiply_profiles(stored, stored)
-    factors: Array = np.linalg.solve(products, multiply_profiles(stored, [wanted])[:, 0])
-    return factors / factors.sum()
+    factors: Array = np.linalg.solve(products, multiply_profiles(stored, [wanted])[:, 0]).astype(np.float64)
+    factors /= factors.sum()
+    return factors
 
 
 def predict_error(stored: Sequence[Profile], wanted: Profile, factors: Array) -> float:
@@ -106,7 +107,7 @@ def predict_error(stored: Sequence[Profile], wanted: Profile, factors: Array) ->
     """
     norm = multiply_profiles([wanted], [wanted]).item()
     cross = multiply_profiles(stored, [wanted])[:, 0]
-    square = norm - 2 * factors @ cross + factors @ multiply_profiles(stored, stored) @ factors
+    square = float(norm - 2 * factors @ cross + factors @ multiply_profiles(stored, stored) @ factors)
     return math.sqrt(max(square, 0.0) / norm)
 
 

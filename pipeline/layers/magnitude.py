@@ -19,7 +19,8 @@ _SILU_RMS = 0.596
 def find_rms(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """Root mean square over dimensions, which are kept with length 1."""
     # vector_norm and not sqrt: on a CPU, torch takes MKL's sqrt, whose last bit depends on the CPU.
-    return torch.linalg.vector_norm(x, dim=dims, keepdim=True) / math.sqrt(math.prod(x.shape[dim] for dim in dims))
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=True)
+    return norm / math.sqrt(math.prod(x.shape[dim] for dim in dims))
 
 
 def normalise(x: Tensor, dims: tuple[int, ...], eps: float = EPS) -> Tensor:

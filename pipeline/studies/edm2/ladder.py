@@ -20,10 +20,10 @@ from pipeline.diffusion.power_average import (
 )
 from pipeline.layers.mp_conv import decay_rate, force_weights
 from pipeline.schema.study import MeasureError
+from pipeline.studies.edm2.digits import load_digits
 from pipeline.studies.edm2.post_hoc import list_stored
 from pipeline.studies.edm2.study import Edm2Record, LadderRun, LengthLoss, Moment
 from pipeline.studies.edm2.unet import LadderUNet
-from pipeline.studies.timetest.wind import load_images
 
 _TEST_SEED, _PROBE = 12345, 64
 """Seed of the test's noise, the same for all runs; images on which activations are measured."""
@@ -64,7 +64,7 @@ class _Test:
     def measure_change(self, network: LadderUNet) -> float:
         """Root mean square change of F between the labels of sigma = 0.2 and 1, at the same inputs of variance 1."""
         outputs = [network(self.noise, torch.full((len(self.x),), label)) for label in (-0.4, 0.0)]
-        return (outputs[1] - outputs[0]).double().square().mean().item() ** 0.5
+        return _find_rms(outputs[1] - outputs[0])
 
     @torch.no_grad()
     def measure_activations(self, network: LadderUNet) -> list[float]:
@@ -81,7 +81,7 @@ class _Test:
 
 
 def _find_rms(values: Tensor) -> float:
-    return values.detach().double().square().mean().item() ** 0.5
+    return math.sqrt(values.detach().double().square().mean().item())
 
 
 def list_weights(network: LadderUNet) -> dict[str, Tensor]:
@@ -201,7 +201,7 @@ def measure_ladder(run: LadderRun) -> Edm2Record:
     Raises:
         MeasureError: the training diverged.
     """
-    train, held_out = (DATA_SIGMA * part.float() for part in load_images(run.training.pixels))
+    train, held_out = load_digits(DATA_SIGMA)
     test, steps, ramp = _Test(held_out), run.training.steps, run.training.warmup
     seed_global(run.seed, "initialisation")
     network = LadderUNet(run.network)

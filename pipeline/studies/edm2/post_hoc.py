@@ -88,7 +88,12 @@ def measure_post_hoc(run: PostHocRun) -> Edm2Record:
         found[length] = LengthError(length=length, error=relative, predicted=fit.predicted, profile=fit.profile)
     made = [found[length] for length in LENGTHS]
     return Edm2Record(
-        **{f"error_{round(100 * one.length):02d}": one.error for one in made},
+        error_02=found[0.02].error,
+        error_03=found[0.03].error,
+        error_07=found[0.07].error,
+        error_15=found[0.15].error,
+        error_20=found[0.20].error,
+        error_25=found[0.25].error,
         error_stored=max(found[length].error for length in TRACKED),
         deviation=max(abs(one.error / one.predicted - 1) for one in made),
         lengths=made,

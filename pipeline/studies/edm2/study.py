@@ -65,13 +65,12 @@ class LadderNetwork(Strict):
         "magnitude-preserving activations, sums and concatenations",
     )
     channels: int = Field(16, ge=4, le=1024, multiple_of=4, description="channels at full resolution")
-    levels: int = Field(2, ge=1, le=4, description="resolutions; channels double below the first")
+    levels: int = Field(2, ge=1, le=3, description="resolutions; channels double below the first")
 
 
 class LadderTraining(Strict):
     """The training recipe: EDM's loss, Adam with betas 0.9 and 0.99, two power-function averages."""
 
-    pixels: int = Field(8, ge=4, le=64, description="a side of the digits")
     steps: int = Field(300, ge=20, description="optimiser steps")
     batch_size: int = Field(32, ge=1, description="images per step")
     learning_rate: float | None = Field(
@@ -169,21 +168,13 @@ class Edm2Record(MeasuredRecord):
 
 
 def _measure(run: PostHocRun | BlockRun | LadderRun) -> Edm2Record:
-    if isinstance(run, PostHocRun):
-        from pipeline.studies.edm2.post_hoc import measure_post_hoc
+    from pipeline.studies.edm2.measure import measure_edm2
 
-        return measure_post_hoc(run)
-    if isinstance(run, BlockRun):
-        from pipeline.studies.edm2.block_test import measure_block
-
-        return measure_block(run)
-    from pipeline.studies.edm2.ladder import measure_ladder
-
-    return measure_ladder(run)
+    return measure_edm2(run)
 
 
 def _check_arm(run: Any, arm: Arm, _: Any) -> None:
-    """Refuse an override without effect, and a size that the U-Net cannot halve."""
+    """Refuse an override without effect."""
     if not isinstance(run, LadderRun):
         return
     for name in ("decay_from", "rate_decay"):
@@ -191,8 +182,6 @@ def _check_arm(run: Any, arm: Arm, _: Any) -> None:
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing below config=e")
     if "decay_from" in arm.overrides and not run.training.rate_decay:
         raise SpecError(f"arm {str(arm)!r}: decay_from changes nothing with rate_decay=false")
-    if run.training.pixels % (stride := 2 ** (run.network.levels - 1)):
-        raise SpecError(f"arm {str(arm)!r}: pixels = {run.training.pixels}: not divisible by {stride}, the stride")
 
 
 STUDY = Study(

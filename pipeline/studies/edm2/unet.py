@@ -96,10 +96,9 @@ class ResidualBlock(nn.Module):
 
     def _tell(self, y: Tensor, embedded: Tensor) -> Tensor:
         told = self.tell(embedded)[:, :, None, None]  # [B, C or 2C, 1, 1]
-        if self.gain is not None:
-            return y * (1 + self.gain * told)
-        scale, shift = told.chunk(2, 1)
-        return y * (1 + scale) + shift
+        scale, shift = (self.gain * told, None) if self.gain is not None else told.chunk(2, 1)
+        out: Tensor = y * (1 + scale)
+        return out if shift is None else out + shift
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         rung = self.rung
@@ -121,7 +120,8 @@ class ResidualBlock(nn.Module):
             return attend(parts)
         query, key, value = parts.flatten(2).chunk(3, 1)  # [B, C, HW] each
         shares = (query.transpose(1, 2) @ key * query.shape[1] ** -0.5).softmax(-1)
-        return (value @ shares.transpose(1, 2)).view(len(parts), -1, *parts.shape[2:])
+        attended: Tensor = (value @ shares.transpose(1, 2)).view(len(parts), -1, *parts.shape[2:])
+        return attended
 
 
 class Uncertainty(nn.Module):

@@ -38,7 +38,8 @@ class ToldBlock(nn.Module):
 
     def find_factors(self, label: Tensor) -> Tensor:
         """1 + g e [C] at a level []."""
-        return 1 + self.gain * self.embed(self.fourier(label[None]))[0]
+        embedded: Tensor = self.embed(self.fourier(label[None]))
+        return 1 + self.gain * embedded[0]
 
     def _tell(self, y: Tensor, label: Tensor, inject: str) -> Tensor:
         factors = self.find_factors(label)[:, None, None]
@@ -65,7 +66,7 @@ class ToldBlock(nn.Module):
 def measure_change(block: ToldBlock, x: Tensor, inject: str, norm: str) -> float:
     """Largest ||out(label) - out(first label)|| / ||out(first label)||."""
     first, *others = (block(x, label, inject, norm) for label in _LABELS)
-    return max(((out - first).norm() / first.norm()).item() for out in others)
+    return max(float((out - first).norm() / first.norm()) for out in others)
 
 
 @torch.no_grad()
