@@ -58,8 +58,9 @@ def _say_lost(panels: Sequence[Panel]) -> str:
     is_lost, is_kept = min(lost) > _LOST, fmean(kept) < _KEPT
     if is_lost and is_kept:
         return (
-            f"**A network loses the time where each channel is normalised by itself.** All {len(lost)} trained networks "
-            f"of this kind are blind to it ({_show(lost)}). Those with group normalisation know it ({_show(kept)})."
+            "**A network loses the time where each channel is normalised by itself.** "
+            f"All {len(lost)} trained networks of this kind are blind to it ({_show(lost)}). "
+            f"Those with group normalisation know it ({_show(kept)})."
         )
     if is_lost:
         return f"Yes, but not for the normalisation alone: {_show(lost)} per channel, {_show(kept)} in groups."
