@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_
 from pydantic.fields import FieldInfo
 
 from pipeline.compute.device import check_compute
+from pipeline.compute.threads import tune_process
 from pipeline.run.inputs import read_inputs
 from pipeline.run.machine import check_links
 from pipeline.run.process import run_stage
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, flatten
+from pipeline.schema.compute import load_compute
 from pipeline.schema.project import Project, load_project
 
 ROOT = Path()
@@ -192,7 +194,43 @@ def import_(
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
-COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_)
+def timetest(
+    factory: Annotated[str, "package.module:factory, found from the current folder; it makes a torch module"],
+    *,
+    case: Annotated[str | None, "there_and_back, turning_wind, or white_noise for denoisers; by the signature"] = None,
+    seeds: Annotated[int, "trainings"] = 5,
+    steps: Annotated[int | None, "of each; as ours if not given"] = None,
+    time: Annotated[str | None, "name of the argument that is the time; by its name"] = None,
+    scale: Annotated[str | None, "what it is told: levels, 0 to 999, or unit, 0 to 1; by the case"] = None,
+    lift: Annotated[int | None, "channels that the network wants; 1x1 convolutions make them of one"] = None,
+) -> None:
+    """Train a network of your own where losing the time costs a known amount: does it use the time that it is told?"""
+    options = {"case": case, "seeds": seeds, "steps": steps, "time": time, "scale": scale, "lift": lift}
+    compute = load_compute(ROOT)
+    tune_process(compute.threads, compute.portable)
+    import_module("pipeline.studies.timetest.answer").print_answer(factory, **options)
+
+
+def audit(
+    target: Annotated[str, "package.module:factory, diffusers:FOLDER, runs/STUDY/CASE/ARM/SEED, or a built-in's name"],
+    *,
+    time: Annotated[str | None, "the input that is the time: a name, a place, or a path as cond.t; guessed"] = None,
+    times: Annotated[str | None, "from:to:count, as 0:999:11, or numbers with commas; guessed"] = None,
+    at: Annotated[float | None, "the time from which the data at the sites are; the middle one"] = None,
+    channels: Annotated[int | None, "the axis of the channels; guessed"] = None,
+    data: Annotated[str | None, "inputs that are the data, with commas; guessed"] = None,
+    html: Annotated[Path | None, "write a page to this file"] = None,
+    json_: Annotated[Path | None, "write the numbers to this file"] = None,
+    fail_below: Annotated[float | None, "end with status 1 if less survives at a site that a norm follows"] = None,
+) -> None:
+    """Does a network know what time it is? Where time enters, what survives the norms, how well it is resolved."""
+    command = import_module("pipeline.audit.command")
+    options = command.Options(time, times, at, channels, data, html, json_, fail_below)
+    if command.print_audit(ROOT, target, options):
+        sys.exit(1)
+
+
+COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit, timetest)
 
 
 class _Parser(argparse.ArgumentParser):

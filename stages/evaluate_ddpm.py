@@ -5,11 +5,12 @@ from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
+from pipeline.run.foreign import read_trained
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import exact_compute, open_case, parse_arguments
 from pipeline.schema.compute import Compute
 from pipeline.schema.record import Failure, evaluation_path, write_record
-from pipeline.schema.resolved import read_extractor, read_run
+from pipeline.schema.resolved import read_extractor
 from pipeline.schema.scores import Evaluation
 from pipeline.studies.ddpm.study import DdpmRun
 
@@ -35,7 +36,7 @@ def main() -> None:
         extractor=ROOT / "extractors" / case,
         reference=ROOT / "references" / case,
     )
-    run, run_compute = read_run(folders.run / "run.json", DdpmRun)
+    run, run_compute = read_trained(folders.run / "run.json", DdpmRun)
     samples = read_samples(folders.samples)
     if isinstance(samples, Failure):
         write_record(out, samples.model_copy(update={"settings": list_ddpm_settings(run, run_compute)}))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
+from pipeline.run.foreign import read_trained
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import parse_arguments
 from pipeline.schema.document import read_document
 from pipeline.schema.record import Failure, evaluation_path, list_settings, write_record
-from pipeline.schema.resolved import read_run
 from pipeline.studies.node.study import NodeRun
 
 ROOT = Path()
@@ -18,7 +18,7 @@ def main() -> None:
     case, arm, seed = parse_arguments(__doc__, case=str, arm=str, seed=int)
     name = f"node/{case}/{arm}/{seed}"
     folder, out = ROOT / "runs" / name, evaluation_path(ROOT, "node", case, arm, seed)
-    run, compute = read_run(folder / "run.json", NodeRun)
+    run, compute = read_trained(folder / "run.json", NodeRun)
     tune_process(compute.threads, compute.portable)
     if (folder / "failure.json").is_file():
         settings = list_settings(network=run.network, training=run.training, compute=compute)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
+from pipeline.run.foreign import read_trained
 from pipeline.run.inputs import require_closure
 from pipeline.run.process import run_stage, write_provenance
 from pipeline.run.work import open_case, parse_arguments
 from pipeline.schema.compute import Compute, load_resources
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.files import digest_file, write_file
-from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.study import DdpmRun
 
 ROOT = Path()
@@ -44,7 +44,7 @@ def main() -> None:
         write_empty_preview(preview)
         write_empty_preview(trajectory)
         return
-    run, _ = read_run(folder / "run.json", DdpmRun)
+    run, _ = read_trained(folder / "run.json", DdpmRun)
     with Workers("stages.sample", resources, device) as worker:
         digests = {path.name: digest_file(path) for path in sorted(folder.glob("ema-*"))}
         closure = require_closure("sample")

@@ -1,4 +1,4 @@
-"""Both studies, evaluation, theory and worth in miniature: prints a digest of each file that they write.
+"""Both studies, evaluation, theory, worth and linear in miniature: prints a digest of each file that they write.
 
     PYTHONPATH=. python tests/miniature.py [--native]
 
@@ -142,6 +142,14 @@ def study_worth(out: Path) -> None:
     write_record(out / "worth.json", measure_worth(run))
 
 
+def study_linear(out: Path) -> None:
+    """Small matrices, a short training, and both flows."""
+    from pipeline.studies.linear.measure import measure_linear
+
+    run = resolve("linear", "matrix", "size=8,rank=2,time=3.0")
+    write_record(out / "linear.json", measure_linear(run))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
@@ -156,6 +164,7 @@ def main() -> None:
         score_noise(out)
         study_theory(out)
         study_worth(out)
+        study_linear(out)
         for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"):
             print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
 

@@ -237,7 +237,7 @@ def test_flops_of_a_unet_are_those_of_a_forward_pass(fields: dict[str, Any]):
     network = unet(**fields)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.randn(3, 1, 8, 8), torch.arange(3.0))
-    (part,) = measure_unet(network, 1)
+    (part,) = measure_unet(network, 1, 8)
     assert 3 * part.flops_image + part.flops_call == counter.get_total_flops()
     assert part.flops_call == 0
     assert part.params == count(network)

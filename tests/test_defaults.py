@@ -71,7 +71,7 @@ def test_a_resolved_file_leaves_out_what_is_the_default(project: Project):
 
 
 def test_a_resolved_run_has_its_own_file(project: Project):
-    paths = [path for path, _ in describe_all(project)]
+    paths = [path for path, _ in describe_all(project, lambda run: {})]
     assert len(set(paths)) == len(paths)
     content = json.loads(describe_run(resolve("node", arm="groups=1", seed=3), COMPUTE))
     assert (content["run"]["arm"], content["run"]["seed"], content["run"]["network"]["groups"]) == ("groups=1", 3, 1)

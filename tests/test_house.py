@@ -122,7 +122,6 @@ def test_third_parties_are_named_in_one_room_each():
         "pooch": "data/download.py",
         "torchdiffeq": "ode/solve.py",
         "torch_fidelity": "metrics/generative.py",
-        "scipy": "report/statistics.py",
         "vl_convert": "report/vega.py",
     }
     for package, home in homes.items():

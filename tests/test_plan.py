@@ -269,7 +269,7 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(
         for step in steps
         for arm in ("baseline", {"node": "norm=batch", "ddpm": "position=mlp"}[study])
     ]
-    priced = [row for row in rows if row["step"] in ("train", "sample") or row["study"] == "timetest"]
+    priced = [row for row in rows if row["step"] in ("train", "sample") or row["study"] in ("timetest", "linear")]
     assert all(row["flops_each"] > 0 and row["seconds_each"] > 0 for row in priced)
     assert all(row["flops_each"] is None for row in rows if row not in priced)
     assert set(foretell(work.root, monkeypatch).values()) == {"made"}

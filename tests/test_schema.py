@@ -256,21 +256,21 @@ MISTAKES = [
     ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
     (
         "params.yaml",
-        "seeds: [0] # each",
-        "seeds: [] # each",
+        "seeds: [0]\n      arms:\n        - position=linear,position_mean",
+        "seeds: []\n      arms:\n        - position=linear,position_mean",
         "node.digits.more.seeds is empty",
     ),
     (
         "params.yaml",
-        "- activation=silu\n",
-        "- norm=batch\n",
+        "- activation=silu #",
+        "- norm=batch #",
         "node.digits.more.arms; 'norm=batch'; is in digits.arms too; once",
     ),
     (
         "params.yaml",
-        "- activation=silu\n",
-        "- groups=5\n",
-        "node.digits.more.arms.1; groups = 5 does not divide 16",
+        "- activation=silu #",
+        "- groups=5 #",
+        "node.digits.more.arms.7; groups = 5 does not divide 16",
     ),
     ("params.yaml", "more: { seeds: [], arms: [] }", "more: { seeds: [] }", ".more.arms; required"),
     (

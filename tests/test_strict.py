@@ -35,11 +35,11 @@ def test_without_a_failure_or_without_being_asked_it_passes(
 
 
 def test_every_failed_run_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    prepare(tmp_path, True, {"node": ["baseline", "groups=1"], "ddpm": ["position=mlp"]})
+    prepare(tmp_path, True, {"node": ["baseline", "activation=silu"], "ddpm": ["position=mlp"]})
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="node digits: failed: `baseline`, seed 0, after 30 steps") as refused:
         main()
-    assert "node digits: failed: `groups=1`, seed 0" in str(refused.value)
+    assert "node digits: failed: `activation=silu`, seed 0" in str(refused.value)
     assert "ddpm digits: failed: `position=mlp`, seed 0" in str(refused.value)
     assert "seed 1" not in str(refused.value)
     assert "\n" not in str(refused.value)

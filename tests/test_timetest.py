@@ -22,7 +22,7 @@ from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
 from pipeline.studies.timetest import field as field_module
 from pipeline.studies.timetest.cost import price
-from pipeline.studies.timetest.field import FieldNetwork, score_field, solve_windows
+from pipeline.studies.timetest.field import FieldNetwork, evaluate_times, score_field, solve_windows
 from pipeline.studies.timetest.measure import check_blind, measure_timetest
 from pipeline.studies.timetest.score import find_half, scale_losses, score_outputs
 from pipeline.studies.timetest.study import FieldRun, NoiseRun, Task, TimetestTraining
@@ -236,7 +236,7 @@ def test_times_in_a_batch_are_scored_as_one_by_one():
         network = FieldNetwork(NodeNetwork(channels=8, groups=4, **fields), 8).double()
         t, x = torch.rand(4, dtype=torch.float64), torch.randn(4, 3, 1, 8, 8, dtype=torch.float64)
         one_by_one = torch.stack([network(*pair) for pair in zip(t, x, strict=True)])
-        torch.testing.assert_close(torch.vmap(network)(t, x), one_by_one)
+        torch.testing.assert_close(evaluate_times(network, t, x), one_by_one)
 
 
 def test_half_is_the_first_block_below_one_half():
@@ -258,19 +258,16 @@ def test_a_loss_that_is_not_finite_fails_the_run():
 def test_batch_norm_over_several_times_is_caught(monkeypatch):
     """The statistics of a batch with several times do not take the time away, so that training sees it."""
 
-    def mix(network):
-        def apply(t, x):
-            flat = x.flatten(0, 1)  # [T B, 1, H, W], normalised together
-            sites, times = network.field, t.repeat_interleave(x.shape[1]).view(-1, 1, 1, 1)
-            h = sites.activation(sites.norm1(network.lift(flat)))
-            for conv, norm in ((sites.conv1, sites.norm2), (sites.conv2, sites.norm3)):
-                z = functional.conv2d(h, conv.weight, conv.bias, padding=1) + times * conv.v.view(1, -1, 1, 1)
-                h = norm(z) if norm is sites.norm3 else sites.activation(norm(z))
-            return network.lower(h).view_as(x)
+    def mix(network, t, x):
+        flat = x.flatten(0, 1)  # [T B, 1, H, W], normalised together
+        sites, times = network.field, t.repeat_interleave(x.shape[1]).view(-1, 1, 1, 1)
+        h = sites.activation(sites.norm1(network.lift(flat)))
+        for conv, norm in ((sites.conv1, sites.norm2), (sites.conv2, sites.norm3)):
+            z = functional.conv2d(h, conv.weight, conv.bias, padding=1) + times * conv.v.view(1, -1, 1, 1)
+            h = norm(z) if norm is sites.norm3 else sites.activation(norm(z))
+        return network.lower(h).view_as(x)
 
-        return apply
-
-    monkeypatch.setattr(field_module.torch, "vmap", mix)
+    monkeypatch.setattr(field_module, "evaluate_times", mix)
     with pytest.raises(MeasureError, match="its training loss is half the way"):
         measure_timetest(make_run(300, norm="batch", time="linear"))
 

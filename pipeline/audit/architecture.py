@@ -13,6 +13,7 @@ from pipeline.schema.architecture import Built, Design, Networks, Part, Remedy
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.base import merge, validate
 from pipeline.schema.project import Project
+from pipeline.studies.ddpm.denoiser import build_denoiser
 from pipeline.studies.ddpm.study import DdpmNetwork
 from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.node.network import NodeClassifier
@@ -65,9 +66,8 @@ def measure_node(network: NodeClassifier, channels: int, size: int) -> list[Part
 
 
 @torch.no_grad()
-def measure_unet(network: UNet, channels: int) -> list[Part]:
+def measure_unet(network: nn.Module, channels: int, size: int) -> list[Part]:
     """The whole of it, on images [B, channels, size, size] with a level each."""
-    size = network.image_size
 
     def work(count: int) -> Tensor:
         out: Tensor = network(torch.zeros(count, channels, size, size), torch.zeros(count))
@@ -88,6 +88,10 @@ class _Case:
         self.networks: dict[str, Any] = {arm: project.resolve(study, name, arm, seed=0).network for arm in arms}  # type: ignore[attr-defined]
 
 
+def _has_our_function(network: NodeNetwork) -> bool:
+    return network.block == "ode" and network.function is None
+
+
 def measure_node_case(project: Project, case: str) -> Networks:
     """The networks of the NODE study on a case, and its designs; none where the baseline has no ODE function."""
     of = _Case(project, "node", case)
@@ -102,7 +106,7 @@ def measure_node_case(project: Project, case: str) -> Networks:
 
     built = [Built(arm=arm, parts=measure(network)) for arm, network in of.networks.items()]
     designs = []
-    for remedy, changes in NODE_REMEDIES.items() if of.baseline.network.block == "ode" else ():
+    for remedy, changes in NODE_REMEDIES.items() if _has_our_function(of.baseline.network) else ():
         arm, network = vary(of.baseline.network, changes)
         outline = outline_site(find_node_site(build(network, seed)) for seed in SEEDS)
         designs.append(Design(arm=arm, parts=measure(network), remedy=remedy, outline=outline))
@@ -119,11 +123,12 @@ def measure_ddpm_case(project: Project, case: str) -> Networks:
         return UNet(network, of.channels, size, levels)
 
     def measure(network: DdpmNetwork) -> list[Part]:
-        return measure_unet(build(network), of.channels)
+        torch.manual_seed(SEEDS[0])
+        return measure_unet(build_denoiser(network, of.channels, size, levels), of.channels, size)
 
     built = [Built(arm=arm, parts=measure(network)) for arm, network in of.networks.items()]
     designs = []
-    for remedy, changes in DDPM_REMEDIES.items():
+    for remedy, changes in DDPM_REMEDIES.items() if of.baseline.network.denoiser is None else ():
         arm, network = vary(of.baseline.network, changes)
         outline = outline_site(find_unet_site(build(network, seed)) for seed in SEEDS)
         designs.append(Design(arm=arm, parts=measure(network), remedy=remedy, outline=outline))

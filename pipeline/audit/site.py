@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pipeline.studies.ddpm.unet import PositionMap, ResidualBlock, UNet
 from pipeline.studies.node.derived import ode_width
-from pipeline.studies.node.network import NodeClassifier
+from pipeline.studies.node.network import NodeClassifier, OdeFunction
 from pipeline.studies.node.timed_conv import Position, TimedConv2d
 
 _IMAGES = 2
@@ -117,7 +117,7 @@ def _find_timed(conv: TimedConv2d, name: str, shared: nn.Sequential | None) -> l
 
 def _find_node_position(network: NodeClassifier) -> list[Addend]:
     """p̃_t of the first site of an ODE function, if there is one."""
-    assert network.field is not None
+    assert isinstance(network.field, OdeFunction)
     positions = network.field.positions
     if not positions:
         return []
@@ -138,7 +138,7 @@ def _find_node_position(network: NodeClassifier) -> list[Addend]:
 def find_node_site(network: NodeClassifier) -> Site:
     """The first site of an ODE function; from here on its parameters are in float64. Random features are drawn."""
     ode = network.field
-    assert ode is not None
+    assert isinstance(ode, OdeFunction)
     ode.double()
     conv, name = ode.conv1, "field.conv1"
     h = torch.randn(_IMAGES, ode_width(network.network), conv.size, conv.size, dtype=torch.float64)

@@ -22,7 +22,9 @@ def print_export(root: Path, case: str, arm: str, seed: int, step: int | None, o
     """Write one trained model for diffusers, and say what its format could not hold."""
     project = load_project(root)
     run, sampling = project.resolve(STUDY.name, case, arm, seed), project.later(STUDY.name, case)["sampling"]
-    assert isinstance(sampling, Sampling)
+    assert isinstance(run, DdpmRun) and isinstance(sampling, Sampling)
+    if run.network.denoiser is not None:
+        raise SpecError(f"{run.name}: {run.network.denoiser} is no network of ours: diffusers has no class for it")
     source = export_folder(root / "runs" / run.name, step, sampling, out)
     print(f"{source} -> {out}, for diffusers' DDPMPipeline.from_pretrained")
     print(f"sampled here in {sampling.steps} steps: num_inference_steps={sampling.steps}")

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pipeline.compute.threads import tune_process
 from pipeline.plan.dvc.foresee import find_statuses
 from pipeline.plan.rows import Row, list_outputs, make_rows
 from pipeline.run.closures import closure_path, describe_closures
+from pipeline.run.foreign import digest_factories
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.resolved import describe_all
 
@@ -138,8 +140,9 @@ def _note(project: Project, priced: Sequence[Priced]) -> list[str]:
 
 def foresee_check(root: Path, project: Project) -> dict[str, str]:
     """Contents, by path, of what the stage `check` will write: closures/ and resolved/."""
+    digest = partial(digest_factories, root)
     closures = {closure_path(stage).as_posix(): content for stage, content in describe_closures(root).items()}
-    return closures | {path.as_posix(): content for path, content in describe_all(project)}
+    return closures | {path.as_posix(): content for path, content in describe_all(project, digest)}
 
 
 def make_forecast(root: Path, on_row: Callable[[Row], object] = lambda row: None) -> Forecast:

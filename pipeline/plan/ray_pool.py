@@ -51,7 +51,7 @@ class RayPool:
             if colon:  # Ray itself tries for ten minutes, and says so in lines of its own
                 socket.create_connection((host, int(port)), timeout=10).close()
             self._ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
             raise SpecError(f"--ray {address}: {str(error).strip().splitlines()[0]}") from None
         self._ray.cloudpickle.register_pickle_by_value(remote)  # a machine without the folder can say so
         gpus = compute.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1

@@ -29,7 +29,7 @@ from pipeline.schema.study import find_study
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")  # torch, CUDA, C++, cuBLAS
 _STARTED = time.monotonic()
-_SOURCES = ("pipeline", "stages", "specs", "params.yaml", "dvc.yaml")
+_SOURCES = ("pipeline", "stages", "networks", "specs", "params.yaml", "dvc.yaml")
 _SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 _DVC = "PIPELINE_DVC_PID"
 _WATCH_SECONDS = 0.5

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.run.foreign import digest_factories
 from pipeline.run.inputs import ROOT, require_file
 from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute, Resources, load_compute, load_resources
@@ -59,7 +60,7 @@ def open_run(study: str, case: str, arm: str, seed: int) -> Work:
 
     def describe() -> str:
         run, _, compute = resolve()
-        return describe_run(run, compute)
+        return describe_run(run, compute, digest_factories(ROOT, run))
 
     settings = require_file(run_path(run), describe, check_resolved)
     return Work(run, spec, compute, load_resources(ROOT), settings)

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from pipeline.schema.base import SpecError
 
 BASELINE = "baseline"
-_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([a-z0-9._+-]+)\Z")
+_OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([A-Za-z0-9._+:-]+)\Z")
 
 ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 """An arm as written: `baseline`, or `field=value[,field=value]`."""
@@ -107,8 +107,7 @@ def parse_arm(text: str, run: type[BaseModel]) -> Arm:
         match = _OVERRIDE.match(part)
         if match is None:
             raise SpecError(
-                f"arm {text!r}: {part!r} is not field=value (lower-case letters, digits and . _ + - only) "
-                f"nor {BASELINE!r}"
+                f"arm {text!r}: {part!r} is not field=value (letters, digits and . _ + - : only) nor {BASELINE!r}"
             )
         name, value = match.groups()
         if name not in fields:

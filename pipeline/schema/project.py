@@ -12,6 +12,7 @@ from pipeline.schema.base import SpecError, find_duplicate, validate
 from pipeline.schema.claim import ClaimFile, check_ids, load_claims
 from pipeline.schema.data import Dataset, DataSpec, load_data_spec
 from pipeline.schema.figure import Figure, load_figures
+from pipeline.schema.foreign import check_factories
 from pipeline.schema.panel import FILE, Panel, load_panel
 from pipeline.schema.record import Settings, list_settings
 from pipeline.schema.report import ReportSpec, load_report
@@ -92,6 +93,10 @@ class Project:
             self._arms[key] = vary_baseline(found, spec, baseline, resolve_arm(text, baseline), 0)
         return self._arms[key]
 
+    def vary(self, study: str, case: str, text: str) -> Run:
+        """The run of an arm of params.yaml, seed 0."""
+        return self._resolve_arm(study, case, text)[0]
+
     def arm(self, study: str, case: str, text: str) -> Arm:
         """An arm of params.yaml, with its overrides."""
         return self._resolve_arm(study, case, text)[1]
@@ -151,7 +156,7 @@ def load_project(root: Path) -> Project:
             for key, part in (("arms", grid), ("more.arms", grid.more)):
                 for index, arm in enumerate(part.arms):
                     try:
-                        project.arm(study, case, arm)
+                        check_factories(root, project.vary(study, case, arm))
                     except SpecError as error:
                         raise SpecError(f"{FILE}: {study}.{case}.{key}.{index}: {error}") from None
     for name, table in tables.items():

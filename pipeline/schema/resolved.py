@@ -7,7 +7,7 @@ behaviour, changes no file.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from pipeline.schema.study import Run, find_study
 
 FOLDER = "resolved"
 RunT = TypeVar("RunT", bound=Run)
+Digest = Callable[[Run], Mapping[str, str]]
+"""Digests, by file, of the user's code that a run names."""
 
 
 def run_path(run: Run) -> Path:
@@ -42,10 +44,14 @@ def _dump(model: BaseModel) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude_defaults=True)
 
 
-def describe_run(run: Run, compute: Compute) -> str:
-    """The content of a resolved run's file; its outputs hold the same as run.json."""
+def describe_run(run: Run, compute: Compute, code: Mapping[str, str] | None = None) -> str:
+    """The content of a resolved run's file; its outputs hold the same as run.json.
+
+    Args:
+        code: digests, by file, of the user's code that the run names.
+    """
     head = {"study": run.study, "case": run.case, "arm": str(run.arm), "seed": run.seed}
-    return _write({"run": head | _dump(run), "compute": _dump(compute)})
+    return _write({"run": head | _dump(run), "compute": _dump(compute)} | ({"code": dict(code)} if code else {}))
 
 
 def _describe_data(dataset: Dataset, image_size: int) -> dict[str, Any]:
@@ -72,10 +78,10 @@ def describe_case(project: Project, study: str, case: str) -> dict[str, str]:
     return {name: _write(content) for name, content in found.items()}
 
 
-def describe_all(project: Project) -> Iterator[tuple[Path, str]]:
+def describe_all(project: Project, digest: Digest) -> Iterator[tuple[Path, str]]:
     """Every file of resolved/ and its content."""
     for run in project.runs():
-        yield run_path(run), describe_run(run, project.panel.compute)
+        yield run_path(run), describe_run(run, project.panel.compute, digest(run))
     for study, cases in project.panel.cases.items():
         # So that the folder, on which the study's views depend, is there without a case too.
         yield Path(FOLDER) / study / "cases.json", _write({"cases": cases})
@@ -84,10 +90,11 @@ def describe_all(project: Project) -> Iterator[tuple[Path, str]]:
                 yield case_path(study, case, name), content
 
 
-def write_resolved(root: Path, project: Project) -> None:
+def write_resolved(root: Path, project: Project, digest: Digest) -> None:
     """Replace all files of resolved/."""
+    contents = list(describe_all(project, digest))
     shutil.rmtree(root / FOLDER, ignore_errors=True)
-    for path, content in describe_all(project):
+    for path, content in contents:
         write_file(root / path, content)
     for study in project.specs:  # a view of a study that runs on nothing depends on no record
         (root / "records" / study).mkdir(parents=True, exist_ok=True)

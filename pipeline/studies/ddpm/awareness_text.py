@@ -23,9 +23,11 @@ _HEADER = ["#", "Arm", "n", "Initial", "over blocks", "Trained", "over blocks", 
 
 
 def name_blocks(run: Run) -> list[str]:
-    """The residual blocks of a U-Net in the order of its records, each with its image size."""
+    """The residual blocks of a U-Net in the order of its records, each with its image size; none of another network."""
     assert isinstance(run, DdpmRun)
     network = run.network
+    if network.denoiser is not None:
+        return []
     sizes = [run.training.image_size // 2**index for index in range(len(network.channel_multipliers))]
     down = [("down", size, index) for size in sizes for index in range(network.blocks)]
     middle = [("middle", sizes[-1], index) for index in range(2)]
@@ -78,7 +80,8 @@ def _arm_row(number: int, panel: Panel, arm: str, blocks: Sequence[str]) -> list
     cells = [str(number), f"`{arm}`", count_runs(panel, arm)]
     if not panel.completed(arm):
         return [*cells, say_absent(panel, arm), *["—"] * (len(_HEADER) - len(cells) - 1)]
-    initial, trained = zip(*_changes(panel, arm, blocks), strict=True)
+    changes = _changes(panel, arm, blocks)
+    initial, trained = ([change[moment] for change in changes] for moment in (0, 1))
     keys = ("change_initial", "change", "share_initial", "share")
     means = [format_summary(summarise(panel.values(arm, key)), 3) for key in keys]
     return [*cells, means[0], _show_range(initial), means[1], _show_range(trained), *means[2:]]
@@ -88,6 +91,8 @@ def _render_blocks(panel: Panel, numbers: Mapping[str, int], blocks: Mapping[str
     """Block by block; arms of one architecture share a table."""
     parts = []
     for names in dict.fromkeys(tuple(blocks[arm]) for arm in numbers if panel.completed(arm)):
+        if not names:
+            continue
         arms = [arm for arm in numbers if panel.completed(arm) and tuple(blocks[arm]) == names]
         columns = [[f"{_show(a)} → {_show(b)}" for a, b in _changes(panel, arm, names)] for arm in arms]
         rows = [[name, *cells] for name, *cells in zip(names, *columns, strict=True)]
@@ -99,8 +104,8 @@ def _render_blocks(panel: Panel, numbers: Mapping[str, int], blocks: Mapping[str
 def _notes(panel: Panel) -> list[str]:
     records = [record for arm in panel.arms for record in _completed(panel, arm)]
     notes = [EMBEDDED] if panel.scale == "embedded" else []
-    if records:
-        levels = show_shared([record.trained.levels[-1] for record in records])
+    if any(record.trained is not None for record in records):
+        levels = show_shared([record.trained.levels[-1] for record in records if record.trained is not None])
         steps = show_shared([record.training_steps for record in records])
         notes.append(f"from level 0 to level {levels}; trained: after {steps} steps")
     return [*notes, *map(escape_cell, [*list_failed(panel, panel.arms), *list_gaps(panel, panel.arms)])]
@@ -121,6 +126,6 @@ def render_awareness(_: Project, panels: Sequence[Panel]) -> str:
     parts += [
         "",
         "Values: means over n seeds, ± standard deviation (n − 1 in the denominator) of what is a mean over blocks; "
-        "—: no value, as of imported weights before the first step.",
+        "—: no value, as of imported weights before the first step, or of a network that is not our U-Net.",
     ]
     return "\n".join(parts) + "\n"

@@ -9,10 +9,10 @@ from pipeline.schema.data import Dataset
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.project import Project
 from pipeline.schema.study import Step
+from pipeline.studies.ddpm.denoiser import make_denoiser
 from pipeline.studies.ddpm.sampler import DdpmSampler, count_snapshots
 from pipeline.studies.ddpm.study import TRAINED, DdpmRun
 from pipeline.studies.ddpm.trainer import DdpmTrainer
-from pipeline.studies.ddpm.unet import make_unet
 
 STEPS: tuple[Step, ...] = ("train", "sample")
 """The steps that are priced."""
@@ -54,6 +54,6 @@ def price_sampling(run: DdpmRun, sampling: Sampling, dataset: Dataset, bench: Be
 
 def count_params(project: Project, run: DdpmRun) -> int:
     """Number of trained parameters of the U-Net, built without memory for its weights."""
-    with torch.device("meta"):
-        network = make_unet(run, project.data.datasets[run.case].channels)
+    with torch.device("meta" if run.network.denoiser is None else "cpu"):
+        network = make_denoiser(run, project.data.datasets[run.case].channels)
     return sum(value.numel() for value in network.parameters())

@@ -18,14 +18,15 @@ from pipeline.run.outputs import read_weights
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
 from pipeline.schema.scores import Evaluation, Scores
+from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.noise_losses import measure_noise_losses
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
 from pipeline.studies.ddpm.sampler import find_snapshots
 from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
 from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
-from pipeline.studies.ddpm.trainer import initialise_unet
-from pipeline.studies.ddpm.unet import UNet, make_unet
+from pipeline.studies.ddpm.trainer import initialise_denoiser
+from pipeline.studies.ddpm.unet import UNet
 
 AWARENESS_IMAGES = 32
 _PACKAGES = ("torch", "torch-fidelity", "numpy")
@@ -41,8 +42,8 @@ class Folders:
     reference: Path
 
 
-def _load_unet(run: DdpmRun, averages: dict[str, Tensor], channels: int, device: str) -> UNet:
-    network = make_unet(run, channels).to(device)
+def _load_denoiser(run: DdpmRun, averages: dict[str, Tensor], channels: int, device: str) -> UNet | OwnDenoiser:
+    network = make_denoiser(run, channels).to(device)
     network.load_state_dict(averages)
     return network.eval()
 
@@ -50,13 +51,13 @@ def _load_unet(run: DdpmRun, averages: dict[str, Tensor], channels: int, device:
 def measure_losses(run: DdpmRun, averages: dict[str, Tensor], images: Tensor, batch_size: int) -> NoiseLosses:
     """Losses of averaged weights on uint8 images [N, C, H, W] on the device; see `measure_noise_losses`."""
     device = str(images.device)
-    network, x = _load_unet(run, averages, images.shape[1], device), scale_images(images) * 2 - 1
+    network, x = _load_denoiser(run, averages, images.shape[1], device), scale_images(images) * 2 - 1
     return NoiseLosses(**vars(measure_noise_losses(network, make_schedule(run.diffusion, device), x, batch_size)))
 
 
 @torch.no_grad()
-def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness:
-    """Level-awareness of averaged weights, on noisy images at the middle level.
+def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) -> LevelAwareness | None:
+    """Level-awareness of averaged weights, on noisy images at the middle level; None if they are not of our U-Net.
 
     The noise depends on the run's seed alone; it is drawn on the CPU.
 
@@ -68,14 +69,16 @@ def measure_averages(run: DdpmRun, averages: dict[str, Tensor], images: Tensor) 
     level = run.diffusion.levels // 2
     noise = torch.randn(x.shape, generator=make_generator("cpu", run.seed, "awareness")).to(x.device)
     schedule = make_schedule(run.diffusion, str(x.device))
-    network = _load_unet(run, averages, x.shape[1], str(x.device))
+    network = _load_denoiser(run, averages, x.shape[1], str(x.device))
+    if not isinstance(network, UNet):
+        return None
     noisy = add_noise(schedule(torch.full((len(x),), level, device=x.device)), x, noise)
     return LevelAwareness(**vars(measure_level_awareness(network, noisy, level)))
 
 
-def measure_initial(run: DdpmRun, images: Tensor) -> LevelAwareness:
+def measure_initial(run: DdpmRun, images: Tensor) -> LevelAwareness | None:
     """Level-awareness of the initial weights; images as in `measure_averages`."""
-    network = initialise_unet(run, images.shape[1], str(images.device))
+    network = initialise_denoiser(run, images.shape[1], str(images.device))
     return measure_averages(run, network.state_dict(), images)
 
 
@@ -116,7 +119,7 @@ def evaluate_ddpm(
 
     sets = [score(locate_set(folders.samples, index)) for index in range(samples.sampling.sets)]
     earlier = [score(locate_snapshot(folders.samples, step)) for step in samples.snapshots]
-    num_params = sum(value.numel() for value in weights.values())
+    num_params = sum(value.numel() for value in make_denoiser(run, images.shape[1]).parameters())
     versions = {package: version(package) for package in _PACKAGES}
     evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params, losses)
     return make_ddpm_record(run, run_compute, evaluated, reference, evaluation, extractor, versions)

@@ -9,6 +9,7 @@ from torch import Tensor
 from pipeline.compute.seeding import derive_seed, make_generator
 from pipeline.diffusion.noise import draw_noise
 from pipeline.diffusion.path import Schedule, add_noise
+from pipeline.studies.ddpm.denoiser import OwnDenoiser
 from pipeline.studies.ddpm.unet import UNet
 
 _LEVELS = 20
@@ -44,7 +45,7 @@ def draw_batches(x: Tensor, batch_size: int, draw: int) -> Iterator[tuple[Tensor
 
 
 @torch.no_grad()
-def measure_noise_losses(network: UNet, schedule: Schedule, x: Tensor, batch_size: int) -> NoiseLosses:
+def measure_noise_losses(network: UNet | OwnDenoiser, schedule: Schedule, x: Tensor, batch_size: int) -> NoiseLosses:
     """Measure the loss of Ho et al. 2020, equation 14, on images x [N, C, H, W] in [-1, 1] at 20 levels.
 
     A batch shares its true level. Told are: the right level; a level of the others, shuffled over all pairs of level

@@ -35,8 +35,8 @@ class Evaluated:
     """Scores of the first sample set of each of `samples.snapshots`."""
     initial: LevelAwareness | None
     """Before training; None for imported weights."""
-    trained: LevelAwareness
-    """Of the last averaged weights."""
+    trained: LevelAwareness | None
+    """Of the last averaged weights; None, and so before training, for a network that is not our U-Net."""
     num_params: int
     losses: NoiseLosses
     """On the test split, of the last averaged weights."""
@@ -95,9 +95,9 @@ def make_ddpm_record(
         inception_score_biased=fmean(scores.inception_score_biased for scores in sets),
         inception_score_biased_split=fmean(scores.inception_score_biased_split for scores in sets),
         change_initial=measure_change(initial) if initial else None,
-        change=measure_change(trained),
+        change=measure_change(trained) if trained else None,
         share_initial=average(initial.block_share) if initial else None,
-        share=average(trained.block_share),
+        share=average(trained.block_share) if trained else None,
         training_steps=samples.steps,
         num_params=found.num_params,
         sets=list(sets),

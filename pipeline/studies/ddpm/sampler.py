@@ -23,8 +23,8 @@ from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.files import write_json
+from pipeline.studies.ddpm.denoiser import make_denoiser
 from pipeline.studies.ddpm.study import DdpmRun, SampleSets
-from pipeline.studies.ddpm.unet import make_unet
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def count_channels(folder: Path) -> int:
     path = next(iter(find_snapshots(folder).values()))
     try:
         with safe_open(path, framework="pt") as file:
+            if "image_channels" in file.keys():  # noqa: SIM118 - no mapping; see `OwnDenoiser`
+                return int(file.get_slice("image_channels").get_shape()[0])
             return int(file.get_slice("conv_in.weight").get_shape()[1])
     except SafetensorError as error:
         raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
@@ -85,7 +87,7 @@ class DdpmSampler:
         self.shape = (channels, run.training.image_size, run.training.image_size)
         self.key = derive_seed(run.seed, "sampling")
         self.layout = torch.channels_last if run.training.channels_last else torch.contiguous_format
-        self.network = make_unet(run, channels).to(device).to(memory_format=self.layout).eval()
+        self.network = make_denoiser(run, channels).to(device).to(memory_format=self.layout).eval()
         if compute.compile:
             self.network.compile(dynamic=False)
         self.schedule = make_schedule(run.diffusion)

@@ -7,11 +7,12 @@ from pipeline.compute.seeding import make_generator
 from pipeline.diffusion.schedule import DiscreteSchedule
 from pipeline.diffusion.trajectory import Trajectory
 from pipeline.run.outputs import digest_tensors
+from pipeline.schema.base import SpecError
 from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Sampling
 from pipeline.studies.ddpm.sampler import DdpmSampler
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.trainer import initialise_unet
+from pipeline.studies.ddpm.trainer import initialise_denoiser
 
 _STEPS = 2
 _SPREAD = 0.05
@@ -38,9 +39,12 @@ class _Floats(Trajectory):
 def trace_sampling(run: DdpmRun, sampling: Sampling) -> str:
     """What the code computes that samples this arm: two images of one channel, in two steps."""
     short = sampling.model_copy(update={"steps": _STEPS})
-    sampler = DdpmSampler(run, short, 1, Compute(device="cpu"), "cpu")
+    try:
+        sampler = DdpmSampler(run, short, 1, Compute(device="cpu"), "cpu")
+    except SpecError as error:  # a user's own network, which takes no images of one channel
+        return f"no trace: {error}"
     generator = make_generator("cpu", run.seed, "trace")
-    weights = initialise_unet(run, 1, "cpu").state_dict()
+    weights = initialise_denoiser(run, 1, "cpu").state_dict()
     moved = {name: value + _SPREAD * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
     sampler.network.load_state_dict(moved)
     seen = _Floats(sampler.schedule, short)

@@ -10,6 +10,7 @@ from pipeline.schema.arm import Arm, Fixed
 from pipeline.schema.base import MAX_WIDTH, SpecError, Strict
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset
 from pipeline.schema.diffusion import Diffusion, Sampling
+from pipeline.schema.foreign import PATTERN, Foreign
 from pipeline.schema.record import Settings
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.schema.study import Curve, Run, Study, StudySpec
@@ -98,6 +99,11 @@ class DdpmNetwork(Strict):
         "v_t cancels only where a batch shares its level; layer: over all channels and pixels, affine weights per "
         "element",
     )
+    denoiser: Annotated[str | None, Foreign()] = Field(
+        None,
+        pattern=PATTERN,
+        description="a network (x, level) of your own in place of the U-Net: module:factory in networks/; null: ours",
+    )
 
     def norm_widths(self) -> list[int]:
         """The channel counts that a GroupNorm of the U-Net sees, ascending."""
@@ -165,6 +171,8 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
 """Fields that have an effect only under a condition: its text for messages, and its test."""
 _OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope", "dropout", "replicate")
 """Fields without effect on imported weights."""
+_OF_ANY_NETWORK = ("replicate", "denoiser")
+"""Fields of the network that have an effect where it is not our U-Net."""
 
 
 class DdpmTraining(Strict):
@@ -325,8 +333,10 @@ class DdpmRecord(Strict):
     snapshots: list[SnapshotScores] = Field(min_length=1, description="by steps, ascending; the last weights come last")
     protocol: Protocol
     settings: Settings
-    initial: LevelAwareness | None = Field(description="level-awareness before training; null for imported weights")
-    trained: LevelAwareness = Field(description="level-awareness of the last averaged weights")
+    initial: LevelAwareness | None = Field(
+        description="level-awareness before training; null for imported weights, and of a network that is not ours"
+    )
+    trained: LevelAwareness | None = Field(description="level-awareness of the last averaged weights; null likewise")
     noise_loss: float | None = Field(
         None,
         ge=0,
@@ -345,6 +355,8 @@ def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:
     """Refuse unknown weights, and an override without effect, so that one variant has one name."""
     network = run.network
     for name in arm.overrides:
+        if network.denoiser is not None and name in DdpmNetwork.model_fields and name not in _OF_ANY_NETWORK:
+            raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: it is of our U-Net, not of {network.denoiser}")
         if network.weights != TRAINED and (name in _OF_TRAINING or name in DdpmTraining.model_fields):
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: weights={network.weights} is not trained here")
         needs, has_effect = _EFFECTIVE.get(name, ("", lambda run: True))

@@ -108,7 +108,8 @@ def _train(
                 show(progress.history)
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
             if files is not None and (last or progress.step % training.snapshot_every == 0):
-                write_weights(files / name_snapshot(progress.step), trainer.average.averages)
+                weights = {**trainer.average.averages, **trainer.list_buffers()}
+                write_weights(files / name_snapshot(progress.step), weights)
             yield
 
 
@@ -169,7 +170,8 @@ def train_ddpm(
         try:
             steps = _train(trainer, progress, files, show)
             save_regularly(steps, checkpoint, lambda: progress.save(trainer, checkpoint))
-            write_weights(files / "last.safetensors", dict(trainer.network.named_parameters()))
+            weights = {**dict(trainer.network.named_parameters()), **trainer.list_buffers()}
+            write_weights(files / "last.safetensors", weights)
         except (DivergedError, RuntimeError, MemoryError) as error:
             if worker.count > 1 and not isinstance(error, DivergedError):
                 raise  # the other workers may be waiting for this one; torchrun ends them

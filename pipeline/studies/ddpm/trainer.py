@@ -11,9 +11,10 @@ from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
+from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.unet import UNet, make_unet
+from pipeline.studies.ddpm.unet import UNet
 
 ALONE = Worker()
 
@@ -23,10 +24,10 @@ def name_purpose(run: DdpmRun, *parts: str | int) -> tuple[str | int, ...]:
     return (*parts, "replicate", run.network.replicate) if run.network.replicate else parts
 
 
-def initialise_unet(run: DdpmRun, channels: int, device: str) -> UNet:
-    """The U-Net with initial weights from the run's seed."""
+def initialise_denoiser(run: DdpmRun, channels: int, device: str) -> UNet | OwnDenoiser:
+    """The network with initial weights from the run's seed."""
     seed_global(run.seed, *name_purpose(run, "initialisation"))
-    return make_unet(run, channels).to(device)
+    return make_denoiser(run, channels).to(device)
 
 
 class DdpmTrainer:
@@ -54,7 +55,7 @@ class DdpmTrainer:
                 f"batch_size = {training.batch_size} is not divisible by {worker.count}, the GPUs at work; "
                 "set resources.gpus in params.yaml"
             )
-        self.network = initialise_unet(run, train.images.shape[1], device)
+        self.network = initialise_denoiser(run, train.images.shape[1], device)
         self.layout = torch.channels_last if training.channels_last else torch.contiguous_format
         self.network.to(memory_format=self.layout).train()
         if compute.compile:
@@ -114,9 +115,14 @@ class DdpmTrainer:
         self.average.update()
         return self.worker.average(loss.detach())
 
+    def list_buffers(self) -> dict[str, Tensor]:
+        """What the weights hold beside parameters, by name; nothing in our U-Net."""
+        return {name: value for name, value in self.network.state_dict().items() if name not in self.average.averages}
+
     def list_state(self) -> dict[str, Tensor]:
         """The tensors that a step changes, by name. Write to them to restore a state."""
         state = {f"ema.{name}": value for name, value in self.average.averages.items()}
+        state |= {f"buffer.{name}": value for name, value in self.list_buffers().items()}
         for name, value in self.network.named_parameters():
             state[f"raw.{name}"] = value.data
             state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}

@@ -46,6 +46,6 @@ def price(project: Project, run: NodeRun, step: Step, bench: Bench, images: tupl
 def count_params(project: Project, run: NodeRun) -> int:
     """Number of trained parameters of the network, built without memory for its weights."""
     dataset = project.data.datasets[run.case]
-    with torch.device("meta"):
+    with torch.device("meta" if run.network.function is None else "cpu"):
         network = NodeClassifier(run.network, dataset.channels, run.training.image_size, dataset.classes)
     return sum(value.numel() for value in network.parameters())

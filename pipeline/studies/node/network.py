@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.layers.activations import make_activation
+from pipeline.layers.foreign import FUNCTION, ForeignFunction, make_network
 from pipeline.layers.norms import make_norm
 from pipeline.ode.field import Derived, FrozenField
 from pipeline.ode.solve import Method, Solution, solve
+from pipeline.run.foreign import import_own
 from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups, has_mlp, ode_width
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.timed_conv import Position, TimedConv2d, encode_time, make_mlp, zero_biases
@@ -127,6 +129,19 @@ def ode_size(image_size: int) -> int:
     return _halve(_halve(image_size - 2))
 
 
+def make_field(network: NodeNetwork, size: int) -> OdeFunction | ForeignFunction:
+    """The ODE function on features [B, C, size, size]: ours, or the user's own.
+
+    Raises:
+        SpecError: the user's cannot be made or called.
+    """
+    if network.function is None:
+        return OdeFunction(network, size)
+    width = ode_width(network)
+    own = make_network(import_own(network.function), network.function, width, size)
+    return ForeignFunction(own, (width, size, size), FUNCTION, network.function)
+
+
 def make_method(network: NodeNetwork) -> Method:
     """The solver settings of a network."""
     return Method(**{name: getattr(network, name) for name in Method.__dataclass_fields__})
@@ -151,7 +166,7 @@ class NodeClassifier(nn.Module):
             ResidualBlock(network, stem, stem, image_size - 2),
             ResidualBlock(network, stem, network.channels, _halve(image_size - 2)),
         )
-        self.field = OdeFunction(network, size) if network.block == "ode" else None
+        self.field = make_field(network, size) if network.block == "ode" else None
         self.head = nn.Sequential(
             _outer_norm(network, width, size),
             _outer_activation(network),

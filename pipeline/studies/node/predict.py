@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.compute.seeding import seed_global
 from pipeline.data.batches import normalise_images, scale_images
 from pipeline.schema.compute import Compute
-from pipeline.studies.node.network import Classified, NodeClassifier
+from pipeline.studies.node.network import Classified, NodeClassifier, OdeFunction
 from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.time_awareness import TimeAwareness, measure_time_awareness
 
@@ -71,9 +71,9 @@ class NodePredictor:
 
     @torch.no_grad()
     def measure_awareness(self, images: Tensor) -> TimeAwareness | None:
-        """Time-awareness on the features of the first batch of images; None without an ODE block."""
+        """Time-awareness on the features of the first batch of images; None without an ODE function of ours."""
         self.network.eval()
-        if self.network.field is None:
+        if not isinstance(self.network.field, OdeFunction):
             return None
         h = self.network.extract(images[: self.run.training.batch_size])
         return measure_time_awareness(self.network.field, h)

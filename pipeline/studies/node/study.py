@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.schema.arm import Arm, Fixed
 from pipeline.schema.base import MAX_WIDTH, SpecError, Strict
 from pipeline.schema.data import Dataset
+from pipeline.schema.foreign import PATTERN, Foreign
 from pipeline.schema.record import Settings
 from pipeline.schema.study import Curve, Run, Study
 from pipeline.studies.node.derived import choose_outer_norm, choose_stem_groups, has_mlp, ode_width
@@ -121,6 +122,11 @@ class NodeNetwork(Strict):
         False,
         description="control: replace the positional map by its mean over pixels; equal parameters, no spatial freedom",
     )
+    function: Annotated[str | None, Foreign()] = Field(
+        None,
+        pattern=PATTERN,
+        description="an ODE function (t, x) of your own in place of ours: module:factory in networks/; null: ours",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -165,6 +171,26 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["NodeRun"], bool]]] = {
     "adjoint_norm": ("gradient=adjoint", lambda run: run.network.gradient == "adjoint"),
 }
 """Fields that have an effect only under a condition: its text for messages, and its test."""
+_OF_OUR_FUNCTION = (
+    "norm_scope",
+    "time",
+    "embedding_input",
+    "embedding_sites",
+    "embedding_activation",
+    "position",
+    "position_sites",
+    "position_init",
+    "zero_bias",
+    "weight_std",
+    "weight_distribution",
+    "weight_std_time",
+    "padding",
+    "groups_scope",
+    "outer_groups",
+    "activation_scope",
+    "position_mean",
+)
+"""Fields without effect where the ODE function is not ours; but zero_bias, where its scope has stem and head."""
 _OUTSIDE_ODE = ("block", "norm", "groups", "activation", "channels", "stem_channels", "dropout")
 """Fields that have an effect without an ODE block."""
 
@@ -259,7 +285,9 @@ class NodeRecord(Strict):
     images: int = Field(ge=1, description="images of the test split")
     num_params: int = Field(ge=1, description="number of trained parameters")
     settings: Settings
-    initial: TimeAwareness | None = Field(description="time-awareness before training; null without an ODE block")
+    initial: TimeAwareness | None = Field(
+        description="time-awareness before training; null without an ODE block, and of a function that is not ours"
+    )
     trained: TimeAwareness | None = Field(description="time-awareness after the last epoch; null likewise")
     accuracy_frozen: float | None = Field(
         None,
@@ -277,6 +305,9 @@ def _check_arm(run: NodeRun, arm: Arm, _: Any) -> None:
     for name in arm.overrides:
         if run.network.block == "none" and name in NodeNetwork.model_fields and name not in _OUTSIDE_ODE:
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: block=none has no ODE function")
+        own, outside = run.network.function, name == "zero_bias" and run.network.zero_bias_scope == "all"
+        if own is not None and name in _OF_OUR_FUNCTION and not outside:
+            raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: it is of our ODE function, not of {own}")
         needs, has_effect = _EFFECTIVE.get(name, ("", lambda run: True))
         if not has_effect(run):
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing without {needs}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from pipeline.studies.node.network import OdeFunction, make_method
 from pipeline.studies.node.study import NodeNetwork
 from pipeline.studies.node.time_awareness import measure_time_awareness
 from pipeline.studies.timetest.score import Outcome, Score, average_share, fit, score_outputs
-from pipeline.studies.timetest.study import FieldRun
+from pipeline.studies.timetest.study import FieldRun, TimetestTraining
 from pipeline.studies.timetest.wind import SPEED, Wind, load_images
 
 _TIMES = 4
@@ -52,9 +53,8 @@ def evaluate_times(network: FieldNetwork, t: Tensor, x: Tensor) -> Tensor:
     Batch norm takes the statistics of the images of one time.
     """
     if network.field.network.norm == "batch":
-        out: Tensor = torch.vmap(network)(t, x)
-        return out
-    out = network(t.repeat_interleave(x.shape[1]), x.flatten(0, 1))
+        return torch.stack([network(*pair) for pair in zip(t, x, strict=True)])
+    out: Tensor = network(t.repeat_interleave(x.shape[1]), x.flatten(0, 1))
     return out.view_as(x)
 
 
@@ -105,12 +105,44 @@ def score_field(field: Callable[[Tensor, Tensor], Tensor], wind: Wind, x: Tensor
     return score_outputs(outputs, wind.velocity(_GRID, x[None]))
 
 
-def run_field_test(run: FieldRun) -> Outcome:
-    """Train and score an ODE function.
+def learn_wind(
+    network: nn.Module,
+    evaluate: Callable[[Tensor, Tensor], Tensor],
+    wind: Wind,
+    images: Tensor,
+    training: TimetestTraining,
+    seed: int,
+) -> tuple[list[float], float]:
+    """Train a network on the wind at training images [N, 1, H, W], float64; returns the losses and the blind optimum.
 
     A step draws one u ~ U(0, 1) and takes the times (k + u) / 4, each with images of its own. Batch norm has the
     statistics of the images of one time, as in an ODE solve, whose batch shares t: with several times in a batch it
     would see the time.
+
+    Args:
+        evaluate: the network at times [T], each on images of its own [T, B, 1, H, W].
+
+    Raises:
+        MeasureError: the loss is not finite.
+    """
+    everywhere = wind.velocity(_GRID, images[None])
+    square = everywhere.square().mean().item()
+    generator = make_generator("cpu", seed, "batches")
+    inputs = images.float()
+
+    def compute_loss(_: int) -> Tensor:
+        t = (torch.arange(_TIMES) + torch.rand(1, generator=generator)) / _TIMES
+        chosen = torch.randint(len(inputs), (_TIMES, training.batch_size // _TIMES), generator=generator)
+        x = inputs[chosen]  # [T, B, 1, H, W]
+        loss: Tensor = (evaluate(t, x) - wind.velocity(t, x)).square().mean() / square
+        return loss
+
+    losses = fit(network, compute_loss, training)
+    return losses, score_outputs(everywhere, everywhere).floor / square
+
+
+def run_field_test(run: FieldRun) -> Outcome:
+    """Train and score an ODE function.
 
     Raises:
         MeasureError: the loss is not finite, or a solve gave up.
@@ -118,22 +150,10 @@ def run_field_test(run: FieldRun) -> Outcome:
     training, size = run.training, run.task.image_size
     train, test = load_images(size)
     wind = Wind(run.case, run.network.padding == "circular")
-    everywhere = wind.velocity(_GRID, train[None])
-    square = everywhere.square().mean().item()
     seed_global(run.seed, "initialisation")
     network = FieldNetwork(run.network, size)
     share_initial = _measure_share(network, test[:_SHARE_IMAGES])
-    generator = make_generator("cpu", run.seed, "batches")
-    images = train.float()
-
-    def compute_loss(_: int) -> Tensor:
-        t = (torch.arange(_TIMES) + torch.rand(1, generator=generator)) / _TIMES
-        chosen = torch.randint(len(images), (_TIMES, training.batch_size // _TIMES), generator=generator)
-        x = images[chosen]  # [T, B, 1, H, W]
-        loss: Tensor = (evaluate_times(network, t, x) - wind.velocity(t, x)).square().mean() / square
-        return loss
-
-    losses = fit(network, compute_loss, training)
+    losses, blind = learn_wind(network, partial(evaluate_times, network), wind, train, training, run.seed)
     try:
         nfe, flow = solve_windows(network, wind, test[:_FLOW_IMAGES])
     except SolveError as error:
@@ -141,7 +161,7 @@ def run_field_test(run: FieldRun) -> Outcome:
     return Outcome(
         score=score_field(network, wind, test),
         told=0.0,
-        blind=score_outputs(everywhere, everywhere).floor / square,
+        blind=blind,
         losses=losses,
         share_initial=share_initial,
         share=_measure_share(network, test[:_SHARE_IMAGES]),

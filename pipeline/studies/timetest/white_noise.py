@@ -3,7 +3,7 @@
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.compute.seeding import make_generator, seed_global
 from pipeline.diffusion.loss import Denoiser, noise_loss
@@ -11,7 +11,7 @@ from pipeline.diffusion.schedule import DiscreteSchedule, make_schedule
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.timetest.score import Outcome, Score, average_share, fit, score_outputs
-from pipeline.studies.timetest.study import NoiseRun
+from pipeline.studies.timetest.study import NoiseRun, TimetestTraining
 
 _TEST_IMAGES, _TEST_SEED = 64, 12345
 _GRID = 20
@@ -43,6 +43,35 @@ def score_denoiser(denoiser: Denoiser, schedule: DiscreteSchedule, x: Tensor) ->
     return score_outputs(outputs, schedule(levels).sigma[:, None, None, None, None] * x.double())
 
 
+def draw_inputs(image_size: int) -> Tensor:
+    """The noise [B, 1, H, W] on which every network is scored."""
+    generator = torch.Generator().manual_seed(_TEST_SEED)
+    return torch.randn(_TEST_IMAGES, 1, image_size, image_size, generator=generator)
+
+
+def learn_noise(
+    network: nn.Module, schedule: DiscreteSchedule, image_size: int, training: TimetestTraining, seed: int
+) -> list[float]:
+    """Train a denoiser (x, level) on white noise; returns the loss of each step.
+
+    Raises:
+        MeasureError: the loss is not finite.
+    """
+    shape = (training.batch_size, 1, image_size, image_size)
+    generator = make_generator("cpu", seed, "batches")
+    strata = torch.arange(training.batch_size)
+
+    def compute_loss(step: int) -> Tensor:
+        seed_global(seed, "dropout", step)
+        data, noise = (torch.randn(shape, generator=generator) for _ in range(2))
+        # Stratified: one level from each part of the range, so that the loss varies less from step to step.
+        place = (strata + torch.rand(len(strata), generator=generator)) / len(strata)
+        level = (place * schedule.levels).long().clamp(max=schedule.levels - 1)
+        return noise_loss(network, schedule, data, level, noise)
+
+    return fit(network.train(), compute_loss, training)
+
+
 def run_noise_test(run: NoiseRun) -> Outcome:
     """Train and score a U-Net.
 
@@ -52,26 +81,13 @@ def run_noise_test(run: NoiseRun) -> Outcome:
     Raises:
         MeasureError: the loss is not finite.
     """
-    training, size = run.training, run.task.image_size
-    schedule = make_schedule(run.diffusion)
-    shape = (training.batch_size, 1, size, size)
+    size, schedule = run.task.image_size, make_schedule(run.diffusion)
     seed_global(run.seed, "initialisation")
     network = UNet(run.network, 1, size, schedule.levels)
     network.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
-    x = torch.randn(_TEST_IMAGES, 1, size, size, generator=torch.Generator().manual_seed(_TEST_SEED))
+    x = draw_inputs(size)
     share_initial = _measure_share(network, x)
-    generator = make_generator("cpu", run.seed, "batches")
-    strata = torch.arange(training.batch_size)
-
-    def compute_loss(step: int) -> Tensor:
-        seed_global(run.seed, "dropout", step)
-        data, noise = (torch.randn(shape, generator=generator) for _ in range(2))
-        # Stratified: one level from each part of the range, so that the loss varies less from step to step.
-        place = (strata + torch.rand(len(strata), generator=generator)) / len(strata)
-        level = (place * schedule.levels).long().clamp(max=schedule.levels - 1)
-        return noise_loss(network, schedule, data, level, noise)
-
-    losses = fit(network.train(), compute_loss, training)
+    losses = learn_noise(network, schedule, size, run.training, run.seed)
     network.eval()
     told, blind = find_optima(schedule)
     return Outcome(

@@ -1,0 +1,83 @@
+"""The command `audit`: from a target's name to a table, a page, a file and an exit status."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.audit.adapters import spread_times
+from pipeline.audit.audit_page import render_audit
+from pipeline.audit.findings import Audit
+from pipeline.audit.foreign import audit
+from pipeline.audit.screen import print_screen
+from pipeline.audit.target import load_target
+from pipeline.report.terminal import open_console
+from pipeline.schema.base import SpecError
+from pipeline.schema.files import write_file
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line may say."""
+
+    time: str | None = None
+    times: str | None = None
+    at: float | None = None
+    channels: int | None = None
+    data: str | None = None
+    html: Path | None = None
+    json: Path | None = None
+    fail_below: float | None = None
+
+
+def parse_times(text: str) -> Sequence[float]:
+    """`0:999:11` (from, to, count), or the times themselves with commas.
+
+    Raises:
+        SpecError: it is neither.
+    """
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",")]
+        start, stop, count = text.split(":")
+        if int(count) < 2:
+            raise SpecError(f"--times = {text}: at least two times are needed")
+        return spread_times(float(start), float(stop), int(count))
+    except SpecError:
+        raise
+    except ValueError:
+        raise SpecError(f"--times = {text}: from:to:count is needed, as 0:999:11, or numbers with commas") from None
+
+
+def fails(found: Audit, limit: float | None) -> bool:
+    """Whether less than this survives at a site that a norm follows."""
+    least = found.least_survival
+    return limit is not None and least is not None and least < limit
+
+
+def print_audit(root: Path, target: str, options: Options, console: Console | None = None) -> bool:
+    """Audit a target and show what was found; says whether too little survives.
+
+    Raises:
+        SpecError: it cannot be audited.
+    """
+    console = console or open_console()
+    if options.fail_below is not None and not 0 <= options.fail_below <= 1:
+        raise SpecError(f"--fail-below = {options.fail_below:g}: a share from 0 to 1 is needed")
+    times = None if options.times is None else parse_times(options.times)
+    found = load_target(root, target)
+    audited = audit(
+        found.network, found.inputs, options.time, times, at=options.at, channels=options.channels,
+        data=None if options.data is None else options.data.split(","),
+        say=lambda line: console.print(line, markup=False, highlight=False, style="dim"),
+    )  # fmt: skip
+    print_screen(audited, console)
+    if options.html is not None:
+        write_file(options.html, render_audit(audited))
+    if options.json is not None:
+        write_file(options.json, audited.model_dump_json(indent=1) + "\n")
+    if failed := fails(audited, options.fail_below):
+        least = audited.least_survival
+        console.print(f"least survival {least:.3g}, below {options.fail_below:g}", style="red", highlight=False)
+    return failed

@@ -1,0 +1,228 @@
+"""The audit of a network that anyone wrote: where time enters, what survives, how well times are told apart."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.audit.adapters import guess, spread_times
+from pipeline.audit.call import bind_call
+from pipeline.audit.embedding import find_embedding, list_squashed, measure_embedding
+from pipeline.audit.findings import Audit, EmbeddingFacts, OutputFacts, SiteFacts
+from pipeline.audit.forms import try_forms
+from pipeline.audit.joins import find_joins
+from pipeline.audit.replay import TimeGraph
+from pipeline.audit.route import Graph, Route, find_route
+from pipeline.audit.subject import Prepared, Subject, keep_randomness, prepare_subject, unwrap
+from pipeline.audit.survival import list_held, measure_site
+from pipeline.audit.tape import Tape
+from pipeline.schema.base import SpecError
+
+RESOLVED = 101
+"""Times, from the first to the last, over which the embedding's rank is measured."""
+_CLOSE = 1e-4
+"""Relative difference of a value that is computed again, in whatever type the network runs."""
+
+
+def _check_times(times: Sequence[float], at: float | None) -> tuple[list[float], float]:
+    values = [float(t) for t in times]
+    if not all(map(math.isfinite, [*values, 0.0 if at is None else at])):
+        raise SpecError(f"times = {values}: finite numbers are needed")
+    if len(set(values)) < 2:
+        raise SpecError(f"times = {values}: at least two different ones are needed")
+    return values, values[len(values) // 2] if at is None else float(at)
+
+
+def _check_finite(outputs: Sequence[Tensor], t: float) -> None:
+    if not all(one.isfinite().all() for one in outputs if one.is_floating_point()):
+        raise SpecError(f"the network's output is not finite at time {t:g}: there is nothing to measure")
+
+
+class Timeline:
+    """Values of the time alone, at any time.
+
+    They are computed from the operations that make them. Where the network reads the time as a Python number or draws
+    random numbers for it, it is run anew for each time.
+    """
+
+    def __init__(self, subject: Subject, tape: Tape, wanted: set[int], at: float) -> None:
+        self.subject, self.tape, self.wanted, self.at = subject, tape, wanted, at
+        self.graph = TimeGraph(tape, wanted)
+        self.runs = bool(tape.reads) or self.graph.is_random
+        self.constants: Mapping[int, Tensor] = {}
+
+    def compute(self, time: Tensor) -> dict[int, Tensor]:
+        """The wanted values of a tensor of the time."""
+        return self.graph.run(time, self.constants)
+
+    def find(self, t: float) -> dict[int, Tensor]:
+        """The wanted values at a time."""
+        if not self.runs:
+            return self.compute(self.subject.make_time(t))
+        return self.run(t)[0]
+
+    def run(self, t: float) -> tuple[dict[int, Tensor], list[Tensor]]:
+        """The same from a pass of the whole network, and its outputs.
+
+        Raises:
+            SpecError: the network does something else at this time.
+        """
+        tape, kept, outputs = self.subject.record(t, self.wanted)
+        if tape.describe() != self.tape.describe():
+            raise SpecError(
+                f"the network takes other operations at time {t:g} than at {self.at:g}: choose times at which they "
+                "are the same"
+            )
+        _check_finite(outputs, t)
+        return kept, outputs
+
+    def check(self, kept: Mapping[int, Tensor], t: float) -> None:
+        """Compare with a pass; if something else decides the values, run the network for each time."""
+        if self.runs:
+            return
+        computed = self.find(t)
+        self.runs = any(not _agree(kept[id], computed[id]) for id in self.wanted)
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether they are the same but for rounding."""
+    return bool((one.double() - other.double()).norm() <= _CLOSE * one.double().norm())
+
+
+def _name_sites(routes: Sequence[Route], network: nn.Module) -> list[str]:
+    """By module; several in one module are numbered."""
+    paths = [route.join.path or type(network).__name__ for route in routes]
+    total, seen, names = Counter(paths), Counter[str](), []
+    for path in paths:
+        seen[path] += 1
+        names.append(f"{path} #{seen[path]}" if total[path] > 1 else path)
+    return names
+
+
+def _note_reads(tape: Tape) -> list[str]:
+    where = ", ".join(dict.fromkeys(path or "the network" for path in tape.reads))
+    return (
+        [f"the time is read as a Python number in {where}: what is made of that is not followed"] if tape.reads else []
+    )
+
+
+class _Examination:
+    """An audit under way: the network has run once, so that its structure is known."""
+
+    def __init__(self, prepared: Prepared, at: float) -> None:
+        self.subject, self.tape, self.at = prepared.subject, prepared.tape, at
+        _check_finite(prepared.outputs, at)
+        self.graph = Graph(self.tape)
+        self.routes = [find_route(self.graph, join) for join in find_joins(self.tape)]
+        self.told = list(dict.fromkeys(id for route in self.routes for id in route.join.times))
+        self.first = find_embedding(self.graph)
+        self.timeline = Timeline(self.subject, self.tape, {*self.told, self.first, *list_squashed(self.graph)}, at)
+        self.embedder = TimeGraph(self.tape, [self.first])
+        self.held: dict[int, Tensor] = {}
+
+    def read(self, first: float, last: float) -> OutputFacts:
+        """Run it again for values, and at the first and last time."""
+        needed = set[int]().union(*map(list_held, self.routes)) | self.timeline.graph.constants
+        tape, self.held, at_first = self.subject.record(self.at, needed)
+        if tape.describe() != self.tape.describe():
+            raise SpecError("the network takes other operations each time it runs: it cannot be compared with itself")
+        self.timeline.constants = {id: self.held[id] for id in self.timeline.graph.constants}
+        other = last if last != self.at else first
+        kept, at_last = self.timeline.run(other)
+        self.timeline.check(kept, other)
+        pairs = list(zip(at_first, at_last, strict=True))
+        return OutputFacts(
+            zero=bool(pairs) and not any(one.any() or two.any() for one, two in pairs),
+            constant=all(torch.equal(one, two) for one, two in pairs),
+        )
+
+    def measure_sites(self, times: Sequence[float], axis: int | None) -> list[SiteFacts]:
+        """The numbers of each site."""
+        series = [self.timeline.find(t) for t in times]
+        names = _name_sites(self.routes, self.subject.network)
+        return [
+            measure_site(name, route, self.held, series, self.tape.values[route.join.data].shape, axis)
+            for name, route in zip(names, self.routes, strict=True)
+        ]
+
+    def measure_embedding(self, times: Sequence[float]) -> EmbeddingFacts | None:
+        """How well the times are resolved."""
+        if self.first not in self.graph.consumers:
+            return None
+        grid = sorted(set(times))
+        if not self.timeline.runs and len(grid) < RESOLVED:
+            grid = spread_times(grid[0], grid[-1], RESOLVED)
+        if not self.subject.make_time(grid[0]).is_floating_point():
+            grid = sorted({float(round(t)) for t in grid})
+        operations = self.graph.makers[self.first].index if self.first in self.graph.makers else 0
+        forms = try_forms(self.subject, None if self.timeline.runs else self._embed, grid, operations)
+        series = [self.timeline.find(t) for t in grid]
+        return measure_embedding(series, self.graph, self.first, self.told, self.subject.batch, forms)
+
+    def _embed(self, time: Tensor) -> Tensor:
+        """The first embedding alone."""
+        return self.embedder.run(time, self.timeline.constants)[self.first]
+
+
+def _describe(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _list_given(inputs: Any) -> list[str]:
+    return list(inputs) if isinstance(inputs, Mapping) else []
+
+
+def audit(
+    module: Any,
+    inputs: Any,
+    time: str | int | None = None,
+    times: Sequence[float] | None = None,
+    *,
+    at: float | None = None,
+    channels: int | None = None,
+    data: Sequence[str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Audit:
+    """Measure where time enters a network, what of it the norms behind leave, and how well times are told apart.
+
+    The network is audited as it is given, in training or evaluation mode, on a copy in float64 where it can run so.
+
+    Args:
+        module: a network, compiled or not.
+        inputs: an example: a tensor, a tuple or a dict, with or without the time. All images are told the same time.
+        time: the argument that is the time: a name, a place, or a path such as `cond.t`; None: guessed.
+        times: those that are compared with the first of them; None: guessed.
+        at: the time from which the data operands are; None: the middle one.
+        channels: the axis of the channels at every site; None: guessed.
+        data: names of the inputs that are the data; others, as labels or texts, are taken for constants; None: guessed.
+        say: is called with what was guessed.
+
+    Raises:
+        SpecError: it cannot be audited so; one line says why.
+    """
+    network = unwrap(module)
+    guessed = guess(network, time, times, _list_given(inputs))
+    for note in guessed.notes:
+        say(note)
+    values, at = _check_times(guessed.times, at)
+    call = bind_call(network, inputs, guessed.time, data)
+    with keep_randomness(), torch.no_grad():
+        prepared = prepare_subject(network, call, at)
+        examination = _Examination(prepared, at)
+        output = examination.read(values[0], values[-1])
+        return Audit(
+            network=type(network).__name__,
+            time=".".join(call.time),
+            data=list(call.data),
+            times=values,
+            at=at,
+            mode="training" if network.training else "evaluation",
+            dtype=_describe(prepared.subject.dtype),
+            sites=examination.measure_sites(values, channels),
+            embedding=examination.measure_embedding(values),
+            output=output,
+            notes=[*prepared.notes, *_note_reads(examination.tape)],
+        )
