@@ -3,7 +3,7 @@
     python -m benchmarks.gpu [--minutes 9] [--json bench-gpu.json] [--peak FLOAT32 TF32 BFLOAT16]
                              [--work node-256 ...] [--no-compile]
     python -m benchmarks.gpu --device cpu --tiny     tries all of it without a GPU; the numbers mean nothing
-    python -m benchmarks.gpu --hours FILE            GPU-hours of README's CIFAR-10 panel, from what was measured
+    python -m benchmarks.gpu --hours FILE            GPU-hours of docs/cifar.md's panel, from what was measured
 
 Needs torch and NumPy alone, and no network: what else is missing comes from wheels/ (`make bench-gpu-wheels`).
 

@@ -1,4 +1,4 @@
-"""GPU-hours of README's panel for CIFAR-10, from steps that benchmarks.gpu has timed."""
+"""GPU-hours of the panel for CIFAR-10 in docs/cifar.md, from steps that benchmarks.gpu has timed."""
 
 import math
 import re
@@ -15,6 +15,7 @@ from pipeline.schema.study import find_study, load_study_spec, resolve_later, re
 from pipeline.studies.ddpm.sampler import count_snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = "docs/cifar.md"
 _CASE = "cifar10"
 
 
@@ -31,17 +32,17 @@ class Job:
     """Batches of the test split that one run classifies."""
 
 
-def read_panel(readme: str) -> dict[str, Any]:
-    """The block of params.yaml that README.md shows for CIFAR-10.
+def read_panel(page: str) -> dict[str, Any]:
+    """The block of params.yaml that docs/cifar.md shows for CIFAR-10.
 
     Raises:
         SpecError: there is none.
     """
-    for block in re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
         content = YAML(typ="safe").load(block)
         if isinstance(content, dict) and _CASE in content.get("node", {}) and _CASE in content.get("ddpm", {}):
             return content
-    raise SpecError(f"README.md: no block of params.yaml with node.{_CASE} and ddpm.{_CASE}")
+    raise SpecError(f"{PAGE}: no block of params.yaml with node.{_CASE} and ddpm.{_CASE}")
 
 
 def list_jobs(root: Path, panel: dict[str, Any]) -> tuple[list[Job], int]:
@@ -98,7 +99,7 @@ def write_hours(jobs: list[Job], without: int, content: dict[str, Any]) -> str:
         return "-" if hours is None else f"{hours:,.1f}"
 
     heads = [f"{job.work}: {job.runs} x {job.steps:,} steps" for job in jobs]
-    lines = [f"GPU-hours on one {content['machine']['device']}, of README's panel for CIFAR-10", ""]
+    lines = [f"GPU-hours on one {content['machine']['device']}, of the panel for CIFAR-10 in {PAGE}", ""]
     lines += [f"| setting | {' | '.join(heads)} | all |", "| --- |" + " --: |" * (len(jobs) + 1)]
     for name, hours in find_hours(jobs, content["cells"]).items():
         total = None if None in hours else sum(hour for hour in hours if hour is not None)
@@ -119,5 +120,5 @@ def print_hours(path: Path) -> None:
         raise SpecError(f"{path.name}: not a file of benchmarks.gpu")
     if content["tiny"]:
         raise SpecError(f"{path.name}: its shapes are tiny; their times say nothing of the panel's")
-    panel = read_panel((ROOT / "README.md").read_text(encoding="utf-8"))
+    panel = read_panel((ROOT / PAGE).read_text(encoding="utf-8"))
     print(write_hours(*list_jobs(ROOT, panel), content), end="")

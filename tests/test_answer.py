@@ -47,12 +47,12 @@ def test_without_records_nothing_is_known(project: Project):
 def test_the_sentences_say_what_the_paper_says_where_the_records_do(project: Project):
     lost, restored, border = say(project, make(ALL))
     assert lost == (
-        "**Yes, where each channel is normalised by itself**: all 4 trained networks of this kind are blind (R from "
-        "1.000 to 1.020), while those with group normalisation know the time (R from 0.100 to 0.300)."
+        "**A network loses the time where each channel is normalised by itself.** All 4 trained networks of this kind "
+        "are blind to it (R from 1.000 to 1.020). Those with group normalisation know it (R from 0.100 to 0.300)."
     )
-    assert restored.startswith("**A positional embedding brings it back** (R from 0.200 to 0.250), ")
-    assert restored.endswith("it brings back nothing (R from 1.000 to 1.030).")
-    assert border.startswith("**Zero padding saves it by accident**: ")
+    assert restored.startswith("**A positional embedding brings the time back** (R from 0.200 to 0.250). ")
+    assert restored.endswith("brings nothing back (R from 1.000 to 1.030).")
+    assert border.startswith("**Zero padding can save the time by accident.** ")
     assert border.endswith("knows the time (R from 0.300 to 0.310).")
 
 
@@ -108,12 +108,12 @@ def test_u_nets_count_among_the_networks_and_have_no_border(project: Project):
     }
     unets = make(arms, "white_noise")
     lost, restored, border = say(project, unets)
-    assert "all 2 trained networks of this kind are blind (R from 1.000 to 1.001)" in lost
-    assert "group normalisation know the time (R 0.050)" in lost
-    assert "brings it back** (R 0.150)" in restored
+    assert "All 2 trained networks of this kind are blind to it (R from 1.000 to 1.001)" in lost
+    assert "group normalisation know it (R 0.050)" in lost
+    assert "brings the time back** (R 0.150)" in restored
     assert border == "Whether t leaks through the border was not measured."
     both = say(project, make(ALL), unets)
-    assert "all 6 trained networks" in both[0]
+    assert "All 6 trained networks" in both[0]
     assert "(R from 0.050 to 0.300)" in both[0]
     assert both[2] == say(project, make(ALL))[2]
 

@@ -18,7 +18,7 @@ from workspace import ROOT, Workspace
 
 from benchmarks import gpu, wheels
 from benchmarks.gpu_cells import Cell, measure_cell
-from benchmarks.gpu_hours import Job, find_hours, list_jobs, print_hours, read_panel, write_hours
+from benchmarks.gpu_hours import PAGE, Job, find_hours, list_jobs, print_hours, read_panel, write_hours
 from pipeline.schema.base import SpecError
 
 MEASURED = {
@@ -174,11 +174,11 @@ def test_the_jobs_are_those_of_the_panel_and_the_specs():
     )
 
 
-def test_the_panel_is_readmes():
-    jobs, without = list_jobs(ROOT, read_panel((ROOT / "README.md").read_text(encoding="utf-8")))
+def test_the_panel_is_that_of_the_documentation():
+    jobs, without = list_jobs(ROOT, read_panel((ROOT / PAGE).read_text(encoding="utf-8")))
     assert [(job.work, job.runs) for job in jobs[:2]] == [("node-256", 125), ("node-64", 35)]
     assert (jobs[2].runs, without) == (4, 5)
-    with pytest.raises(SpecError, match=r"README\.md: no block"):
+    with pytest.raises(SpecError, match=r"docs/cifar\.md: no block"):
         read_panel("```yaml\nnode: {digits: 1}\n```\n")
 
 

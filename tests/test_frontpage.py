@@ -33,7 +33,7 @@ def test_the_results_are_put_between_the_marks(tmp_path: Path):
     text = readme.read_text()
     assert text.startswith("before\n<!--")
     assert text.endswith("<!-- end of results -->\nafter\n")
-    assert "\nIt is so.\nAnd so.\n(Of what.)\n\n" in text
+    assert "\n- It is so.\n- And so.\n\n(Of what.)\n\n" in text
     assert "A question?" not in text
     assert "**[table1: what it is](reports/table1.md)**\n\nOn digits:\n\n" in text
     assert text.count("| Arm | n |\n| --- | --: |\n| a | 2 |\n") == 2

@@ -207,7 +207,7 @@ def test_the_image_says_what_it_is(clean_image: Built):
     config = clean_image.attributes["Config"]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["revision"] == clean_image.source.run("git", "describe", "--always", "--abbrev=12").stdout.strip()
-    assert labels["version"] == "0.1.0"
+    assert labels["version"] == "0.2.0"
     assert config["User"] == "1000:1000"
     assert {"NVIDIA_VISIBLE_DEVICES=all", "NVIDIA_DRIVER_CAPABILITIES=compute,utility"} <= set(config["Env"])
 

@@ -29,6 +29,15 @@ def _quote_table(root: Path, name: str) -> Iterator[str]:
     yield ""
 
 
+def _quote_text(root: Path, name: str) -> Iterator[str]:
+    """A rendered text without its title: its first paragraph as a list, a line each, and the others as they are."""
+    first, *others = "\n".join(_read_view(root, name)[1]).strip().split("\n\n")
+    yield from (f"- {line}" for line in first.splitlines())
+    for paragraph in others:
+        yield from ("", *paragraph.splitlines())
+    yield ""
+
+
 def quote_results(root: Path) -> str:
     """What README.md shows, from reports/: the views that specs/report.yaml names.
 
@@ -42,7 +51,7 @@ def quote_results(root: Path) -> str:
             title, (_, caption, *_) = _read_view(root, name)
             parts += [f"**[{title}](reports/{name}.md)** {caption}", "", f"![{title}](<reports/{name}.svg>)", ""]
         elif name in report.texts:
-            parts += [line for line in _read_view(root, name)[1] if line] + [""]
+            parts += _quote_text(root, name)
         else:
             parts += _quote_table(root, name)
     return "\n".join([_BEGIN, "", *parts, _END])

@@ -15,7 +15,7 @@ from pipeline.studies.timetest.study import WHITE_NOISE, NoiseRun, TimetestRecor
 _TITLE = "## In three sentences"
 _LOST, _KEPT = 0.9, 0.5
 """Values of R beyond which a network is said to have lost the time, or to have kept it; 1 is blind, 0 knows it."""
-_R = "R is a network's error over the least error without the time: 1 is blind, 0 knows the time."
+_R = "R is a network's error divided by the least possible error without the time: 1 is blind, 0 knows the time."
 
 
 def _loses(run: Any, **changes: Any) -> bool:
@@ -58,8 +58,9 @@ def _say_lost(panels: Sequence[Panel]) -> str:
     is_lost, is_kept = min(lost) > _LOST, fmean(kept) < _KEPT
     if is_lost and is_kept:
         return (
-            f"**Yes, where each channel is normalised by itself**: all {len(lost)} trained networks of this kind are "
-            f"blind ({_show(lost)}), while those with group normalisation know the time ({_show(kept)})."
+            "**A network loses the time where each channel is normalised by itself.** "
+            f"All {len(lost)} trained networks of this kind are blind to it ({_show(lost)}). "
+            f"Those with group normalisation know it ({_show(kept)})."
         )
     if is_lost:
         return f"Yes, but not for the normalisation alone: {_show(lost)} per channel, {_show(kept)} in groups."
@@ -77,8 +78,8 @@ def _say_restored(panels: Sequence[Panel]) -> str:
         return "Whether a positional embedding brings it back was not measured."
     if fmean(restored) < _KEPT and min(mean) > _LOST:
         return (
-            f"**A positional embedding brings it back** ({_show(restored)}), and its form over the pixels does: "
-            f"reduced to its mean, it brings back nothing ({_show(mean)})."
+            f"**A positional embedding brings the time back** ({_show(restored)}). What counts is that it differs from "
+            f"pixel to pixel: its mean over the pixels brings nothing back ({_show(mean)})."
         )
     return f"With a positional embedding it is {_show(restored)}; with its mean over the pixels {_show(mean)}."
 
@@ -92,8 +93,9 @@ def _say_border(panels: Sequence[Panel]) -> str:
         return "Whether t leaks through the border was not measured."
     if fmean(border) < _KEPT:
         return (
-            "**Zero padding saves it by accident**: the kernel of a t channel has fewer taps at the border, so that on "
-            f"8x8 pixels batch normalisation, which the paper warns of, knows the time ({_show(border)})."
+            "**Zero padding can save the time by accident.** Where t is an input channel, its kernel has fewer taps at "
+            "the border of the image. So on 8x8 pixels even batch normalisation, which the paper warns of, knows the "
+            f"time ({_show(border)})."
         )
     return f"Zero padding does not save it: {_show(border)}."
 
