@@ -1,14 +1,14 @@
-"""Noise schedules in continuous time: t in [0, 1], 0 the data and 1 the noise. No study uses them yet.
+"""Noise schedules in continuous time: t in [0, 1], 0 the data and 1 the noise.
 
 The DDPM study's is in `schedule.py`, so that a new one here makes no model stale.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.path import GaussianPath, preserve_variance
+from pipeline.diffusion.path import GaussianPath, Schedule, preserve_variance
 from pipeline.diffusion.schedule import take_root
 
 
@@ -41,3 +41,26 @@ def linear_path(t: Tensor) -> GaussianPath:
     Lipman et al. 2023, equation 20 with sigma_min = 0. Differs: their time runs from noise to data.
     """
     return GaussianPath(1 - t, t, -torch.ones_like(t), torch.ones_like(t))
+
+
+def trigonometric_path(t: Tensor) -> GaussianPath:
+    """The variance-preserving path in which the data's factor is linear: alpha = 1 - t, sigma = sqrt(1 - alpha^2).
+
+    Albergo et al. 2023, stochastic interpolants, have it as sine and cosine, in another time. d_sigma is
+    infinite at t = 0.
+    """
+    alpha, sigma = 1 - t, take_root(t * (2 - t))
+    return GaussianPath(alpha, sigma, -torch.ones_like(t), alpha / sigma)
+
+
+def amplify_noise(schedule: Schedule, factor: float) -> Schedule:
+    """A schedule with `factor` times the noise; with factor sqrt(d), what high dimension calls variance-exploding.
+
+    Aranguri et al. 2025 (arXiv 2501.00988): the noise then outweighs the data's mean, of norm sqrt(d), from the start.
+    """
+
+    def amplified(t: Tensor) -> GaussianPath:
+        path = schedule(t)
+        return replace(path, sigma=factor * path.sigma, d_sigma=factor * path.d_sigma)
+
+    return amplified

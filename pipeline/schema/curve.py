@@ -21,8 +21,8 @@ class Point:
 
     arm: str
     seed: int
-    at: int
-    """Epoch or step."""
+    at: float
+    """Epoch or step; in charts of a study's own also a fraction."""
     value: float
 
 
