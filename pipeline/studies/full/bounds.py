@@ -21,7 +21,7 @@ _SIGMAS = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 0.6, 0.9, 0.99, 0.999, 0.9999)
 
 def draw_bounds(run: BoundRun) -> Tensor:
     """Draws [size] of the negative ELBO of the exact f, in nats."""
-    line, size, cut = Line(run.target), run.estimate.size, run.path.truncation
+    line, size, cut = Line(run.target), run.estimate.size, run.estimate.cut
     generators = [make_generator("cpu", run.seed, purpose) for purpose in ("data", "time", "noise")]
     x0 = line.draw(size, generators[0])
     t = torch.rand(size, dtype=torch.float64, generator=generators[1])
@@ -68,7 +68,7 @@ def measure_bound(run: BoundRun) -> FullRecord:
     return FullRecord(
         nelbo=float(values.mean()),
         nelbo_stderr=spread / math.sqrt(len(values)),
-        nelbo_exact=integrate_raw(line, run.path.truncation) if raw else entropy,
+        nelbo_exact=integrate_raw(line, run.estimate.cut) if raw else entropy,
         entropy=entropy,
         draw_sd=spread,
         gradient_data=gradients[0],

@@ -26,7 +26,7 @@ class Path(Strict):
         "vp_linear: DDPM's, beta 0.1 to 20; log_snr: VDM's; ve: EDM's sigma up to 80, scaled",
     )
     truncation: float = Field(
-        0.0, ge=0, lt=0.5, description="times left out at both ends; of form = raw: the lowest sigma; 0: none"
+        0.0, ge=0, lt=0.5, description="times left out at both ends; of law = soft: the least floor; 0: none"
     )
 
 
@@ -82,8 +82,9 @@ class Estimate(Strict):
     """A Monte Carlo estimate of the negative ELBO at the exact optimum."""
 
     form: Literal["closed", "raw"] = Field(
-        "closed", description="closed: without truncation; raw: the weight 1 / sigma from sigma = truncation on"
+        "closed", description="closed: without truncation; raw: the weight 1 / sigma, from sigma = cut on"
     )
+    cut: float = Field(0.01, gt=0, lt=1, description="of form = raw: the lowest sigma, below which the data is coded")
     size: int = Field(200_000, ge=100, le=10_000_000, description="draws")
 
 
@@ -99,9 +100,9 @@ class Ramp(Strict):
 class Learning(Strict):
     """The training of a small network: Adam, the rate a cosine to 0."""
 
-    updates: int = Field(1000, ge=10, description="optimiser steps")
+    updates: int = Field(600, ge=10, description="optimiser steps")
     batch_size: int = Field(128, ge=4, description="draws per step")
-    learning_rate: float = Field(5e-3, gt=0, description="at the start")
+    learning_rate: float = Field(1e-2, gt=0, description="at the start")
     hidden: int = Field(64, ge=4, description="units of each of two hidden layers")
 
 
@@ -152,7 +153,7 @@ class FullRecord(MeasuredRecord):
     mean_error: float | None = Field(None, ge=0, description="|mean of the samples - that of the data|")
     order: float | None = Field(None, description="log2 of std_error at half the steps over std_error")
     excursion: float | None = Field(None, ge=0, description="largest standard deviation of x on the way; 1 is right")
-    nfe: int | None = Field(None, ge=1, description="function evaluations")
+    nfe: float | None = Field(None, ge=1, description="function evaluations")
 
     nelbo: float | None = Field(None, description="negative ELBO in nats")
     nelbo_stderr: float | None = Field(None, ge=0, description="its standard error")
@@ -200,16 +201,17 @@ def _check_arm(run: Any, arm: Arm, _: Any) -> None:
 
 
 def _check_form(run: BoundRun, where: str) -> None:
-    truncated = run.path.truncation > 0 and run.path.schedule == "noise"
-    if run.estimate.form == "raw" and not truncated:
-        raise SpecError(f"{where}: form = raw needs schedule = noise and truncation above 0")
+    if run.estimate.form == "raw" and run.path.schedule != "noise":
+        raise SpecError(f"{where}: form = raw needs schedule = noise, of which it is written")
+    if run.path.schedule not in _NO_SIGNAL:
+        raise SpecError(f"{where}: schedule = {run.path.schedule} does not end in pure noise: the bound is not closed")
 
 
 def _list_idle(run: Any) -> list[str]:
     """Fields that change nothing in a run."""
     idle = []
     if isinstance(run, BoundRun):
-        idle += ["loss", *(["truncation"] if run.estimate.form == "closed" else [])]
+        idle += ["loss", "truncation", *(["cut"] if run.estimate.form == "closed" else [])]
     if isinstance(run, RampRun):
         idle += ["law"]
     if isinstance(run, RampRun | LearnedRun) and run.times.draws != "stratified":
