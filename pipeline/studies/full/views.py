@@ -16,14 +16,15 @@ not known here.** Below: the rms gradient of the negative ELBO by the network's 
 """
 _NOTES = """
 **What it shows.** With f = (αx − x₀)/σ² as the output all coefficients are bounded at both ends of time. So are the
-gradients (claim full9); the negative ELBO needs no truncation and is the entropy at the optimum (full7); and exponential
+gradients (claim full9); the negative ELBO needs no truncation and is the entropy at the optimum (full7); exponential
 solvers go from t = 1 to t = 0 with orders 1 and 2, the state in range (full1, full5). The first of them is DDPM's
 ancestral step with its larger variance. f is one of a class: EDM's output times σ does the same.
 
 **What it does not.** Truncated Euler-Maruyama on the same schedule is no worse in the samples' spread (full4). Of data
 with atoms f has no bound, whatever the form (full10). No way to draw the times takes away the variance at a time
-(full12). A network trained by EDM's recipe samples at least as well, its bound aside (full15). All of this is of one or
-two Gaussians on the line, with exact denoisers or a network of two layers.
+(full12), and trained networks show no gain from stratified times. A network trained by EDM's recipe samples at least as
+well, its bound aside (full15). All of this is of one or two Gaussians on the line, with exact denoisers or a network of
+two layers.
 
 **What it follows.** The public reviews of FullDiffusion, a submission to ICLR 2025 that was rejected; the formulas are
 derived here. Others: [VDM](https://arxiv.org/abs/2107.00630), [EDM](https://arxiv.org/abs/2206.00364), [soft
