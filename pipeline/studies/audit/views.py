@@ -25,8 +25,8 @@ _LABELS = {
 }  # fmt: skip
 _LIMITS = (
     "Not shown is whether training makes up for it: weights are random, images are noise, and a network may infer the "
-    "time from its input. `python -m pipeline audit` does the same for a network of your own, trained or not. It follows "
-    "equation 5 of the paper, which says what group normalisation leaves of an offset."
+    "time from its input. `python -m pipeline audit` does the same for a network of your own, trained or not. It "
+    "follows equation 5 of the paper, which says what group normalisation leaves of an offset."
 )
 
 
@@ -46,8 +46,8 @@ def _list_means(panel: Panel, key: str, kept: Sequence[str] | None = None) -> li
 def _say_built(panel: Panel, arms: Sequence[str]) -> str:
     kept = _list_means(panel, "kept", arms)
     return (
-        f"**As built, {len(kept)} networks keep {100 * min(kept):.0f} to {100 * max(kept):.0f} %** of what the time does "
-        "at a site, mean over their sites."
+        f"**As built, {len(kept)} networks keep {100 * min(kept):.0f} to {100 * max(kept):.0f} %** of what the time "
+        "does at a site, mean over their sites."
     )
 
 

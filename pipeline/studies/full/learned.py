@@ -70,7 +70,8 @@ class Learner:
     def predict_f(self, path: GaussianPath, x: Tensor) -> Tensor:
         """f [B] of x [B], the path at [B] or []."""
         parts = self.weigh(path)
-        return parts.f_of_x * x + parts.f_of_output * self.network(list_features(path, x))
+        found: Tensor = parts.f_of_x * x + parts.f_of_output * self.network(list_features(path, x))
+        return found
 
 
 @dataclass(frozen=True)
