@@ -18,15 +18,15 @@ _KEYS = {BUILT: "kept", BY_CHANNEL: "kept_by_channel"}
 _LABELS = {
     "node": "ODE function, t v added", "node_by_channel": "ODE function, G = C", "unet": "our U-Net",
     "unet_by_channel": "our U-Net, G = C behind sites", "concat_squash": "ConcatSquash, a norm behind",
-    "unet2d": "UNet2DModel (diffusers)", "unet2d_scale_shift": "UNet2DModel, scale_shift",
+    "unet2d": "UNet2DModel (diffusers), as for CIFAR-10", "unet2d_small": "UNet2DModel (diffusers)", "unet2d_scale_shift": "UNet2DModel, scale_shift",
     "unet2d_condition": "UNet2DConditionModel (diffusers)", "dit": "DiT (diffusers)", "sd3": "SD3 (diffusers)",
     "flux": "Flux (diffusers)", "torchcfm": "U-Net of torchcfm",
     "denoising_diffusion": "Unet of denoising-diffusion-pytorch",
 }  # fmt: skip
 _LIMITS = (
     "Not shown is whether training makes up for it: weights are random, images are noise, and a network may infer the "
-    "time from its input. `python -m pipeline audit` does the same for a network of your own, trained or not. It follows "
-    "equation 5 of the paper, which says what group normalisation leaves of an offset."
+    "time from its input. `python -m pipeline audit` does the same for a network of your own, trained or not. It "
+    "follows equation 5 of the paper, which says what group normalisation leaves of an offset."
 )
 
 
@@ -46,8 +46,8 @@ def _list_means(panel: Panel, key: str, kept: Sequence[str] | None = None) -> li
 def _say_built(panel: Panel, arms: Sequence[str]) -> str:
     kept = _list_means(panel, "kept", arms)
     return (
-        f"**As built, {len(kept)} networks keep {100 * min(kept):.0f} to {100 * max(kept):.0f} %** of what the time does "
-        "at a site, mean over their sites."
+        f"**As built, {len(kept)} networks keep {100 * min(kept):.0f} to {100 * max(kept):.0f} %** of what the time "
+        "does at a site, mean over their sites."
     )
 
 
