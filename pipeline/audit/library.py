@@ -35,7 +35,7 @@ def import_diffusers() -> Any:
     return import_package("diffusers")
 
 
-def make_unet2d(**fields: Any) -> nn.Module:
+def make_unet2d() -> nn.Module:
     """diffusers' UNet2DModel in the shape of DDPM's for CIFAR-10, half as wide, with random weights."""
     network: nn.Module = import_diffusers().UNet2DModel(
         sample_size=32,
@@ -43,6 +43,19 @@ def make_unet2d(**fields: Any) -> nn.Module:
         layers_per_block=2,
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    return network
+
+
+def make_unet2d_small(**fields: Any) -> nn.Module:
+    """The same on two resolutions, narrower."""
+    network: nn.Module = import_diffusers().UNet2DModel(
+        sample_size=SIDE,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         **fields,
     )
     return network

@@ -14,6 +14,7 @@ from pipeline.audit.adapters import guess
 from pipeline.audit.builtin import make_built_in
 from pipeline.audit.findings import Audit, SiteFacts
 from pipeline.audit.foreign import audit
+from pipeline.schema.architecture import EXACT
 from pipeline.studies.audit.study import AuditRecord, AuditRun
 
 _DIGITS = 9
@@ -22,8 +23,13 @@ _FLOATS = (0.0, 0.9)
 
 
 def _round(value: float | None) -> float | None:
-    """To nine digits: kernels of linear algebra differ from one CPU to another in the last of sixteen."""
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
+    """To nine digits: kernels of linear algebra differ from one CPU to another in the last of sixteen.
+
+    What is below rounding is 0.
+    """
+    if value is None:
+        return None
+    return 0.0 if abs(value) < EXACT else float(f"{value:.{_DIGITS}g}")
 
 
 def _average(values: Sequence[float | None]) -> float | None:

@@ -14,6 +14,7 @@ Network = Literal[
     "unet_by_channel",
     "concat_squash",
     "unet2d",
+    "unet2d_small",
     "unet2d_scale_shift",
     "unet2d_condition",
     "dit",
