@@ -38,8 +38,9 @@ def _show_logarithms(chart: Chart | None) -> Chart | None:
     """The chart with both axes logarithmic."""
     if chart is not None:
         for axis in ("x", "y"):
-            chart["encoding"][axis]["scale"] = {"type": "log", "padding": 14}
-            chart["encoding"][axis]["axis"] = {"format": "~g", "labelOverlap": True, "labelSeparation": 6}
+            chart["encoding"][axis]["scale"] = {"type": "log", "nice": False, "padding": 14}
+            chart["encoding"][axis]["axis"] = {"labelOverlap": True, "labelSeparation": 6}
+        chart["encoding"]["y"]["axis"]["format"] = "~e"
     return chart
 
 
