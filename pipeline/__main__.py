@@ -184,6 +184,18 @@ def export(
     import_module("pipeline.diffusers.exchange").print_export(ROOT, case, arm, seed, step, out)
 
 
+def ema(
+    run: Annotated[str, "ddpm/CASE/ARM/SEED, of an arm with ema=power"],
+    *,
+    length: Annotated[float | None, "standard deviation of the average over the training, between 0 and 0.2887"] = None,
+    out: Annotated[Path | None, "a new file; ema-LENGTH.safetensors if not given"] = None,
+) -> None:
+    """Average a trained diffusion model's weights anew, over another length (post-hoc EMA)."""
+    if length is None:
+        raise SpecError("--length is missing: a number between 0 and 0.2887, as 0.05")
+    import_module("pipeline.studies.ddpm.post_hoc").print_average(ROOT, run, length, out)
+
+
 def import_(
     folder: Annotated[Path, "as diffusers' DDPMPipeline saves it, with safetensors"],
     name: Annotated[str, "the first digits of the weights' checksum are appended"],
@@ -194,6 +206,7 @@ def import_(
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
+<<<<<<< HEAD
 def timetest(
     factory: Annotated[str, "package.module:factory, found from the current folder; it makes a torch module"],
     *,
@@ -231,6 +244,9 @@ def audit(
 
 
 COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit, timetest)
+=======
+COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, ema, import_)
+>>>>>>> edm2
 
 
 class _Parser(argparse.ArgumentParser):

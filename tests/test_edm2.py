@@ -25,7 +25,7 @@ def change(run: Any, part: str, **fields: object) -> Any:
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Edm2Record]:
     """Short trainings."""
-    runs = {config: resolve("edm2", "ladder", "baseline" if config == "g" else f"config={config}") for config in "adg"}
+    runs = {config: resolve("edm2", "ladder", "baseline" if config == "g" else f"config={config}") for config in "dg"}
     return {config: measure_ladder(change(run, "training", steps=40, stored=4)) for config, run in runs.items()}
 
 
@@ -116,8 +116,6 @@ def test_forced_weights_keep_their_size_and_others_grow(trained: dict[str, Edm2R
     assert slopes["g"] == pytest.approx(0, abs=1e-3)
     assert slopes["d"] is not None
     assert slopes["d"] > 2e-3
-    assert slopes["a"] is not None
-    assert slopes["a"] > 2e-3
 
 
 def test_a_training_learns_the_level_and_its_averages_are_rebuilt(trained: dict[str, Edm2Record]):

@@ -177,6 +177,10 @@ def make_reduced(target: Path) -> Workspace:
     timetest["base"]["training"] |= {"steps": 20}
     timetest["cases"]["white_noise"]["training"] |= {"steps": 20}
     workspace.write("specs/timetest/study.yaml", timetest)
+    edm2 = workspace.read("specs/edm2/study.yaml")
+    edm2["base"]["averages"] |= {"averaged_steps": 64, "snapshots": 4, "values": 16}
+    edm2["base"]["training"] |= {"steps": 20, "stored": 2}
+    workspace.write("specs/edm2/study.yaml", edm2)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)

@@ -166,6 +166,7 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
         "groups other than outer_groups, or a norm other than group",
         lambda run: run.network.norm != "group" or run.network.groups != run.network.outer_groups,
     ),
+    "ema_decay": ("ema=constant", lambda run: run.training.ema == "constant"),
     "outer_groups": ("groups_scope=sites", lambda run: run.network.groups_scope == "sites"),
 }
 """Fields that have an effect only under a condition: its text for messages, and its test."""
@@ -195,6 +196,11 @@ class DdpmTraining(Strict):
     )
     fused: bool = Field(True, description="Adam in one kernel; faster, with other rounding")
     channels_last: bool = Field(False, description="memory layout of images and weights, in training and sampling")
+    ema: Literal["constant", "power"] = Field(
+        "constant",
+        description="constant: by ema_decay; power: by t^g (EDM2), of the lengths 0.05 and 0.1, of which the latter is "
+        "sampled; `python -m pipeline ema` makes others of all snapshots afterwards",
+    )
 
 
 class SampleSets(Strict):

@@ -33,6 +33,11 @@ def name_snapshot(step: int) -> str:
     return f"ema-{step:07d}.safetensors"
 
 
+def name_stored(length: float, step: int) -> str:
+    """File name of the averaged weights of another length, which `ema=power` stores beside them."""
+    return f"power-{length:.2f}-{step:07d}.safetensors"
+
+
 class _Progress:
     """State of a training beside the trainer's tensors: steps, history, and the loss since its last row."""
 
@@ -108,9 +113,20 @@ def _train(
                 show(progress.history)
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
             if files is not None and (last or progress.step % training.snapshot_every == 0):
+<<<<<<< HEAD
                 weights = {**trainer.average.averages, **trainer.list_buffers()}
                 write_weights(files / name_snapshot(progress.step), weights)
+=======
+                _write_snapshot(files, trainer, progress.step)
+>>>>>>> edm2
             yield
+
+
+def _write_snapshot(files: Path, trainer: DdpmTrainer, step: int) -> None:
+    """Write the averaged weights after a step, of all lengths."""
+    write_weights(files / name_snapshot(step), trainer.average.averages)
+    for length, averages in trainer.average.stored.items():
+        write_weights(files / name_stored(length, step), averages)
 
 
 def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folder: Path) -> None:

@@ -11,8 +11,12 @@ from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
+<<<<<<< HEAD
 from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
 from pipeline.studies.ddpm.ema import ExponentialMovingAverage
+=======
+from pipeline.studies.ddpm.ema import make_average
+>>>>>>> edm2
 from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.unet import UNet
 
@@ -60,7 +64,7 @@ class DdpmTrainer:
         self.network.to(memory_format=self.layout).train()
         if compute.compile:
             self.network.compile(dynamic=False)
-        self.average = ExponentialMovingAverage(self.network, training.ema_decay)
+        self.average = make_average(self.network, training)
         self.optimiser = torch.optim.Adam(self.network.parameters(), training.learning_rate, fused=training.fused)
         for value in self.network.parameters():  # Adam creates them in its first step; a state may be loaded before
             self.optimiser.state[value] = {
@@ -122,7 +126,12 @@ class DdpmTrainer:
     def list_state(self) -> dict[str, Tensor]:
         """The tensors that a step changes, by name. Write to them to restore a state."""
         state = {f"ema.{name}": value for name, value in self.average.averages.items()}
+<<<<<<< HEAD
         state |= {f"buffer.{name}": value for name, value in self.list_buffers().items()}
+=======
+        for length, averages in self.average.stored.items():
+            state |= {f"ema-{length}.{name}": value for name, value in averages.items()}
+>>>>>>> edm2
         for name, value in self.network.named_parameters():
             state[f"raw.{name}"] = value.data
             state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}
