@@ -206,7 +206,6 @@ def import_(
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
-<<<<<<< HEAD
 def timetest(
     factory: Annotated[str, "package.module:factory, found from the current folder; it makes a torch module"],
     *,
@@ -243,10 +242,23 @@ def audit(
         sys.exit(1)
 
 
-COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, import_, audit, timetest)
-=======
-COMMANDS = (check, show, fields, plan, run, recover, keep, tables, compare, frontpage, export, ema, import_)
->>>>>>> edm2
+COMMANDS = (
+    check,
+    show,
+    fields,
+    plan,
+    run,
+    recover,
+    keep,
+    tables,
+    compare,
+    frontpage,
+    export,
+    ema,
+    import_,
+    audit,
+    timetest,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ from problems import resolve
 from scipy.stats import norm
 
 from pipeline.diffusion.continuous import VpLinear, linear_path
-from pipeline.diffusion.reverse import follow_reverse, weigh_posterior
+from pipeline.diffusion.ancestral import follow_reverse, weigh_posterior
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.diffusion.targets import Mixture
 from pipeline.diffusion.time_change import bend, space_evenly

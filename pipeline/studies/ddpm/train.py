@@ -113,20 +113,16 @@ def _train(
                 show(progress.history)
                 bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
             if files is not None and (last or progress.step % training.snapshot_every == 0):
-<<<<<<< HEAD
-                weights = {**trainer.average.averages, **trainer.list_buffers()}
-                write_weights(files / name_snapshot(progress.step), weights)
-=======
                 _write_snapshot(files, trainer, progress.step)
->>>>>>> edm2
             yield
 
 
 def _write_snapshot(files: Path, trainer: DdpmTrainer, step: int) -> None:
-    """Write the averaged weights after a step, of all lengths."""
-    write_weights(files / name_snapshot(step), trainer.average.averages)
+    """Write the averaged weights after a step, of all lengths, with the buffers of a network of one's own."""
+    buffers = trainer.list_buffers()
+    write_weights(files / name_snapshot(step), {**trainer.average.averages, **buffers})
     for length, averages in trainer.average.stored.items():
-        write_weights(files / name_stored(length, step), averages)
+        write_weights(files / name_stored(length, step), {**averages, **buffers})
 
 
 def _write_failure(progress: _Progress, trainer: DdpmTrainer, reason: str, folder: Path) -> None:

@@ -11,12 +11,8 @@ from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
-<<<<<<< HEAD
 from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
-from pipeline.studies.ddpm.ema import ExponentialMovingAverage
-=======
 from pipeline.studies.ddpm.ema import make_average
->>>>>>> edm2
 from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.unet import UNet
 
@@ -126,12 +122,9 @@ class DdpmTrainer:
     def list_state(self) -> dict[str, Tensor]:
         """The tensors that a step changes, by name. Write to them to restore a state."""
         state = {f"ema.{name}": value for name, value in self.average.averages.items()}
-<<<<<<< HEAD
         state |= {f"buffer.{name}": value for name, value in self.list_buffers().items()}
-=======
         for length, averages in self.average.stored.items():
             state |= {f"ema-{length}.{name}": value for name, value in averages.items()}
->>>>>>> edm2
         for name, value in self.network.named_parameters():
             state[f"raw.{name}"] = value.data
             state |= {f"adam.{key}.{name}": part for key, part in self.optimiser.state[value].items()}
