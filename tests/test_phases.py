@@ -9,8 +9,8 @@ import torch
 from problems import resolve
 from scipy.stats import norm
 
-from pipeline.diffusion.continuous import VpLinear, linear_path
 from pipeline.diffusion.ancestral import follow_reverse, weigh_posterior
+from pipeline.diffusion.continuous import VpLinear, linear_path
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.diffusion.targets import Mixture
 from pipeline.diffusion.time_change import bend, space_evenly

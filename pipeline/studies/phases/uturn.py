@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.compute.seeding import make_generator
-from pipeline.diffusion.continuous import linear_path
 from pipeline.diffusion.ancestral import follow_reverse
+from pipeline.diffusion.continuous import linear_path
 from pipeline.diffusion.targets import Mixture
 from pipeline.diffusion.time_change import bend
 from pipeline.studies.phases.study import PhasesRecord, Target, TurnRun
