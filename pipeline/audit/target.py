@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.audit.adapters import make_inputs
 from pipeline.audit.builtin import BUILT_IN, make_built_in
+from pipeline.audit.images import read_test_split
 from pipeline.audit.library import import_diffusers
 from pipeline.audit.subject import first_line, unwrap
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
+from pipeline.schema.diffusion import Diffusion
 from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.sampler import count_channels, find_snapshots
 from pipeline.studies.ddpm.study import DdpmRun
@@ -37,6 +39,10 @@ class Target:
 
     network: Any
     inputs: Any
+    loss: str | None = None
+    """Under which it was trained, where that is known."""
+    batches: list[Tensor] | None = None
+    """Images of its test split, where they are there."""
 
 
 def _refuse(target: str) -> SpecError:
@@ -112,7 +118,9 @@ def _load_unet(folder: Path) -> Target:
         raise SpecError(f"{folder}: no averaged weights; `dvc repro` trains and `dvc pull` fetches models")
     network = make_unet(run, count_channels(folder)).eval()
     load_weights(list(found.values())[-1], network)
-    return Target(network, make_inputs(network))
+    standard = run.diffusion == Diffusion()
+    batches = read_test_split(Path(*folder.parts[:-5]), run.case) if standard else None
+    return Target(network, make_inputs(network), "ddpm" if standard else None, batches)
 
 
 def _load_field(folder: Path) -> Target:

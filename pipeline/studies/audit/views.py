@@ -18,7 +18,8 @@ _KEYS = {BUILT: "kept", BY_CHANNEL: "kept_by_channel"}
 _LABELS = {
     "node": "ODE function, t v added", "node_by_channel": "ODE function, G = C", "unet": "our U-Net",
     "unet_by_channel": "our U-Net, G = C behind sites", "concat_squash": "ConcatSquash, a norm behind",
-    "unet2d": "UNet2DModel (diffusers), as for CIFAR-10", "unet2d_small": "UNet2DModel (diffusers)", "unet2d_scale_shift": "UNet2DModel, scale_shift",
+    "unet2d": "UNet2DModel (diffusers), as for CIFAR-10", "unet2d_small": "UNet2DModel (diffusers)",
+    "unet2d_scale_shift": "UNet2DModel, scale_shift",
     "unet2d_condition": "UNet2DConditionModel (diffusers)", "dit": "DiT (diffusers)", "sd3": "SD3 (diffusers)",
     "flux": "Flux (diffusers)", "torchcfm": "U-Net of torchcfm",
     "denoising_diffusion": "Unet of denoising-diffusion-pytorch",
