@@ -234,10 +234,12 @@ def audit(
     html: Annotated[Path | None, "write a page to this file"] = None,
     json_: Annotated[Path | None, "write the numbers to this file"] = None,
     fail_below: Annotated[float | None, "end with status 1 if less survives at a site that a norm follows"] = None,
+    data_file: Annotated[Path | None, "images (.npz) on which a trained network is told wrong times"] = None,
+    loss: Annotated[str | None, "its training loss: ddpm, flow or edm"] = None,
 ) -> None:
     """Does a network know what time it is? Where time enters, what survives the norms, how well it is resolved."""
     command = import_module("pipeline.audit.command")
-    options = command.Options(time, times, at, channels, data, html, json_, fail_below)
+    options = command.Options(time, times, at, channels, data, html, json_, fail_below, data_file, loss)
     if command.print_audit(ROOT, target, options):
         sys.exit(1)
 

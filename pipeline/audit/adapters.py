@@ -35,6 +35,8 @@ class Adapter:
     times: tuple[float, float]
     inputs: Callable[[Any], Inputs] | None = None
     """Example inputs of a network of this class."""
+    data_first: bool = False
+    """Whether flow matching has the data at the first time, and noise at the last."""
 
 
 def _draw(*shape: int) -> torch.Tensor:
@@ -102,8 +104,8 @@ ADAPTERS = {
     "diffusers UNet2DConditionModel": Adapter("timestep", _LEVELS, _make_conditioned),
     "diffusers UNet1DModel": Adapter("timestep", _LEVELS),
     "diffusers DiTTransformer2DModel": Adapter("timestep", _LEVELS, _make_dit),
-    "diffusers SD3Transformer2DModel": Adapter("timestep", (1.0, 1000.0), _make_sd3),
-    "diffusers FluxTransformer2DModel": Adapter("timestep", _UNIT, _make_flux),  # it multiplies by 1000 inside
+    "diffusers SD3Transformer2DModel": Adapter("timestep", (1.0, 1000.0), _make_sd3, data_first=True),
+    "diffusers FluxTransformer2DModel": Adapter("timestep", _UNIT, _make_flux, data_first=True),  # x 1000 inside
     "torchcfm UNetModel": Adapter("t", _UNIT, _make_guided),
     "guided_diffusion UNetModel": Adapter("timesteps", _LEVELS, _make_guided),
     "denoising_diffusion_pytorch Unet": Adapter("time", _LEVELS),

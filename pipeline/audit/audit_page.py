@@ -10,7 +10,15 @@ from markupsafe import Markup
 import pipeline.report.webpage
 from pipeline.audit.conclusion import conclude
 from pipeline.audit.findings import Audit, SiteFacts
-from pipeline.audit.screen import describe_embedding, describe_norm, describe_settings, show_number
+from pipeline.audit.screen import (
+    LEVEL_HEADINGS,
+    describe_behaviour,
+    describe_embedding,
+    describe_norm,
+    describe_settings,
+    list_levels,
+    show_number,
+)
 
 _WEB = Path(__file__).parent / "web"
 _STYLE = Path(pipeline.report.webpage.__file__).parent / "web" / "page.css"
@@ -59,5 +67,8 @@ def render_audit(audit: Audit) -> str:
         rows=list(_list_rows(audit)),
         verdict=conclude(audit),
         embedding=[] if audit.embedding is None else describe_embedding(audit.embedding),
+        behaviour=[] if audit.behaviour is None else describe_behaviour(audit.behaviour),
+        headings=LEVEL_HEADINGS,
+        levels=[] if audit.behaviour is None else list_levels(audit.behaviour),
         settings=describe_settings(audit),
     )

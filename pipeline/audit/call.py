@@ -88,10 +88,14 @@ class Call:
         """The same call with another time."""
         head, *rest = self.time
         inner = _put(self.arguments.get(head), rest, value)
-        if head in self.names:
-            args = tuple(inner if name == head else one for name, one in zip(self.names, self.args, strict=True))
+        return self.put_argument(head, inner)
+
+    def put_argument(self, name: str, value: Any) -> "Call":
+        """The same call with another value of an argument."""
+        if name in self.names:
+            args = tuple(value if key == name else one for key, one in zip(self.names, self.args, strict=True))
             return replace(self, args=args)
-        return replace(self, kwargs={**self.kwargs, head: inner})
+        return replace(self, kwargs={**self.kwargs, name: value})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Call":
         """The same call with other tensors, those of the time included."""

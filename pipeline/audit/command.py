@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from torch import Tensor
 
 from pipeline.audit.adapters import spread_times
 from pipeline.audit.audit_page import render_audit
 from pipeline.audit.findings import Audit
 from pipeline.audit.foreign import audit
+from pipeline.audit.images import read_images
+from pipeline.audit.objective import LOSSES, Loss
 from pipeline.audit.screen import print_screen
-from pipeline.audit.target import load_target
+from pipeline.audit.target import Target, load_target
 from pipeline.report.terminal import open_console
 from pipeline.schema.base import SpecError
 from pipeline.schema.files import write_file
@@ -29,6 +32,8 @@ class Options:
     html: Path | None = None
     json: Path | None = None
     fail_below: float | None = None
+    data_file: Path | None = None
+    loss: str | None = None
 
 
 def parse_times(text: str) -> Sequence[float]:
@@ -50,6 +55,21 @@ def parse_times(text: str) -> Sequence[float]:
         raise SpecError(f"--times = {text}: from:to:count is needed, as 0:999:11, or numbers with commas") from None
 
 
+def choose_trial(target: Target, options: Options) -> tuple[str | Loss | None, Sequence[Tensor]]:
+    """The loss and the images of the trial of a trained network; none without images.
+
+    Raises:
+        SpecError: there is a loss without images, or the other way round.
+    """
+    batches = target.batches if options.data_file is None else read_images(options.data_file)
+    if options.loss is not None and batches is None:
+        raise SpecError(f"--loss = {options.loss}: images are needed, too: --data-file images.npz")
+    loss = options.loss or target.loss
+    if options.data_file is not None and loss is None:
+        raise SpecError(f"--data-file = {options.data_file}: a loss is needed, too: --loss {' or '.join(LOSSES)}")
+    return (None, ()) if batches is None else (loss, batches)
+
+
 def fails(found: Audit, limit: float | None) -> bool:
     """Whether less than this survives at a site that a norm follows."""
     least = found.least_survival
@@ -67,9 +87,10 @@ def print_audit(root: Path, target: str, options: Options, console: Console | No
         raise SpecError(f"--fail-below = {options.fail_below:g}: a share from 0 to 1 is needed")
     times = None if options.times is None else parse_times(options.times)
     found = load_target(root, target)
+    loss, batches = choose_trial(found, options)
     audited = audit(
         found.network, found.inputs, options.time, times, at=options.at, channels=options.channels,
-        data=None if options.data is None else options.data.split(","),
+        data=None if options.data is None else options.data.split(","), loss=loss, batches=batches,
         say=lambda line: console.print(line, markup=False, highlight=False, style="dim"),
     )  # fmt: skip
     print_screen(audited, console)

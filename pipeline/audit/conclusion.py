@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
-from pipeline.audit.findings import Audit, EmbeddingFacts, SiteFacts
+from pipeline.audit.findings import Audit, Behaviour, EmbeddingFacts, Interval, SiteFacts
 from pipeline.schema.architecture import EXACT
 
 _NORMS = {
@@ -20,6 +20,7 @@ _LOW_RANK = 1.5
 _SCALE = 1000.0
 """Span of times for which sinusoids of period 10,000 were made (Ho et al. 2020)."""
 _SATURATED = 0.5
+_UNREAD = 0.1
 _NAMED = 3
 _WHOLE = ("whole numbers",)
 """Who gives the time so knows it."""
@@ -115,6 +116,33 @@ def _say_output(audit: Audit) -> Iterator[str]:
         yield "The output does not change with the time: at initialisation that is common; audit trained weights."
 
 
+def _say_raise(raised: Interval) -> str:
+    """How much higher a loss is with a wrong time."""
+    if raised.mean == 0:
+        return "the same"
+    sure = raised.low is None or raised.high is None or raised.low > 0 or raised.high < 0
+    spread = "" if raised.low is None or raised.high is None else f" ({_show_range(raised, 100)} %)"
+    size = abs(100 * raised.mean)
+    said = f"{size:.{0 if size >= 1 else 2}f} % {'higher' if raised.mean > 0 else 'lower'}{spread}"
+    return said if sure else f"not seen to differ{spread}"
+
+
+def _show_range(found: Interval, factor: float = 1.0) -> str:
+    return f"{factor * (found.low or 0):.3g} to {factor * (found.high or 0):.3g}"
+
+
+def say_behaviour(behaviour: Behaviour) -> Iterator[str]:
+    """Told and inferred time, with 95 % intervals over batches."""
+    shuffled, fixed = _say_raise(behaviour.shuffled), _say_raise(behaviour.fixed)
+    yield f"Told: the loss is {shuffled} with a shuffled time, and {fixed} with one time for all."
+    name, best = max((("linear", behaviour.linear), ("MLP", behaviour.mlp)), key=lambda one: one[1].mean)
+    if best.mean < _UNREAD:
+        yield f"Inferred: no probe reads the time from the input (R^2 = {best.mean:.2f})."
+    else:
+        spread = "" if best.low is None else f", {_show_range(best)}"
+        yield f"Inferred: a probe ({name}) reads the time from the input with R^2 = {best.mean:.2f}{spread}."
+
+
 def _say_nowhere(audit: Audit) -> Iterator[str]:
     data = ", ".join(audit.data)
     yield f"Time, the input {audit.time}, is seen to meet the data ({data}) nowhere."
@@ -127,12 +155,16 @@ def _say_nowhere(audit: Audit) -> Iterator[str]:
 def _list_sentences(audit: Audit) -> Iterator[str]:
     if not audit.sites:
         yield from _say_nowhere(audit)
+        if audit.behaviour is not None:
+            yield from say_behaviour(audit.behaviour)
         return
     yield _say_sites(audit.sites)
     yield from _say_survival(audit)
     if audit.embedding is not None:
         yield from _say_embedding(audit.embedding, audit.times)
     yield from _say_output(audit)
+    if audit.behaviour is not None:
+        yield from say_behaviour(audit.behaviour)
 
 
 def conclude(audit: Audit) -> list[str]:

@@ -83,6 +83,40 @@ class OutputFacts(Strict):
     change: float | None = Field(description="||f(t') - f(t)|| / ||f(t)||; null: f(t) is 0")
 
 
+class Interval(Strict):
+    """A mean over batches and its 95 % interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class LevelLoss(Strict):
+    """Mean losses of images of one true time."""
+
+    t: float
+    right: float
+    shuffled: float
+    fixed: float
+
+
+class Behaviour(Strict):
+    """What a trained network makes of the time that it is told, and of the time that it can infer."""
+
+    loss: str = Field(description="ddpm, flow, edm, or the name of the user's function")
+    batches: int
+    images: int
+    fixed_at: float = Field(description="the mean of the true times, or the whole number next to it")
+    right: Interval = Field(description="the loss, told the right time")
+    shuffled: Interval = Field(
+        description="how much higher it is with the times of the batch shuffled, over the right loss"
+    )
+    fixed: Interval = Field(description="the same with the mean time for all")
+    levels: list[LevelLoss]
+    linear: Interval = Field(description="R^2 of a linear probe for the time, from pooled features at the mean time")
+    mlp: Interval = Field(description="the same of a small MLP")
+
+
 class Audit(Strict):
     """An audit of a network."""
 
@@ -96,7 +130,7 @@ class Audit(Strict):
     sites: list[SiteFacts]
     embedding: EmbeddingFacts | None = Field(description="null: the network makes nothing of the time")
     output: OutputFacts
-    behaviour: None = Field(None, description="of a trained network; not measured yet")
+    behaviour: Behaviour | None = Field(None, description="of a trained network; null: no loss and data were given")
     notes: list[str] = Field(description="what to know before a number is believed")
 
     @property

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.audit.adapters import guess, spread_times
-from pipeline.audit.call import bind_call
+from pipeline.audit.adapters import find_adapter, guess, spread_times
+from pipeline.audit.behaviour import measure_behaviour
+from pipeline.audit.call import Call, bind_call
 from pipeline.audit.embedding import find_embedding, list_squashed, measure_embedding
-from pipeline.audit.findings import Audit, EmbeddingFacts, OutputFacts, SiteFacts
+from pipeline.audit.findings import Audit, Behaviour, EmbeddingFacts, OutputFacts, SiteFacts
 from pipeline.audit.forms import try_forms
 from pipeline.audit.joins import find_joins
+from pipeline.audit.objective import Loss, Teller, make_loss
 from pipeline.audit.replay import TimeGraph
 from pipeline.audit.route import Graph, Route, find_route
-from pipeline.audit.subject import Prepared, Subject, keep_randomness, prepare_subject, unwrap
+from pipeline.audit.subject import Prepared, Subject, copy_network, first_line, keep_randomness, prepare_subject, unwrap
 from pipeline.audit.survival import list_held, measure_site
 from pipeline.audit.tape import Tape
 from pipeline.schema.base import SpecError
@@ -176,6 +178,29 @@ class _Examination:
         return self.embedder.run(time, self.timeline.constants)[self.first]
 
 
+def _find_behaviour(
+    prepared: Prepared,
+    network: nn.Module,
+    call: Call,
+    loss: str | Loss,
+    batches: Sequence[Tensor],
+    times: Sequence[float],
+) -> Behaviour:
+    """What the network makes of the time on data of the user's, in its own type."""
+    own = copy_network(network, double=False)
+    teller = Teller(call, prepared.subject.example, prepared.subject.batch)
+    known = find_adapter(network)
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", "own")
+    if isinstance(loss, str):
+        loss = make_loss(loss, teller, times, known is not None and known[1].data_first)
+    like = next(tensor for tensor in call.list_tensors(call.data[0]))
+    moved = [batch.to(like.device, like.dtype) for batch in batches]
+    try:
+        return measure_behaviour(own, name, loss, moved, times)
+    except (RuntimeError, TypeError) as error:
+        raise SpecError(f"loss = {name}: {first_line(error)}") from error
+
+
 def _describe(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -193,6 +218,8 @@ def audit(
     at: float | None = None,
     channels: int | None = None,
     data: Sequence[str] | None = None,
+    loss: str | Loss | None = None,
+    batches: Sequence[Tensor] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Audit:
     """Measure where time enters a network, what of it the norms behind leave, and how well times are told apart.
@@ -207,6 +234,9 @@ def audit(
         at: the time from which the data operands are; None: the middle one.
         channels: the axis of the channels at every site; None: guessed.
         data: names of the inputs that are the data; others, as labels or texts, are taken for constants; None: guessed.
+        loss: to measure what a trained network makes of the time: ddpm, flow, edm (`objective.py`), or a function
+            (network, batch [B, ...], times [B], told times [B]) -> losses [B].
+        batches: of images for the loss, at least 3 of at least 8.
         say: is called with what was guessed.
 
     Raises:
@@ -233,5 +263,6 @@ def audit(
             sites=examination.measure_sites(values, channels),
             embedding=examination.measure_embedding(values),
             output=output,
+            behaviour=None if loss is None else _find_behaviour(prepared, network, call, loss, batches, values),
             notes=[*prepared.notes, *_note_reads(examination.tape)],
         )

@@ -5,9 +5,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.audit.conclusion import conclude
-from pipeline.audit.findings import Audit, EmbeddingFacts, SiteFacts
+from pipeline.audit.findings import Audit, Behaviour, EmbeddingFacts, Interval, SiteFacts
 
 _HEADINGS = ("change before", "offset part", "change behind", "survives", "with G = C")
+LEVEL_HEADINGS = ("true time", "told right", "shuffled", "fixed")
 
 
 def show_number(value: float | None) -> str:
@@ -69,6 +70,40 @@ def describe_embedding(embedding: EmbeddingFacts) -> list[tuple[str, str]]:
     return rows + [(f"given as {form.name}", form.note) for form in embedding.forms]
 
 
+def _show_interval(found: Interval, factor: float = 1.0, unit: str = "") -> str:
+    spread = (
+        "" if found.low is None or found.high is None else f" ({factor * found.low:.3g} to {factor * found.high:.3g})"
+    )
+    return f"{factor * found.mean:.3g}{unit}{spread}"
+
+
+def describe_behaviour(behaviour: Behaviour) -> list[tuple[str, str]]:
+    """What a trained network makes of the time, with a name each; 95 % intervals over batches."""
+    return [
+        (f"loss ({behaviour.loss}), told the right time", _show_interval(behaviour.right)),
+        ("higher with a shuffled time", _show_interval(behaviour.shuffled, 100, " %")),
+        (f"higher with {behaviour.fixed_at:g} for all", _show_interval(behaviour.fixed, 100, " %")),
+        ("R^2 of a linear probe for the time", _show_interval(behaviour.linear)),
+        ("R^2 of an MLP probe for the time", _show_interval(behaviour.mlp)),
+        ("batches, images", f"{behaviour.batches}, {behaviour.images}"),
+    ]
+
+
+def list_levels(behaviour: Behaviour) -> list[list[str]]:
+    """Losses by true time, under `LEVEL_HEADINGS`."""
+    return [[f"{one.t:g}", *map(show_number, (one.right, one.shuffled, one.fixed))] for one in behaviour.levels]
+
+
+def draw_levels(behaviour: Behaviour) -> Table:
+    """The losses at each true time."""
+    drawing = Table(title="Told time: the loss at each true time", title_justify="left", title_style="bold")
+    for heading in LEVEL_HEADINGS:
+        drawing.add_column(heading, justify="right")
+    for row in list_levels(behaviour):
+        drawing.add_row(*row)
+    return drawing
+
+
 def describe_settings(audit: Audit) -> str:
     """Under what the numbers were measured."""
     times, data = ", ".join(f"{t:.6g}" for t in audit.times), ", ".join(audit.data)
@@ -81,6 +116,10 @@ def print_screen(audit: Audit, console: Console) -> None:
         console.print(draw_sites(audit))
     if audit.embedding is not None:
         for name, fact in describe_embedding(audit.embedding):
+            console.print(f"  {name}: {fact}", markup=False, highlight=False)
+    if audit.behaviour is not None:
+        console.print(draw_levels(audit.behaviour))
+        for name, fact in describe_behaviour(audit.behaviour):
             console.print(f"  {name}: {fact}", markup=False, highlight=False)
     for line in (describe_settings(audit), *audit.notes):
         console.print(f"  {line}", markup=False, highlight=False, style="dim")

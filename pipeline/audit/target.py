@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.audit.adapters import make_inputs
 from pipeline.audit.builtin import BUILT_IN, make_built_in
+from pipeline.audit.images import read_test_split
 from pipeline.audit.library import import_diffusers
 from pipeline.audit.subject import first_line, unwrap
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
+from pipeline.schema.diffusion import Diffusion
 from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
 from pipeline.studies.ddpm.sampler import count_channels, find_snapshots
@@ -37,6 +39,10 @@ class Target:
 
     network: Any
     inputs: Any
+    loss: str | None = None
+    """Under which it was trained, where that is known."""
+    batches: list[Tensor] | None = None
+    """Images of its test split, where they are there."""
 
 
 def _refuse(target: str) -> SpecError:
@@ -113,9 +119,13 @@ def _load_unet(folder: Path) -> Target:
     channels, size = count_channels(folder), run.training.image_size
     network = make_denoiser(run, channels).eval()
     load_weights(list(found.values())[-1], network)
+    standard = run.diffusion == Diffusion()
+    loss = "ddpm" if standard else None
+    batches = read_test_split(Path(*folder.parts[:-5]), run.case) if standard else None
     if isinstance(network, OwnDenoiser):
-        return Target(network, {"x": torch.randn(_IMAGES, channels, size, size), "level": torch.zeros(_IMAGES)})
-    return Target(network, make_inputs(network))
+        inputs = {"x": torch.randn(_IMAGES, channels, size, size), "level": torch.zeros(_IMAGES)}
+        return Target(network, inputs, loss, batches)
+    return Target(network, make_inputs(network), loss, batches)
 
 
 def _load_field(folder: Path) -> Target:
