@@ -177,6 +177,14 @@ def make_reduced(target: Path) -> Workspace:
     timetest["base"]["training"] |= {"steps": 20}
     timetest["cases"]["white_noise"]["training"] |= {"steps": 20}
     workspace.write("specs/timetest/study.yaml", timetest)
+    schedules = workspace.read("specs/schedules/study.yaml")
+    schedules["base"]["spin"] |= {"spins": 100}
+    workspace.write("specs/schedules/study.yaml", schedules)
+    phases = workspace.read("specs/phases/study.yaml")
+    phases["cases"]["overlaps"]["training"] |= {"steps": 20}
+    phases["cases"]["uturn"]["turn"] |= {"samples": 100}
+    phases["cases"]["budget"]["training"] |= {"steps": 10}
+    workspace.write("specs/phases/study.yaml", phases)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)
