@@ -181,6 +181,14 @@ def make_reduced(target: Path) -> Workspace:
     edm2["base"]["averages"] |= {"averaged_steps": 64, "snapshots": 4, "values": 16}
     edm2["base"]["training"] |= {"steps": 20, "stored": 2}
     workspace.write("specs/edm2/study.yaml", edm2)
+    schedules = workspace.read("specs/schedules/study.yaml")
+    schedules["base"]["spin"] |= {"spins": 100}
+    workspace.write("specs/schedules/study.yaml", schedules)
+    phases = workspace.read("specs/phases/study.yaml")
+    phases["cases"]["overlaps"]["training"] |= {"steps": 20}
+    phases["cases"]["uturn"]["turn"] |= {"samples": 100}
+    phases["cases"]["budget"]["training"] |= {"steps": 10}
+    workspace.write("specs/phases/study.yaml", phases)
     data = workspace.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] |= {"epochs": 1, "features": 8}
     workspace.write("specs/data.yaml", data)

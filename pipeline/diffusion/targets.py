@@ -85,12 +85,11 @@ class CurieWeiss:
 
     def find_law(self) -> tuple[Array, Array]:
         """S [d + 1] and its probabilities, exact at finite d."""
-        from scipy.special import gammaln
-
         d = self.dimension
         up = np.arange(d + 1, dtype=np.float64)
         total = 2 * up - d
-        log_p = -gammaln(up + 1) - gammaln(d - up + 1) + self.beta * total**2 / (2 * d) + self.field * total / d
+        factorial = np.array([math.lgamma(count + 1) for count in range(d + 1)])
+        log_p = -factorial - factorial[::-1] + self.beta * total**2 / (2 * d) + self.field * total / d
         p = np.exp(log_p - log_p.max())
         return total, p / p.sum()
 
