@@ -119,7 +119,7 @@ bench-robust: $(SETUP)
 	python -m benchmarks.robust timetest --wide --processes 2
 
 lock: $(SETUP)
-	uv pip compile --system-certs pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	uv pip compile --system-certs pyproject.toml --extra cluster --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements.lock
 
 clean:

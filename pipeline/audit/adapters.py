@@ -72,7 +72,7 @@ def _make_sd3(network: Any) -> Inputs:
 
 def _make_flux(network: Any) -> Inputs:
     config, side = network.config, 4
-    places = torch.stack(torch.meshgrid(torch.zeros(1), torch.arange(side), torch.arange(side), indexing="ij"), -1)
+    places = torch.stack(torch.meshgrid(torch.arange(1), torch.arange(side), torch.arange(side), indexing="ij"), -1)
     inputs = {
         "hidden_states": _draw(_BATCH, side * side, config.in_channels),
         "encoder_hidden_states": _draw(_BATCH, _TOKENS, config.joint_attention_dim),

@@ -76,10 +76,11 @@ class EmbeddingFacts(Strict):
 
 
 class OutputFacts(Strict):
-    """The network's output at the first and the last time."""
+    """The network's output at the time of the data operands, and at the last time (of these two, the first instead)."""
 
     zero: bool = Field(description="exactly 0 at both")
     constant: bool = Field(description="the same at both, bit by bit")
+    change: float | None = Field(description="||f(t') - f(t)|| / ||f(t)||; null: f(t) is 0")
 
 
 class Audit(Strict):

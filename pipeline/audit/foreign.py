@@ -41,6 +41,14 @@ def _check_finite(outputs: Sequence[Tensor], t: float) -> None:
         raise SpecError(f"the network's output is not finite at time {t:g}: there is nothing to measure")
 
 
+def _measure_change(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
+    """||f(t') - f(t)|| / ||f(t)|| over all outputs, of pairs (f(t), f(t')); None: f(t) is 0."""
+    if not any(one.any() for one, _ in pairs):
+        return None
+    change = sum(float((two.double() - one.double()).square().sum()) for one, two in pairs)
+    return math.sqrt(change / sum(float(one.double().square().sum()) for one, _ in pairs))
+
+
 class Timeline:
     """Values of the time alone, at any time.
 
@@ -137,6 +145,7 @@ class _Examination:
         return OutputFacts(
             zero=bool(pairs) and not any(one.any() or two.any() for one, two in pairs),
             constant=all(torch.equal(one, two) for one, two in pairs),
+            change=_measure_change(pairs),
         )
 
     def measure_sites(self, times: Sequence[float], axis: int | None) -> list[SiteFacts]:

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from pipeline.audit.adapters import make_inputs
-from pipeline.audit.builtin import BUILT_IN, import_diffusers, make_built_in
+from pipeline.audit.builtin import BUILT_IN, make_built_in
+from pipeline.audit.library import import_diffusers
 from pipeline.audit.subject import first_line, unwrap
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
@@ -160,7 +161,7 @@ def load_target(root: Path, target: str) -> Target:
         SpecError: there is none, or it cannot be loaded.
     """
     if target in BUILT_IN:
-        return _split(make_built_in(target))
+        return Target(*make_built_in(target))
     if target.startswith(_DIFFUSERS):
         return load_diffusers(root / target.removeprefix(_DIFFUSERS))
     if target.startswith("runs/") or (root / target / "run.json").is_file():
