@@ -50,7 +50,8 @@ def test_white_noise_is_told_and_not_inferred():
     found = look(Optimal())
     assert found.shuffled.low is not None and found.shuffled.low > 0.1
     assert found.fixed.low is not None and found.fixed.low > 0.05
-    assert abs(found.linear.mean) < 0.15 and found.mlp.mean < 0.15
+    assert found.linear is not None and abs(found.linear.mean) < 0.15
+    assert found.mlp is not None and found.mlp.mean < 0.15
     assert (found.batches, found.images, len(found.levels)) == (BATCHES, BATCHES * BATCH, LEVELS)
 
 
@@ -63,7 +64,7 @@ def test_losses_by_level_are_those_of_the_optimum():
         right = float(1 - sigma[int(level.t)] ** 2)
         assert level.right == pytest.approx(right, abs=0.05)
         extra = float((sigma[int(level.t)] - sigma[int(found.fixed_at)]) ** 2)
-        assert level.fixed == pytest.approx(right + extra, abs=0.05)
+        assert level.fixed == pytest.approx(right + extra, abs=0.05, rel=0.12)
 
 
 def test_a_network_that_ignores_the_time_is_told_exactly_nothing():
@@ -73,10 +74,13 @@ def test_a_network_that_ignores_the_time_is_told_exactly_nothing():
 
 
 def test_data_whose_norm_tells_the_time_lets_it_be_inferred():
-    """Images of nothing: x_t = sigma noise."""
-    found = look(Optimal(), batches=white(0.0))
-    assert found.linear.mean > 0.9
-    assert found.mlp.mean > 0.9
+    """Images of nothing on the straight path: x_t = (1 - t) noise."""
+    batches = [torch.zeros(BATCH, C, 16, 16) for _ in range(BATCHES)]
+    found = audit(Raw(), torch.randn(2, C, 16, 16), times=[0, 1], loss="flow", batches=batches).behaviour
+    assert found is not None
+    assert found.linear is not None and found.linear.mean > 0.95
+    assert found.mlp is not None and found.mlp.mean > 0.95
+    assert found.shuffled.mean == 0
 
 
 class Scalar(nn.Module):
@@ -111,7 +115,8 @@ class Raw(nn.Module):
         self.conv = nn.Conv2d(C, C, 1)
 
     def forward(self, x: Tensor, noise_labels: Tensor) -> Tensor:
-        return 0 * self.conv(x) + 0 * noise_labels[:, None, None, None]
+        self.conv(x)  # for its features
+        return 0 * x + 0 * noise_labels[:, None, None, None]
 
 
 def test_edm_weighs_each_level_alike():
@@ -124,11 +129,12 @@ def own(network: nn.Module, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
 
 
 def test_a_loss_of_the_users_own_is_named_and_the_network_untouched():
-    network = Optimal()
+    network, x, batches = Optimal(), torch.randn(2, C, SIZE, SIZE), white()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
-    found = look(network, own, times=[0, 999])
-    assert (found.loss == "own" and torch.equal(state, torch.get_rng_state()) is False) or found.loss == "own"
+    found = audit(network, x, times=[0, 999], loss=own, batches=batches).behaviour
+    assert found is not None and found.loss == "own"
+    assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert not network.seen._forward_hooks
 
@@ -152,8 +158,19 @@ def test_wrong_losses_and_batches_are_one_line(options: dict[str, Any], message:
 def test_the_verdict_says_told_and_inferred():
     found = audit(Optimal(), white()[0][:2], loss="ddpm", batches=white())
     said = " ".join(conclude(found))
-    assert re.search(r"Told: the loss is \d+ % higher with a shuffled time", said)
+    assert re.search(r"Told: the loss is \d+ % higher \(.* to .* %\) with a shuffled time", said)
     assert "Inferred: " in said
+
+
+def unrun(network: nn.Module, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
+    return 1 + (told - t).square()
+
+
+def test_without_features_there_is_nothing_to_probe():
+    found = audit(Optimal(), torch.randn(2, C, SIZE, SIZE), times=[0, 999], loss=unrun, batches=white())
+    assert found.behaviour is not None and found.behaviour.linear is found.behaviour.mlp is None
+    assert found.behaviour.shuffled.mean > 0
+    assert "Inferred" not in " ".join(conclude(found))
 
 
 @pytest.mark.parametrize(("times", "first"), [([0, 999], 62.0), ([0, 1], 0.0625), ([1, 0], 0.0625)])

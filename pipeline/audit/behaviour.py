@@ -116,6 +116,6 @@ def measure_behaviour(
         shuffled=find_mean(((means[:, 1] - means[:, 0]) / right).tolist()),
         fixed=find_mean(((means[:, 2] - means[:, 0]) / right).tolist()),
         levels=[LevelLoss(t=t, right=a, shuffled=b, fixed=c) for t, (a, b, c) in zip(levels, by_level, strict=True)],
-        linear=find_mean(probes["linear"]),
-        mlp=find_mean(probes["mlp"]),
+        linear=find_mean(probes["linear"]) if probes["linear"] else None,
+        mlp=find_mean(probes["mlp"]) if probes["mlp"] else None,
     )

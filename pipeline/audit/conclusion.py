@@ -135,9 +135,11 @@ def say_behaviour(behaviour: Behaviour) -> Iterator[str]:
     """Told and inferred time, with 95 % intervals over batches."""
     shuffled, fixed = _say_raise(behaviour.shuffled), _say_raise(behaviour.fixed)
     yield f"Told: the loss is {shuffled} with a shuffled time, and {fixed} with one time for all."
+    if behaviour.linear is None or behaviour.mlp is None:
+        return
     name, best = max((("linear", behaviour.linear), ("MLP", behaviour.mlp)), key=lambda one: one[1].mean)
     if best.mean < _UNREAD:
-        yield f"Inferred: no probe reads the time from the input (R^2 = {best.mean:.2f})."
+        yield f"Inferred: no probe reads the time from the input (R^2 = {max(best.mean, 0.0):.2f})."
     else:
         spread = "" if best.low is None else f", {_show_range(best)}"
         yield f"Inferred: a probe ({name}) reads the time from the input with R^2 = {best.mean:.2f}{spread}."

@@ -113,8 +113,10 @@ class Behaviour(Strict):
     )
     fixed: Interval = Field(description="the same with the mean time for all")
     levels: list[LevelLoss]
-    linear: Interval = Field(description="R^2 of a linear probe for the time, from pooled features at the mean time")
-    mlp: Interval = Field(description="the same of a small MLP")
+    linear: Interval | None = Field(
+        description="R^2 of a linear probe for the time, from pooled features at the mean time; null: no module has any"
+    )
+    mlp: Interval | None = Field(description="the same of a small MLP")
 
 
 class Audit(Strict):

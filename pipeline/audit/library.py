@@ -106,7 +106,7 @@ def make_torchcfm() -> Any:
     """torchcfm's U-Net; t is in [0, 1]."""
     package = import_package("torchcfm", "torchcfm.models.unet.unet", "audit")
     network = package.UNetModelWrapper(
-        dim=(3, SIDE, SIDE), num_channels=32, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions="8"
+        dim=(3, SIDE, SIDE), num_channels=64, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions="8"
     )
     return network, {"x": torch.randn(IMAGES, 3, SIDE, SIDE)}
 

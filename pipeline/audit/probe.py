@@ -62,7 +62,7 @@ def watch(network: nn.Module) -> Iterator[Features]:
             handle.remove()
 
 
-def _make_probes(samples: int) -> dict[str, Any]:
+def _make_probes(samples: int, features: int) -> dict[str, Any]:
     from sklearn.decomposition import PCA
     from sklearn.linear_model import RidgeCV
     from sklearn.neural_network import MLPRegressor
@@ -72,12 +72,12 @@ def _make_probes(samples: int) -> dict[str, Any]:
     mlp = MLPRegressor(hidden_layer_sizes=(_HIDDEN,), solver="lbfgs", alpha=1.0, max_iter=200, random_state=0)
     return {
         "linear": make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))),
-        "mlp": make_pipeline(StandardScaler(), PCA(min(_COMPONENTS, samples // 4), random_state=0), mlp),
+        "mlp": make_pipeline(StandardScaler(), PCA(min(_COMPONENTS, features, samples // 4), random_state=0), mlp),
     }
 
 
 def score_probes(features: Sequence[Array], times: Sequence[Array]) -> dict[str, list[float]]:
-    """R^2 of a linear and an MLP probe on each batch, fitted to batches of the other folds.
+    """R^2 of a linear and an MLP probe on each batch, fitted to batches of the other folds; none without features.
 
     Args:
         features: a batch each, [B, features].
@@ -92,10 +92,9 @@ def score_probes(features: Sequence[Array], times: Sequence[Array]) -> dict[str,
         rest = [place for place in range(count) if place not in fold]
         x, y = np.concatenate([features[place] for place in rest]), np.concatenate([times[place] for place in rest])
         x, kept = x[:, x.std(0) > 0], x.std(0) > 0
-        for name, probe in _make_probes(min(x.shape)).items():
-            if not x.shape[1]:
-                scores[name] += [0.0] * len(fold)
-                continue
+        if not x.shape[1]:
+            continue
+        for name, probe in _make_probes(*x.shape).items():
             _fit_quietly(probe, x, y)
             scores[name] += [float(r2_score(times[place], probe.predict(features[place][:, kept]))) for place in fold]
     return scores

@@ -70,11 +70,12 @@ def describe_embedding(embedding: EmbeddingFacts) -> list[tuple[str, str]]:
     return rows + [(f"given as {form.name}", form.note) for form in embedding.forms]
 
 
-def _show_interval(found: Interval, factor: float = 1.0, unit: str = "") -> str:
-    spread = (
-        "" if found.low is None or found.high is None else f" ({factor * found.low:.3g} to {factor * found.high:.3g})"
-    )
-    return f"{factor * found.mean:.3g}{unit}{spread}"
+def _show_interval(found: Interval | None, factor: float = 1.0, unit: str = "") -> str:
+    if found is None:
+        return show_number(None)
+    if found.low is None or found.high is None:
+        return f"{factor * found.mean:.3g}{unit}"
+    return f"{factor * found.mean:.3g}{unit} ({factor * found.low:.3g} to {factor * found.high:.3g})"
 
 
 def describe_behaviour(behaviour: Behaviour) -> list[tuple[str, str]]:
