@@ -17,7 +17,7 @@ from pipeline.schema.project import Project
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-RUNNABLE = {"README.md", "docs/own-network.md", "docs/python.md"}
+RUNNABLE = {"README.md", "docs/audit.md", "docs/own-network.md", "docs/python.md"}  # audit.md: test_audit_tutorial.py
 PLACEHOLDERS = {"STUDY": "node", "TARGET": "unet2d", "FILE:FACTORY": "example:make_field"}
 """What a page may leave open, and an example."""
 

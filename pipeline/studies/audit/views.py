@@ -25,10 +25,10 @@ _LABELS = {
     "denoising_diffusion": "Unet of denoising-diffusion-pytorch",
 }  # fmt: skip
 _LIMITS = (
-    "Not shown is whether training makes up for it: weights are random, images are noise, and a network may infer the "
-    "time from its input. `python -m pipeline audit` does the same for a network of your own, trained or not. It "
-    "follows equation 5 of the paper, which says what group normalisation leaves of an offset."
+    "It does not show what training makes of it: weights are random, images are noise, and a network may read the time "
+    "from its input (`python -m pipeline audit` measures both on a trained network of yours)."
 )
+_PAPER = "It follows equation 5 of the paper, which says what normalisation leaves of an offset per channel."
 
 
 def name_network(run: Run) -> str:
@@ -44,24 +44,21 @@ def _list_means(panel: Panel, key: str, kept: Sequence[str] | None = None) -> li
     return [fmean(values.values()) for arm in arms if (values := panel.values(arm, key))]
 
 
-def _say_built(panel: Panel, arms: Sequence[str]) -> str:
-    kept = _list_means(panel, "kept", arms)
-    return (
-        f"**As built, {len(kept)} networks keep {100 * min(kept):.0f} to {100 * max(kept):.0f} %** of what the time "
-        "does at a site, mean over their sites."
-    )
-
-
 def _say_channels(panel: Panel, arms: Sequence[str]) -> str:
+    """What G = C leaves, where the time is added alone and elsewhere."""
     adding = [arm for arm in arms if _list_means(panel, "added", [arm]) == _list_means(panel, "sites", [arm])]
     others = [arm for arm in arms if arm not in adding]
-    lost, left = (_list_means(panel, "kept_by_channel", some) for some in (adding, others))
-    said = (
-        f"**One group per channel (G = C) would leave {_show_range(lost)}** in those that add the time" if lost else ""
+    places = {"where the time is added": adding, "where it scales or gates": others}
+    left = {place: _list_means(panel, "kept_by_channel", some) for place, some in places.items()}
+    return " and ".join(f"{_show_range(values)} {place}" for place, values in left.items() if values)
+
+
+def _say_kept(panel: Panel, arms: Sequence[str]) -> str:
+    kept = _list_means(panel, "kept", arms)
+    return (
+        f"**As built, {len(kept)} networks keep {_show_range(kept)}** of what the time does at a site, mean over their "
+        f"sites; **with one group per channel (G = C) they would keep** {_say_channels(panel, arms)}."
     )
-    if lost and left:
-        said += f", and {_show_range(left)} where it scales or gates"
-    return said + "." if said else ""
 
 
 def _show_range(shares: Sequence[float]) -> str:
@@ -77,10 +74,9 @@ def _say_panel(panel: Panel) -> Iterator[str]:
     if not built:
         yield "Not known yet: no network was audited."
         return
-    yield _say_built(panel, built)
-    if said := _say_channels(panel, built):
-        yield said
+    yield _say_kept(panel, built)
     yield _LIMITS
+    yield _PAPER
 
 
 def render_audit_text(_: Project, panels: Sequence[Panel]) -> str:
