@@ -21,8 +21,8 @@ It does not show images: the data are two Gaussians, and the network of the budg
 mean given. Of the overlaps omega and bias are identified from s = 0.25 to 0.5 alone: before, only m tanh(bias) is, and
 later the side of a sample is plain, so that they may be anything that saturates.
 
-It follows [Aranguri and Insulla 2024](https://arxiv.org/abs/2412.07972). Where a network's clock does not resolve u of
-the order 1/√d the failure is the embedding's, not the density's (arms `clock`).
+It follows [Aranguri and Insulla 2024](https://arxiv.org/abs/2412.07972). A clock that does not resolve u of the order
+1/√d, where a failure would be the embedding's, is an arm that the default leaves out (`clock=plain`).
 """
 _NAMES = ("c", "m", "omega", "bias")
 _LAST = 1.0
