@@ -149,7 +149,7 @@ def recover() -> None:
 def keep(study: Annotated[str, "a folder of specs/"]) -> None:
     """Keep a study's models though its code changed, if golden traces prove that old arms are computed as before."""
     require_known("study", study, load_project(ROOT).specs)
-    import_module("pipeline.run.keep").print_keep(ROOT, study)
+    import_module("pipeline.plan.keep").print_keep(ROOT, study)
 
 
 def tables(table: Annotated[list[str], "as in specs/STUDY/tables/; all of them if none is named"]) -> None:

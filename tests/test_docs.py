@@ -159,7 +159,7 @@ def test_the_own_network_is_blind_where_the_page_says_so():
     assert network(**inputs).shape == inputs["x"].shape
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_python_runs_where_models_are_trained(calm: Workspace, tmp_path: Path):
     workspace = copy_workspace(calm, tmp_path / "copy")
     printed = run_blocks("docs/python.md", workspace)
@@ -168,7 +168,7 @@ def test_python_runs_where_models_are_trained(calm: Workspace, tmp_path: Path):
     assert (workspace.root / "samples.png").stat().st_size > 0
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_results_come_without_training(calm: Workspace, tmp_path: Path):
     """docs/results.md: a folder that one checkout pushes to, and a clone pulls from."""
     given, taken = copy_workspace(calm, tmp_path / "given"), Workspace(tmp_path / "taken")
@@ -180,7 +180,7 @@ def test_results_come_without_training(calm: Workspace, tmp_path: Path):
     assert "0 to run" in taken.run("python", "-m", "pipeline", "run", "--dry-run").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_sweep_is_undone_by_git(calm: Workspace, tmp_path: Path):
     """docs/disk.md: the last commit's settings and results come back, and its models from the cache."""
     workspace = copy_workspace(calm, tmp_path / "copy")

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 from trainings import COMPUTE, ddpm_run, make_checkpoint, node_run, stripes, train_ddpm_run, train_node_run
 
-from pipeline.run.keep import find_differing
+from pipeline.plan.keep import find_differing
 from pipeline.run.outputs import read_trace
 from pipeline.run.workers import Worker
 from pipeline.schema.base import SpecError

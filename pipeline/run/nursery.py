@@ -24,6 +24,8 @@ PACKAGES = (
     "torch._dynamo",  # an optimiser imports it with its first step
     "numpy",
     "scipy.linalg",
+    "scipy.special",
+    "matplotlib.backends.backend_pdf",
     "sklearn.datasets",
     "pydantic",
     "ruamel.yaml",

@@ -3,6 +3,8 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,9 +94,7 @@ def read_yaml(path: Path, file: str = "") -> Any:
     """
     file = file or path.name
     try:
-        text = read_text(path, file)
-        _check_events(text, file)
-        return YAML(typ="safe").load(text)
+        return deepcopy(_parse_yaml(read_text(path, file), file))
     except FileNotFoundError:
         raise SpecError(f"{file}: the file is missing; expected at {path}") from None
     except MarkedYAMLError as error:
@@ -108,6 +108,13 @@ def read_yaml(path: Path, file: str = "") -> Any:
         raise
     except Exception as error:  # the parser makes what it likes of a date that is none, or of a tag on the wrong value
         raise SpecError(f"{file}: not valid YAML: {error!r}") from None
+
+
+@cache
+def _parse_yaml(text: str, file: str) -> Any:
+    """A stage reads the same settings at its end again, and parsing is what takes long."""
+    _check_events(text, file)
+    return YAML(typ="safe").load(text)
 
 
 def _check_events(text: str, file: str) -> None:

@@ -44,6 +44,23 @@ class Session:
         """The command of a stage, and empty if it has none."""
         return str(self._stages[name].cmd or "")
 
+    def list_changes(self, name: str) -> list[str]:
+        """Dependencies and outputs of a stage that dvc.lock has otherwise, and words such as "changed command"."""
+        with _tell(name):
+            parts = self._stages[name].status().get(name, [])
+        # DVC says {"changed deps": {path: how}} and the like, or a word.
+        paths = [path for part in parts if isinstance(part, dict) for found in part.values() for path in found]
+        return [*paths, *(part for part in parts if not isinstance(part, dict))]
+
+    def keep(self, name: str) -> None:
+        """Record the outputs that are in place as those of the present dependencies, as `dvc commit` does.
+
+        Raises:
+            StageError: an output is not there.
+        """
+        with _tell(name):
+            self._record(self._stages[name])
+
     def prepare(self, name: str) -> Outcome:
         """Find out whether a stage must run; if so, remove its outputs and note its dependencies.
 

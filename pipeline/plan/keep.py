@@ -1,10 +1,9 @@
 """`python -m pipeline keep STUDY`: keep a study's models after an edit that changes none of its arms.
 
 Each training and sampling writes a golden trace beside its outputs: a digest of a few steps. `keep` computes the traces
-again with the edited code. If all are equal, DVC records the outputs under the new closure (`dvc commit`).
+again with the edited code. If all are equal, DVC records the outputs under the new closure, as `dvc commit` does.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,33 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.compute.threads import tune_process
+from pipeline.plan.dvc.session import Session, StageError, open_session
 from pipeline.run.progress import show_progress
 from pipeline.schema.base import SpecError
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.resolved import read_run
 from pipeline.schema.study import Run, find_study
 
-Change = dict[str, Any]
 
-
-def _ask_dvc(*arguments: str) -> str:
-    command = [sys.executable, "-m", "dvc", *arguments]
+def _check() -> None:
+    command = [sys.executable, "-m", "dvc", "repro", "--single-item", "check"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise SpecError(f"dvc {arguments[0]}: {(result.stderr.strip() or result.stdout.strip()).splitlines()[-1]}")
-    return result.stdout
+        raise SpecError(f"dvc repro: {(result.stderr.strip() or result.stdout.strip()).splitlines()[-1]}")
 
 
-def _find_stale(study: str) -> dict[str, list[str]]:
+def _find_stale(session: Session, study: str) -> dict[str, list[str]]:
     """The study's stages that DVC would run, each with its changed dependencies and outputs; only kept steps."""
-    changed: dict[str, Any] = json.loads(_ask_dvc("status", "--json"))
-    stale = {}
-    for stage, parts in changed.items():
-        if stage.split("@")[0].startswith(find_study(study).kept):
-            # DVC says {"changed deps": {path: how}} and the like, or a word such as "changed command".
-            paths = [path for part in parts if isinstance(part, dict) for found in part.values() for path in found]
-            stale[stage] = [*paths, *(part for part in parts if not isinstance(part, dict))]
-    return stale
+    prefix = find_study(study).kept
+    names = [name for name in session.list_needs() if name.split("@")[0].startswith(prefix)]
+    changes = {name: session.list_changes(name) for name in names}
+    return {name: changed for name, changed in changes.items() if changed}
 
 
 def _choose_runs(project: Project, study: str) -> Iterator[Run]:
@@ -83,20 +76,25 @@ def print_keep(root: Path, study: str) -> None:
     project = load_project(root)
     if project.study(study).traces is None:
         raise SpecError(f"{study}: nothing to keep: `dvc repro` measures it anew")
-    _ask_dvc("repro", "--single-item", "check")
-    stale = _find_stale(study)
-    only_code = {stage: all(path.startswith("closures/") for path in paths) for stage, paths in stale.items()}
-    if not any(only_code.values()):
-        print(f"{study}: no model is stale by its code alone")
-        return
-    compute = project.panel.compute
-    tune_process(compute.threads, compute.portable)
-    runs = list(_choose_runs(project, study))
-    if differing := find_differing(root, study, runs):
-        told = "; ".join(differing[:10]) + (f"; and {len(differing) - 10} more" if len(differing) > 10 else "")
-        raise SpecError(f"the edit changes what is computed, nothing was kept: {told}; `dvc repro` trains anew")
-    kept = [stage for stage, only in only_code.items() if only]
-    _ask_dvc("commit", "--force", *kept)
+    _check()
+    try:
+        with open_session(root, ()) as session:
+            stale = _find_stale(session, study)
+            only_code = {stage: all(path.startswith("closures/") for path in paths) for stage, paths in stale.items()}
+            if not any(only_code.values()):
+                print(f"{study}: no model is stale by its code alone")
+                return
+            compute = project.panel.compute
+            tune_process(compute.threads, compute.portable)
+            runs = list(_choose_runs(project, study))
+            if differing := find_differing(root, study, runs):
+                told = "; ".join(differing[:10]) + (f"; and {len(differing) - 10} more" if len(differing) > 10 else "")
+                raise SpecError(f"the edit changes what is computed, nothing was kept: {told}; `dvc repro` trains anew")
+            kept = [stage for stage, only in only_code.items() if only]
+            for stage in kept:
+                session.keep(stage)
+    except StageError as error:
+        raise SpecError(str(error)) from None
     print(f"{study}: the traces of {len(runs)} arms are unchanged: {len(kept)} outputs kept, nothing trained")
     for stage in (stage for stage, only in only_code.items() if not only):
         print(f"not kept, as more than the code changed: {stage}: {', '.join(stale[stage])}")
