@@ -160,10 +160,13 @@ def aim(seconds: dict[str, float], count: int, chance: random.Random) -> list[Ki
     ]
 
 
-def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals) -> None:
+def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals, driver: bool) -> None:
     """Kill DVC, its stage, or all that belongs to it; then wait until all of it is gone."""
     try:
         children = psutil.Process(process.pid).children(recursive=True)
+        if driver and whom == "stage":  # the driver's own children fork stages, and stay as long as others go on
+            own = psutil.Process(process.pid).children()
+            children = [child for child in children if child not in own]
     except psutil.NoSuchProcess:
         children = []
     targets = {"dvc": [process.pid], "stage": [child.pid for child in children]}
@@ -182,7 +185,7 @@ def strike(process: "subprocess.Popen[bytes]", whom: str, number: signal.Signals
     except subprocess.TimeoutExpired:
         if not spared:
             raise AssertionError(f"{whom} got {number.name}; DVC is still there") from None
-        strike(process, "all", signal.SIGKILL)  # the stage had just ended by itself, and DVC went on
+        strike(process, "all", signal.SIGKILL, driver)  # the stage had just ended by itself, and DVC went on
 
 
 def disturb(runs: Runs, kill: Kill, order: Sequence[str]) -> str | None:
@@ -204,7 +207,7 @@ def disturb(runs: Runs, kill: Kill, order: Sequence[str]) -> str | None:
         if moment == math.inf and not late.isdisjoint(runs.list_begun()):
             moment = time.monotonic() + kill.delay
     last = runs.list_begun()[-1]
-    strike(process, kill.whom, kill.number)
+    strike(process, kill.whom, kill.number, runs.driver)
     return last
 
 
