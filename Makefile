@@ -14,8 +14,8 @@
 # make image-test  test the image with a Docker engine
 # make page-test   test the page of the results in a browser
 # make chaos       kill DVC, then `pipeline run`, and their stages at 50 and 30 random moments; the outputs are those of an undisturbed run
-# make audit       look requirements.lock up among known vulnerabilities (needs the package index's database)
-# make lock        pin pyproject.toml's dependencies anew in requirements.lock
+# make audit       look both locks up among known vulnerabilities (needs the package index's database)
+# make lock        pin pyproject.toml's dependencies anew in requirements.lock and requirements-audit.lock
 
 PYTHON ?= python3
 DOCKER ?= docker
@@ -92,7 +92,7 @@ chaos: $(SETUP)
 	PYTHONPATH=tests python -m chaos --driver --kills 30
 
 audit: $(SETUP)
-	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --requirement requirements-audit.lock
 
 bench-node: $(SETUP)
 	python -m benchmarks.node_step --case C=64 --threads 2
@@ -118,9 +118,10 @@ bench-run: $(SETUP)
 bench-robust: $(SETUP)
 	python -m benchmarks.robust timetest --wide --processes 2
 
+COMPILE = uv pip compile --system-certs --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet
 lock: $(SETUP)
-	uv pip compile --system-certs pyproject.toml --extra cluster --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --quiet --output-file requirements.lock
+	$(COMPILE) --output-file requirements.lock pyproject.toml --extra cluster --extra dev
+	$(COMPILE) --output-file requirements-audit.lock --group audit --no-deps
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

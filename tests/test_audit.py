@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from pipeline.audit.conclusion import conclude
 from pipeline.audit.embedding import measure_rank
+from pipeline.audit.examination import audit
 from pipeline.audit.findings import Audit, SiteFacts
-from pipeline.audit.foreign import audit
 from pipeline.schema.base import SpecError
 
 TIMES = (0.0, 0.5, 1.0)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.audit.behaviour import LEVELS, choose_levels
 from pipeline.audit.conclusion import conclude
+from pipeline.audit.examination import audit
 from pipeline.audit.findings import Behaviour
-from pipeline.audit.foreign import audit
 from pipeline.schema.base import SpecError
 
 C, SIZE, BATCHES, BATCH = 2, 6, 6, 32

@@ -17,8 +17,8 @@ from pipeline.__main__ import main
 from pipeline.audit.audit_page import render_audit
 from pipeline.audit.command import Options, parse_times, print_audit
 from pipeline.audit.conclusion import conclude
+from pipeline.audit.examination import audit
 from pipeline.audit.findings import Audit
-from pipeline.audit.foreign import audit
 from pipeline.audit.target import load_target
 from pipeline.run.outputs import write_weights
 from pipeline.schema.base import SpecError

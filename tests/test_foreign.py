@@ -314,6 +314,11 @@ def test_a_field_without_effect_or_a_name_that_is_none_is_refused(study: str, ar
     assert "\n" not in str(refused.value)
 
 
+def test_the_study_timetest_names_the_command_for_networks_of_ones_own():
+    with pytest.raises(SpecError, match=f"with `python -m pipeline timetest {FIELD}`"):
+        resolve("timetest", "there_and_back", f"function={FIELD}")
+
+
 def test_other_fields_keep_their_effect():
     run = resolve("node", arm=f"zero_bias=conv,zero_bias_scope=all,groups=2,augment_channels=4,function={FIELD}")
     assert run.network.function == FIELD

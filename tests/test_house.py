@@ -131,12 +131,17 @@ def test_third_parties_are_named_in_one_room_each():
         assert users == [Path("pipeline") / home]
 
 
-def test_the_lock_is_pinned_with_hashes_and_names_no_index():
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-audit.lock"])
+def test_a_lock_is_pinned_with_hashes_and_names_no_index(lock: str):
+    lines = (ROOT / lock).read_text().splitlines()
     packages = [line for line in lines if line and not line.startswith((" ", "#"))]
     assert all("==" in line and line.endswith("\\") for line in packages)
     assert not [line for line in lines if "://" in line or "index" in line.split("==")[0]]
-    names = {line.split("==")[0] for line in packages}
+
+
+def test_what_is_needed_is_locked():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    names = {line.split("==")[0] for line in lines if "==" in line}
     assert names >= {
         "dvc",
         "torch",

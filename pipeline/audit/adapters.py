@@ -158,7 +158,7 @@ def spread_times(start: float, stop: float, count: int = COUNT) -> list[float]:
 
 
 def _guess_time(network: nn.Module, given: Sequence[str]) -> str:
-    names = [*list_names(network), *given]
+    names = list(dict.fromkeys([*list_names(network), *given]))
     found = next((name for name in _NAMES if name in names), None)
     if found is None:
         raise SpecError(

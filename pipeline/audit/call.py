@@ -22,9 +22,16 @@ def _suggest(name: str, known: Sequence[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def _list_fields(container: Any) -> Sequence[str]:
+    """Of a named tuple."""
+    return getattr(container, "_fields", ()) if isinstance(container, tuple) else ()
+
+
 def _step_into(container: Any, key: str) -> Any:
     if isinstance(container, Mapping):
         return container.get(key, MISSING)
+    if key in _list_fields(container):
+        return getattr(container, key)
     if isinstance(container, Sequence) and not isinstance(container, str):
         return container[int(key)] if key.isdigit() and int(key) < len(container) else MISSING
     return getattr(container, key, MISSING)
@@ -38,8 +45,7 @@ def _put(container: Any, path: Sequence[str], value: Any) -> Any:
     inner = _put(_step_into(container, key), rest, value)
     if isinstance(container, Mapping):
         return type(container)({**container, key: inner})  # type: ignore[call-arg]
-    if isinstance(container, tuple) and hasattr(container, "_replace"):
-        fields: Sequence[str] = getattr(container, "_fields")  # noqa: B009 - of a named tuple
+    if fields := _list_fields(container):
         return container._replace(**{fields[int(key)] if key.isdigit() else key: inner})
     if isinstance(container, list | tuple):
         return type(container)([inner if place == int(key) else one for place, one in enumerate(container)])
@@ -53,6 +59,8 @@ def _put(container: Any, path: Sequence[str], value: Any) -> Any:
 def _list_keys(container: Any) -> list[str]:
     if isinstance(container, Mapping):
         return [str(key) for key in container]
+    if fields := _list_fields(container):
+        return list(fields)
     if isinstance(container, Sequence) and not isinstance(container, str):
         return [str(place) for place in range(len(container))]
     return list(vars(container)) if hasattr(container, "__dict__") else []
@@ -185,6 +193,8 @@ def _choose_data(call: Call, wanted: Sequence[str] | None) -> tuple[str, ...]:
     for name in wanted or ():
         if name not in names:
             raise SpecError(f"data = {name!r}: no such input{_suggest(name, names)}; there are {', '.join(names)}")
+        if not call.list_tensors(name):
+            raise SpecError(f"data = {name!r}: this input has no tensor beside the time")
     if wanted:
         return tuple(wanted)
     axes = {
@@ -243,14 +253,15 @@ def make_time(example: Any, t: float, batch: int, like: torch.dtype, device: tor
     if isinstance(example, Tensor):
         dtype = like if example.is_floating_point() else example.dtype
         return torch.full(example.shape, t, dtype=dtype, device=device)
-    whole, scalar = FORMS[example]
-    return torch.full(() if scalar else (batch,), t, dtype=torch.long if whole else like, device=device)
+    whole, axes = FORMS[example]
+    return torch.full((batch, 1)[:axes], t, dtype=torch.long if whole else like, device=device)
 
 
 FORMS = {
-    "a tensor [B]": (False, False),
-    "a scalar tensor": (False, True),
-    "whole numbers [B]": (True, False),
-    "a whole number": (True, True),
+    "a tensor [B]": (False, 1),
+    "a scalar tensor": (False, 0),
+    "whole numbers [B]": (True, 1),
+    "a whole number": (True, 0),
+    "a tensor [B, 1]": (False, 2),
 }
-"""How a time may be given where there is no example: of whole numbers, as one for all images."""
+"""How a time may be given where there is no example, the likeliest first: of whole numbers or not, and its axes."""

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pipeline.audit.adapters import spread_times
 from pipeline.audit.audit_page import render_audit
+from pipeline.audit.examination import audit
 from pipeline.audit.findings import Audit
-from pipeline.audit.foreign import audit
 from pipeline.audit.images import read_images
 from pipeline.audit.objective import LOSSES, Loss
 from pipeline.audit.screen import print_screen
@@ -70,10 +70,9 @@ def choose_trial(target: Target, options: Options) -> tuple[str | Loss | None, S
     return (None, ()) if batches is None else (loss, batches)
 
 
-def fails(found: Audit, limit: float | None) -> bool:
-    """Whether less than this survives at a site that a norm follows."""
-    least = found.least_survival
-    return limit is not None and least is not None and least < limit
+def find_least(found: Audit) -> float | None:
+    """The least survival of all sites that a norm follows; 0 where the network does not use the time."""
+    return 0.0 if not found.sites and found.output.constant else found.least_survival
 
 
 def print_audit(root: Path, target: str, options: Options, console: Console | None = None) -> bool:
@@ -98,7 +97,8 @@ def print_audit(root: Path, target: str, options: Options, console: Console | No
         write_file(options.html, render_audit(audited))
     if options.json is not None:
         write_file(options.json, audited.model_dump_json(indent=1) + "\n")
-    if failed := fails(audited, options.fail_below):
-        least = audited.least_survival
-        console.print(f"least survival {least:.3g}, below {options.fail_below:g}", style="red", highlight=False)
-    return failed
+    least, limit = find_least(audited), options.fail_below
+    if limit is None or least is None or least >= limit:
+        return False
+    console.print(f"least survival {least:.3g}, below {limit:g}", style="red", highlight=False)
+    return True

@@ -151,7 +151,7 @@ def _say_nowhere(audit: Audit) -> Iterator[str]:
     if audit.output.constant:
         yield "The output does not change with it: the network does not use it."
     else:
-        yield "But the output changes with it: it goes through Python numbers or NumPy, where it cannot be followed."
+        yield "But the output changes with it: through Python, NumPy or complex numbers, which are not followed."
 
 
 def _list_sentences(audit: Audit) -> Iterator[str]:

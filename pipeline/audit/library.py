@@ -10,10 +10,14 @@ from pipeline.schema.base import SpecError
 
 IMAGES, SIDE = 2, 16
 """Of example inputs, and their size in pixels."""
+_AUDIT = "--no-deps -r requirements-audit.lock"
 
 
-def import_package(name: str, module: str | None = None, extra: str | None = None) -> Any:
+def import_package(name: str, module: str | None = None, install: str | None = None) -> Any:
     """A package that not everyone has, or a module of it.
+
+    Args:
+        install: what pip is to install; None: the package.
 
     Raises:
         SpecError: it is not installed.
@@ -22,8 +26,7 @@ def import_package(name: str, module: str | None = None, extra: str | None = Non
         return import_module(module or name)
     except ModuleNotFoundError as error:
         missing = "" if error.name in (None, name.replace("-", "_")) else f" ({error.name} is missing)"
-        said = name if extra is None else f"timestep-embedding-benchmark[{extra}]"
-        raise SpecError(f"the package {name} is not installed{missing}: pip install {said}") from None
+        raise SpecError(f"the package {name} is not installed{missing}: pip install {install or name}") from None
 
 
 def import_diffusers() -> Any:
@@ -104,7 +107,7 @@ def make_flux() -> nn.Module:
 
 def make_torchcfm() -> Any:
     """torchcfm's U-Net; t is in [0, 1]."""
-    package = import_package("torchcfm", "torchcfm.models.unet.unet", "audit")
+    package = import_package("torchcfm", "torchcfm.models.unet.unet", _AUDIT)
     network = package.UNetModelWrapper(
         dim=(3, SIDE, SIDE), num_channels=64, num_res_blocks=1, channel_mult=(1, 2), attention_resolutions="8"
     )
@@ -113,5 +116,5 @@ def make_torchcfm() -> Any:
 
 def make_denoising_diffusion() -> Any:
     """denoising-diffusion-pytorch's Unet."""
-    package = import_package("denoising-diffusion-pytorch", "denoising_diffusion_pytorch", "audit")
+    package = import_package("denoising-diffusion-pytorch", "denoising_diffusion_pytorch", _AUDIT)
     return package.Unet(dim=32, dim_mults=(1, 2)), {"x": torch.randn(IMAGES, 3, SIDE, SIDE)}

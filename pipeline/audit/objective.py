@@ -54,7 +54,7 @@ class Teller:
         """Whether the network takes a time for each image; else one for all."""
         if isinstance(self.example, Tensor):
             return self.example.ndim > 0 and len(self.example) == self.batch
-        return not FORMS[self.example][1]
+        return FORMS[self.example][1] > 0
 
     def _run(self, network: nn.Module, x: Tensor, told: Tensor) -> Tensor:
         """Run it on images [B, ...] and times: [B], or of one number."""

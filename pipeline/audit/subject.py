@@ -1,11 +1,13 @@
 """A copy of the network under audit, ready to be run at any time: the given one is never touched."""
 
 import copy
+import random
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -25,21 +27,50 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def keep_randomness() -> Iterator[None]:
-    """Within, torch's generators may be used; they are put back."""
+    """Within, the generators of torch, NumPy and Python may be used; they are put back."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def keep_state(network: nn.Module) -> Iterator[None]:
+    """Within, a `forward` that was put in place of the class's may run this network in place of its copy.
+
+    Its buffers and modes are put back.
+    """
+    modules = list(network.modules())
+    modes = [module.training for module in modules]
+    buffers = [(one, name, given, given.clone()) for one in modules for name, given in one.named_buffers(recurse=False)]
+    try:
         yield
+    finally:
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
+        for module, name, given, values in buffers:
+            module._buffers[name] = given
+            if not torch.equal(given, values):
+                given.copy_(values)
 
 
 def unwrap(module: Any) -> nn.Module:
-    """The network itself, of one that torch.compile wraps.
+    """The network itself, of one that torch.compile or a parallel wrapper wraps.
 
     Raises:
-        SpecError: it is no network, or has no numbers yet.
+        SpecError: it is no network of Python, or has no numbers yet.
     """
     module = getattr(module, "_orig_mod", module)
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
     if not isinstance(module, nn.Module):
         raise SpecError(f"a {type(module).__name__} is no torch.nn.Module: wrap what is to be audited in one")
+    if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
+        raise SpecError("TorchScript cannot be followed: give the module that was scripted or traced")
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta or is_lazy(tensor):
             raise SpecError(f"{name} has no values (meta device, or not initialised): load the weights first")
@@ -55,8 +86,11 @@ def copy_network(network: nn.Module, double: bool) -> nn.Module:
     Raises:
         SpecError: it cannot be copied.
     """
+    # What the last pass left, such as attention maps, has a history of gradients, which deepcopy refuses.
+    left = [value for module in network.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+    known = {id(value): value.detach().clone() for value in left if not value.is_leaf}
     try:
-        copied = copy.deepcopy(network)
+        copied = copy.deepcopy(network, known)
     except Exception as error:
         raise SpecError(f"{type(network).__name__} cannot be copied: {first_line(error)}") from None
     for module in list(copied.modules()):
@@ -104,6 +138,8 @@ class Subject:
     def restore(self) -> None:
         """Begin as the pass before did: the same random numbers, the same buffers."""
         torch.manual_seed(_SEED)
+        random.seed(_SEED)
+        np.random.seed(_SEED)
         with torch.no_grad():
             for name, buffer in self.network.named_buffers():
                 buffer.copy_(self.buffers[name])
@@ -131,20 +167,28 @@ class Prepared:
     notes: list[str]
 
 
+def _check_data(call: Call) -> None:
+    tensors = [tensor for name in call.data for tensor in call.list_tensors(name)]
+    if any(tensor.is_meta for tensor in tensors):
+        raise SpecError("inputs: a tensor on the meta device has no values")
+    if not any(tensor.ndim for tensor in tensors) or not all(map(Tensor.numel, tensors)):
+        raise SpecError(f"inputs: the data ({', '.join(call.data)}) are empty: a tensor [B, ...] is needed")
+
+
 def prepare_subject(network: nn.Module, call: Call, t: float) -> Prepared:
     """A copy of a network, run at a time: in float64 if it can.
 
     Raises:
         SpecError: it does not run.
     """
-    if any(tensor.is_meta for name in call.data for tensor in call.list_tensors(name)):
-        raise SpecError("inputs: a tensor on the meta device has no values")
+    _check_data(call)
     given = isinstance(call.example, Tensor)
     examples = [call.example] if given else list(FORMS)
-    errors: list[str] = []
+    in_double = ""
     for double in (True, False):
         copied = copy_network(network, double)
         buffers = {name: buffer.clone() for name, buffer in copied.named_buffers()}
+        errors: list[str] = []
         for example in examples:
             subject = Subject(copied, _cast(call) if double else call, example, buffers)
             try:
@@ -157,8 +201,10 @@ def prepare_subject(network: nn.Module, call: Call, t: float) -> Prepared:
             notes = [] if given else [f"the time is given as {example}"]
             if not double:
                 notes.append(
-                    f"it does not run in float64 ({errors[0]}): run in {str(subject.dtype).removeprefix('torch.')}"
+                    f"it does not run in float64 ({in_double}): run in {str(subject.dtype).removeprefix('torch.')}"
                 )
             return Prepared(subject, tape, outputs, notes)
-    own = errors[len(examples)]
-    raise SpecError(f"{type(network).__name__} does not run on these inputs: {own}")
+        in_double = in_double or errors[0]
+    different = list(dict.fromkeys(errors))
+    forms = ", in whatever form the time is given" if len(different) > 1 else ""
+    raise SpecError(f"{type(network).__name__} does not run on these inputs{forms}: {'; '.join(different)}")

@@ -12,6 +12,7 @@ from pipeline.audit.freeze import ReplayedNorm, normalise_channels
 from pipeline.audit.replay import Replay, list_needed, widen
 from pipeline.audit.route import Route
 from pipeline.schema.architecture import EXACT
+from pipeline.schema.base import SpecError
 
 Values = Mapping[int, Tensor]
 
@@ -132,14 +133,14 @@ def measure_site(
         axis: of the channels; None: guessed.
 
     Raises:
-        ValueError: there is no such axis.
+        SpecError: there is no such axis.
     """
     replay = SiteReplay(route, held)
     z = [replay.run(one) for one in told]
     entered = [told[0][id] for id in route.join.times]
     channels = choose_channels(replay.norm, z[0], entered[0]) if axis is None else axis
     if not -z[0].ndim <= channels < z[0].ndim:
-        raise ValueError(f"channels = {axis}: at {name} a tensor has {z[0].ndim} axes")
+        raise SpecError(f"channels = {axis}: at {name} a tensor has {z[0].ndim} axes")
     channels %= z[0].ndim
     norm = replay.norm
     n = None if norm is None else [norm.apply(one) for one in z]

@@ -1,10 +1,9 @@
 """Finds the network that the command line names: a factory, a saved model, a run of ours, or a built-in one."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from pipeline.audit.adapters import make_inputs
 from pipeline.audit.builtin import BUILT_IN, make_built_in
 from pipeline.audit.images import read_test_split
 from pipeline.audit.library import import_diffusers
-from pipeline.audit.subject import first_line, unwrap
+from pipeline.audit.subject import first_line, keep_randomness, unwrap
+from pipeline.layers.foreign import make_network
+from pipeline.run.foreign import import_factory
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
 from pipeline.schema.diffusion import Diffusion
@@ -31,6 +32,8 @@ _DIFFUSERS = "diffusers:"
 _PARTS = ("unet", "transformer", "prior")
 """Folders of a saved pipeline that hold its network."""
 _IMAGES = 2
+_SHAPE = (1, 8)
+"""Channels and side of the time test's images."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +61,29 @@ def _split(made: Any) -> Target:
     return Target(made, make_inputs(unwrap(made)))
 
 
-def load_factory(root: Path, target: str) -> Target:
-    """What `package.module:factory` returns; modules of the root are found.
+def load_factory(target: str) -> Target:
+    """What `package.module:factory` returns, with the same random numbers each time.
+
+    A factory of an arm or of the time test, with `channels` or `image_size` in its signature, gets the time test's
+    images.
 
     Raises:
         SpecError: there is no such factory, or it fails.
     """
-    name, _, attribute = target.partition(":")
-    if str(root.resolve()) not in sys.path:
-        sys.path.insert(0, str(root.resolve()))
-    try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        raise SpecError(f"{target}: there is no module {error.name!r}") from error
-    except Exception as error:
-        raise SpecError(f"{target}: {name} cannot be imported: {first_line(error)}") from error
-    if not hasattr(module, attribute):
-        near = get_close_matches(attribute, vars(module), 1)
-        raise SpecError(f"{target}: {name} has no {attribute!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    made = getattr(module, attribute)
-    if not isinstance(made, nn.Module):
+    factory = import_factory(target)
+    if isinstance(factory, nn.Module):
+        return _split(factory)
+    with keep_randomness():
+        torch.manual_seed(0)
         try:
-            made = made()
-        except Exception as error:
+            if not {"channels", "image_size"} & set(signature(factory).parameters):
+                return _split(factory())
+            channels, size = _SHAPE
+            return Target(make_network(factory, target, channels, size), torch.randn(_IMAGES, channels, size, size))
+        except SpecError:
+            raise
+        except (Exception, SystemExit) as error:
             raise SpecError(f"{target}: {type(error).__name__}: {first_line(error)}") from error
-    return _split(made)
 
 
 def load_diffusers(folder: Path) -> Target:
@@ -177,5 +178,5 @@ def load_target(root: Path, target: str) -> Target:
     if target.startswith("runs/") or (root / target / "run.json").is_file():
         return load_run(root / target)
     if ":" in target and all(target.split(":", 1)):
-        return load_factory(root, target)
+        return load_factory(target)
     raise _refuse(target)

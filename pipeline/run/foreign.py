@@ -89,7 +89,7 @@ def _import(name: str, module: str) -> ModuleType:
         return import_module(module)
     except ModuleNotFoundError as error:
         raise SpecError(f"{name}: there is no module {error.name!r}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise SpecError(f"{name}: {module} cannot be imported: {said}") from error
 

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pipeline.audit.adapters import guess
 from pipeline.audit.builtin import make_built_in
+from pipeline.audit.examination import audit
 from pipeline.audit.findings import Audit, SiteFacts
-from pipeline.audit.foreign import audit
 from pipeline.schema.architecture import EXACT
 from pipeline.studies.audit.study import AuditRecord, AuditRun
 

@@ -41,7 +41,7 @@ _OF_FIELDS = (
     "max_steps",
 )
 """Fields of a classifier's network that its ODE function alone has."""
-_NOT_OF_UNETS = ("replicate", "weights", "up_attention", "denoiser")
+_NOT_OF_UNETS = ("replicate", "weights", "up_attention")
 """Fields of a U-Net without effect here: it is trained here, and has attention in the middle alone."""
 
 
@@ -129,7 +129,9 @@ class TimetestRecord(MeasuredRecord):
 def _check_arm(run: Any, arm: Arm, spec: Any) -> None:
     """Refuse an override without effect, so that one variant has one name."""
     unet = isinstance(run, NoiseRun)
-    for name in arm.overrides:
+    for name, value in arm.overrides.items():
+        if name in ("function", "denoiser"):
+            raise SpecError(f"arm {str(arm)!r}: test a network of your own with `python -m pipeline timetest {value}`")
         of_network = name in type(run.network).model_fields
         if of_network and (name in _NOT_OF_UNETS if unet else name not in _OF_FIELDS):
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing in {run.case}")

@@ -1,4 +1,19 @@
-"""The audit of a network that anyone wrote: where time enters, what survives, how well times are told apart."""
+"""The audit of a network that anyone wrote: where time enters, what survives, how well times are told apart.
+
+`audit()` calls the files of this room in this order:
+
+    target, builtin, library              the network that the command line names, and example inputs
+    adapters, call                        which argument is the time, which are the data; at which times
+    subject, recorder, tape               a copy of the network; the operations of a pass, and what each depends on
+    operations, joins, route              where time meets data, and the way from there to the norm behind
+    replay, freeze, survival              both again in float64: what the time changes, and what of it survives
+    timeline, embedding, forms            how well times are told apart, and in other types
+    objective, images, probe, behaviour   what a trained network makes of a wrong time
+    findings, conclusion                  the numbers, and the verdict that follows from them
+    screen, audit_page, command           how they are shown
+
+`site`, `outline` and `architecture` are of our own networks, whose parameters are known by name: for the schematic.
+"""
 
 import math
 from collections import Counter
@@ -18,29 +33,34 @@ from pipeline.audit.joins import find_joins
 from pipeline.audit.objective import Loss, Teller, make_loss
 from pipeline.audit.replay import TimeGraph
 from pipeline.audit.route import Graph, Route, find_route
-from pipeline.audit.subject import Prepared, Subject, copy_network, first_line, keep_randomness, prepare_subject, unwrap
+from pipeline.audit.subject import (
+    Prepared,
+    copy_network,
+    first_line,
+    keep_randomness,
+    keep_state,
+    prepare_subject,
+    unwrap,
+)
 from pipeline.audit.survival import list_held, measure_site
 from pipeline.audit.tape import Tape
+from pipeline.audit.timeline import Timeline, check_finite, refuse_errors
 from pipeline.schema.base import SpecError
 
 RESOLVED = 101
 """Times, from the first to the last, over which the embedding's rank is measured."""
-_CLOSE = 1e-4
-"""Relative difference of a value that is computed again, in whatever type the network runs."""
 
 
 def _check_times(times: Sequence[float], at: float | None) -> tuple[list[float], float]:
-    values = [float(t) for t in times]
+    try:
+        values = [float(t) for t in times]
+    except (TypeError, ValueError):
+        raise SpecError(f"times = {times!r}: numbers are needed") from None
     if not all(map(math.isfinite, [*values, 0.0 if at is None else at])):
         raise SpecError(f"times = {values}: finite numbers are needed")
     if len(set(values)) < 2:
         raise SpecError(f"times = {values}: at least two different ones are needed")
     return values, values[len(values) // 2] if at is None else float(at)
-
-
-def _check_finite(outputs: Sequence[Tensor], t: float) -> None:
-    if not all(one.isfinite().all() for one in outputs if one.is_floating_point()):
-        raise SpecError(f"the network's output is not finite at time {t:g}: there is nothing to measure")
 
 
 def _measure_change(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
@@ -49,57 +69,6 @@ def _measure_change(pairs: Sequence[tuple[Tensor, Tensor]]) -> float | None:
         return None
     change = sum(float((two.double() - one.double()).square().sum()) for one, two in pairs)
     return math.sqrt(change / sum(float(one.double().square().sum()) for one, _ in pairs))
-
-
-class Timeline:
-    """Values of the time alone, at any time.
-
-    They are computed from the operations that make them. Where the network reads the time as a Python number or draws
-    random numbers for it, it is run anew for each time.
-    """
-
-    def __init__(self, subject: Subject, tape: Tape, wanted: set[int], at: float) -> None:
-        self.subject, self.tape, self.wanted, self.at = subject, tape, wanted, at
-        self.graph = TimeGraph(tape, wanted)
-        self.runs = bool(tape.reads) or self.graph.is_random
-        self.constants: Mapping[int, Tensor] = {}
-
-    def compute(self, time: Tensor) -> dict[int, Tensor]:
-        """The wanted values of a tensor of the time."""
-        return self.graph.run(time, self.constants)
-
-    def find(self, t: float) -> dict[int, Tensor]:
-        """The wanted values at a time."""
-        if not self.runs:
-            return self.compute(self.subject.make_time(t))
-        return self.run(t)[0]
-
-    def run(self, t: float) -> tuple[dict[int, Tensor], list[Tensor]]:
-        """The same from a pass of the whole network, and its outputs.
-
-        Raises:
-            SpecError: the network does something else at this time.
-        """
-        tape, kept, outputs = self.subject.record(t, self.wanted)
-        if tape.describe() != self.tape.describe():
-            raise SpecError(
-                f"the network takes other operations at time {t:g} than at {self.at:g}: choose times at which they "
-                "are the same"
-            )
-        _check_finite(outputs, t)
-        return kept, outputs
-
-    def check(self, kept: Mapping[int, Tensor], t: float) -> None:
-        """Compare with a pass; if something else decides the values, run the network for each time."""
-        if self.runs:
-            return
-        computed = self.find(t)
-        self.runs = any(not _agree(kept[id], computed[id]) for id in self.wanted)
-
-
-def _agree(one: Tensor, other: Tensor) -> bool:
-    """Whether they are the same but for rounding."""
-    return bool((one.double() - other.double()).norm() <= _CLOSE * one.double().norm())
 
 
 def _name_sites(routes: Sequence[Route], network: nn.Module) -> list[str]:
@@ -124,7 +93,9 @@ class _Examination:
 
     def __init__(self, prepared: Prepared, at: float) -> None:
         self.subject, self.tape, self.at = prepared.subject, prepared.tape, at
-        _check_finite(prepared.outputs, at)
+        if not prepared.outputs:
+            raise SpecError(f"{type(self.subject.network).__name__} returns no tensor: there is nothing to measure")
+        check_finite(prepared.outputs, "the network's output", at)
         self.graph = Graph(self.tape)
         self.routes = [find_route(self.graph, join) for join in find_joins(self.tape)]
         self.told = list(dict.fromkeys(id for route in self.routes for id in route.join.times))
@@ -136,7 +107,8 @@ class _Examination:
     def read(self, first: float, last: float) -> OutputFacts:
         """Run it again for values, and at the first and last time."""
         needed = set[int]().union(*map(list_held, self.routes)) | self.timeline.graph.constants
-        tape, self.held, at_first = self.subject.record(self.at, needed)
+        with refuse_errors(self.at):
+            tape, self.held, at_first = self.subject.record(self.at, needed)
         if tape.describe() != self.tape.describe():
             raise SpecError("the network takes other operations each time it runs: it cannot be compared with itself")
         self.timeline.constants = {id: self.held[id] for id in self.timeline.graph.constants}
@@ -197,7 +169,9 @@ def _find_behaviour(
     moved = [batch.to(like.device, like.dtype) for batch in batches]
     try:
         return measure_behaviour(own, name, loss, moved, times)
-    except (RuntimeError, TypeError) as error:
+    except SpecError:
+        raise
+    except Exception as error:
         raise SpecError(f"loss = {name}: {first_line(error)}") from error
 
 
@@ -248,7 +222,7 @@ def audit(
         say(note)
     values, at = _check_times(guessed.times, at)
     call = bind_call(network, inputs, guessed.time, data)
-    with keep_randomness(), torch.no_grad():
+    with keep_randomness(), keep_state(network), torch.no_grad():
         prepared = prepare_subject(network, call, at)
         examination = _Examination(prepared, at)
         output = examination.read(values[0], values[-1])
