@@ -1,4 +1,4 @@
-"""Both studies, evaluation, theory, worth and linear in miniature: prints a digest of each file that they write.
+"""Studies in miniature, evaluation included: prints a digest of each file that they write.
 
     PYTHONPATH=. python tests/miniature.py [--native]
 
@@ -150,6 +150,28 @@ def study_linear(out: Path) -> None:
     write_record(out / "linear.json", measure_linear(run))
 
 
+def study_schedules(out: Path) -> None:
+    """Few samples of the mixture under a dilated schedule, and few spins."""
+    from pipeline.studies.schedules.measure import measure_schedule
+
+    for case, arm in (("mixture", "schedule=vp_dilated,samples=100"), ("curie_weiss", "spins=100,samples=10")):
+        write_record(out / f"schedules_{case}.json", measure_schedule(resolve("schedules", case, arm)))
+
+
+def study_phases(out: Path) -> None:
+    """Each case, with few samples and a short training."""
+    from pipeline.studies.phases.measure import measure_phases
+
+    arms = {
+        "overlaps": "dimension=25,times=2,steps=10,batch_size=4",
+        "uturn": "steps_back=10,samples=100",
+        "budget": "dimension=25,width=8,density=windowed,grid=10,drawn=400,steps=50,batch_size=8",
+        "digits": "heavy=0.5,width=8,density=windowed,grid=10,drawn=400,steps=50,batch_size=8",
+    }
+    for case, arm in arms.items():
+        write_record(out / f"phases_{case}.json", measure_phases(resolve("phases", case, arm)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
@@ -165,6 +187,8 @@ def main() -> None:
         study_theory(out)
         study_worth(out)
         study_linear(out)
+        study_schedules(out)
+        study_phases(out)
         for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"):
             print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from problems import resolve
+from problems import ROOT, resolve
 from scipy.stats import norm
 
 from pipeline.diffusion.ancestral import follow_reverse, weigh_posterior
@@ -14,10 +14,17 @@ from pipeline.diffusion.continuous import VpLinear, linear_path
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.diffusion.targets import Mixture
 from pipeline.diffusion.time_change import bend, space_evenly
+from pipeline.metrics.bench import Bench
 from pipeline.schema.base import SpecError
+from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Diffusion
-from pipeline.studies.phases.budget import Density, Network, measure_budget
+from pipeline.schema.project import load_project
+from pipeline.studies.phases.budget import measure_budget
+from pipeline.studies.phases.cost import price
+from pipeline.studies.phases.density import Density, dilate_time, tabulate_turns
+from pipeline.studies.phases.digits import find_turns, load_classes, measure_digits
 from pipeline.studies.phases.measure import measure_phases
+from pipeline.studies.phases.network import Network, count_weight
 from pipeline.studies.phases.overlaps import (
     Autoencoders,
     apply_bayes,
@@ -26,7 +33,6 @@ from pipeline.studies.phases.overlaps import (
     list_times,
     measure_overlaps,
 )
-from pipeline.studies.phases.study import Target
 from pipeline.studies.phases.uturn import find_return
 
 LINE = Mixture(1, 0.8, 1.0, 0.5)
@@ -165,13 +171,17 @@ def test_a_short_training_comes_near_the_bayes_denoiser():
 
 # ---- Densities of times ----------------------------------------------------------------------------------------
 
-TARGET = Target(dimension=10_000, k=3.0)
+WIDE = Mixture(10_000, 0.8, 1.0, 0.5)
+
+
+def make_density(kind: str) -> Density:
+    return Density(kind, dilate_time(3.0, 10_000), lambda: tabulate_turns(lambda u: find_return(WIDE, u, 1)))
 
 
 @pytest.mark.parametrize("kind", ["uniform", "dilated", "windowed"])
 def test_a_density_has_all_of_its_draws_within_0_and_1(kind: str):
     v = torch.linspace(0, 1, 10_001, dtype=torch.float64)
-    u = Density(kind, TARGET).draw(v)
+    u = make_density(kind).draw(v)
     assert u.min() >= 0 and u.max() <= 1
     first = ((u > 0) & (u < 0.03)).double().mean().item()
     assert first == pytest.approx({"uniform": 0.03, "dilated": 0.5, "windowed": 0.51}[kind], abs=0.02)
@@ -179,9 +189,8 @@ def test_a_density_has_all_of_its_draws_within_0_and_1(kind: str):
 
 def test_the_window_is_where_u_turns_change_the_mode():
     """Its draws beside the uniform ones: their median is the depth at which half of the changes are lost."""
-    u = Density("windowed", TARGET).draw(torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64))
-    mixture = Mixture(10_000, 0.8, 1.0, 0.5)
-    flips = [1 - find_return(mixture, value, 1) for value in u.tolist()]
+    u = make_density("windowed").draw(torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64))
+    flips = [1 - find_return(WIDE, value, 1) for value in u.tolist()]
     assert flips[1] == pytest.approx(flips[0] / 2, rel=0.01)
     assert 0.5 < u[1].item() * 100 < 2
 
@@ -189,7 +198,7 @@ def test_the_window_is_where_u_turns_change_the_mode():
 @pytest.mark.parametrize(("clock", "resolves"), [("scaled", True), ("plain", False)])
 def test_the_scaled_clock_alone_resolves_the_first_phase(clock: str, resolves: bool):
     run = vary("budget", denoiser={"clock": clock}, target={"dimension": 10_000})
-    network = Network(run.denoiser, Mixture(10_000, 0.8, 1.0, 0.5))
+    network = Network(run.denoiser, 10_000, 0.5)
     told = network.read_clock(torch.tensor([0.005, 0.02]))
     assert (abs(told[1, 0] - told[0, 0]).item() > 0.3) == resolves
 
@@ -221,3 +230,75 @@ def test_what_makes_no_sense_is_refused_in_one_line():
 def test_a_grid_of_a_u_turn_begins_where_it_turns():
     grid = 0.9 * bend(0.8).make_grid(10)
     assert (grid[0].item(), grid[-1].item()) == (0.9, 0)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "dilated", "windowed"])
+def test_a_density_integrates_to_1_and_its_weights_undo_it(kind: str):
+    """E_q[f / q] is the uniform mean of f: of draws in equal steps of v, q is the inverse of du / dv."""
+    v = (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    u = make_density(kind).draw(v).sort().values
+    weights = u.diff() * len(v)  # 1 / q
+    middles = (u[1:] + u[:-1]) / 2
+    assert weights.mean().item() == pytest.approx(1, abs=1e-3)
+    assert (weights * middles**2).mean().item() == pytest.approx(1 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [0, 150, 200])
+def test_a_share_has_its_binomial_error(count: int):
+    found = count_weight(torch.arange(200) < count, 0.8)
+    assert found.weight == count / 200
+    assert found.weight_error == pytest.approx(abs(count / 200 - 0.8))
+    p = (count + 2) / 204
+    assert found.weight_stderr == pytest.approx(math.sqrt(p * (1 - p) / 204))
+
+
+# ---- Digits ----------------------------------------------------------------------------------------------------
+
+
+def test_the_digits_are_scaled_and_drawn_by_their_weights():
+    classes = load_classes(0.8)
+    assert classes.pixels.shape == (360, 64)
+    x = classes.draw(20_000, torch.Generator().manual_seed(0)).double().numpy()
+    assert x.mean() == pytest.approx(0, abs=0.01)
+    assert x.std() == pytest.approx(1, abs=0.01)
+    assert classes.recognise(x).mean() == pytest.approx(0.8, abs=4 * math.sqrt(0.16 / 20_000))
+
+
+def test_the_nearest_neighbour_knows_zeros_from_ones():
+    """Left out one by one."""
+    classes = load_classes(0.8)
+    distance = ((classes.pixels[:, None] - classes.pixels) ** 2).sum(2)
+    np.fill_diagonal(distance, np.inf)
+    assert (classes.heavy[distance.argmin(1)] == classes.heavy).mean() > 0.99
+
+
+def test_the_posterior_of_the_images_is_bayes_rule_and_its_table_goes_from_0_to_1():
+    classes, u = load_classes(0.8), 0.3
+    x = np.random.default_rng(0).standard_normal((3, 64)) * 0.7
+    p = classes.shares * norm.pdf(x[:, None], u * classes.pixels, 1 - u).prod(2)
+    assert np.allclose(classes.weigh_heavy(u, x), p[:, classes.heavy].sum(1) / p.sum(1))
+    assert np.allclose(classes.weigh_heavy(0.0, x), 0.8)
+    times, share = find_turns(classes)
+    assert (share[0], share[-1]) == (0, 1)
+    assert (np.diff(share) >= 0).all()
+    assert 0.1 < np.interp(0.5, share, times) < 0.35
+
+
+@pytest.mark.parametrize("density", ["uniform", "windowed"])
+def test_a_short_training_on_digits_counts_zeros(density: str):
+    few = {"width": 16, "drawn": 50, "grid": 10, "density": density}
+    record = measure_digits(vary("digits", denoiser=few, training={"steps": 10}))
+    assert record.weight_error == pytest.approx(abs(record.weight - 0.8))  # type: ignore[operator]
+    assert record.weight_stderr > 0  # type: ignore[operator]
+
+
+def test_the_price_of_a_run_grows_with_its_training():
+    bench, project = Bench(Compute(), "cpu", 1.0), load_project(ROOT)
+    short = {"width": 8, "drawn": 20, "grid": 4}
+    costs = [
+        price(project, vary("digits", denoiser=short, training={"steps": steps}), "measure", bench, (0, 0))
+        for steps in (100, 1000)
+    ]
+    assert costs[0].flops < costs[1].flops < 10 * costs[0].flops
+    turn = price(project, vary("uturn", turn={"samples": 100}), "measure", bench, (0, 0))
+    assert turn.seconds > 0

@@ -5,14 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from problems import resolve
+from problems import ROOT, resolve
 from scipy.stats import norm
 
 from pipeline.diffusion.flow import follow_flow
 from pipeline.diffusion.targets import Mixture
+from pipeline.metrics.bench import Bench
 from pipeline.schema.base import SpecError
+from pipeline.schema.compute import Compute
+from pipeline.schema.project import load_project
 from pipeline.schema.study import MeasureError
 from pipeline.studies.schedules import measure as module
+from pipeline.studies.schedules.cost import price
 from pipeline.studies.schedules.euler import EulerMap, find_steps, make_map
 from pipeline.studies.schedules.measure import measure_mixture, measure_schedule, measure_spins
 from pipeline.studies.schedules.path import make_path
@@ -190,3 +194,25 @@ def test_what_makes_no_sense_is_refused_in_one_line(case: str, arm: str, says: s
         resolve("schedules", case, arm)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("case", "arm"),
+    [("mixture", "baseline"), ("mixture", "schedule=ve_dilated,steps=0"), ("curie_weiss", "baseline")],
+)
+def test_a_run_has_a_price(case: str, arm: str):
+    cost = price(load_project(ROOT), resolve("schedules", case, arm), "measure", Bench(Compute(), "cpu", 1.0), (0, 0))
+    assert 0 < cost.seconds < 600
+
+
+def test_longer_runs_and_higher_dimensions_cost_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Bench, "time", lambda *_: 1.0)
+    bench, project = Bench(Compute(), "cpu", 1.0), load_project(ROOT)
+
+    def find_seconds(case: str, arm: str) -> float:
+        return price(project, resolve("schedules", case, arm), "measure", bench, (0, 0)).seconds
+
+    assert find_seconds("mixture", "steps=1000") == 20
+    assert find_seconds("mixture", "dimension=160000,steps=0") == pytest.approx(10)
+    assert find_seconds("mixture", "schedule=vp_dilated,dimension=160000,steps=0") == 1
+    assert find_seconds("curie_weiss", "steps=100,samples=1000") == 20 * 100

@@ -8,7 +8,7 @@ from pipeline.schema.arm import Arm
 from pipeline.schema.base import SpecError, Strict
 from pipeline.schema.study import MeasuredRecord, Run, Study
 
-OVERLAPS, UTURN, BUDGET = "overlaps", "uturn", "budget"
+OVERLAPS, UTURN, BUDGET, DIGITS = "overlaps", "uturn", "budget", "digits"
 
 
 class Target(Strict):
@@ -60,6 +60,13 @@ class Denoiser(Strict):
     drawn: int = Field(500, ge=2, le=1_000_000, description="samples")
 
 
+class Images(Strict):
+    """Zeros and ones of scikit-learn's digits, 8 x 8, in place of the mixture; x_u = (1 - u) noise + u x."""
+
+    heavy: float = Field(0.8, gt=0, lt=1, description="weight of the zeros")
+    k: float = Field(3.0, gt=0, lt=8, description="the dilated time gives half of itself to u sqrt(d) < k, d = 64")
+
+
 class OverlapRun(Run):
     """Autoencoders in training, against the Bayes denoiser."""
 
@@ -86,8 +93,17 @@ class BudgetRun(Run):
     training: Training
 
 
+class DigitsRun(Run):
+    """The same on images."""
+
+    study: Literal["phases"] = "phases"
+    images: Images
+    denoiser: Denoiser
+    training: Training
+
+
 class PhasesRecord(MeasuredRecord):
-    """Numbers of one of the three cases; those of the others are null."""
+    """Numbers of one of the cases; those of the others are null."""
 
     excess: float | None = Field(None, description="overlaps: largest over the times of mean |f - f*|^2 / Bayes error")
     c_error: float | None = Field(None, description="overlaps: largest |c - c*|")
@@ -103,9 +119,9 @@ class PhasesRecord(MeasuredRecord):
     balance: float | None = Field(None, description="uturn: p P(mu to -mu) - (1 - p) P(-mu to mu)")
     balance_stderr: float | None = Field(None, description="its standard error")
     balance_exact: float | None = Field(None, description="detailed balance: 0")
-    weight: float | None = Field(None, description="budget: share of samples in the mode at mu")
+    weight: float | None = Field(None, description="budget, digits: share of samples in the mode at mu, of zeros")
     weight_stderr: float | None = Field(None, description="its binomial standard error")
-    weight_error: float | None = Field(None, description="budget: |weight - p|")
+    weight_error: float | None = Field(None, description="budget, digits: distance of the weight from the target")
     s: list[float] = Field(default_factory=list, description="overlaps: dilated times, in [0, 2]")
     learned: list[list[float]] = Field(default_factory=list, description="overlaps: c, m, omega, bias at each of them")
     exact: list[list[float]] = Field(default_factory=list, description="overlaps: those of the Bayes denoiser")
@@ -119,6 +135,8 @@ def _measure(run: Any) -> PhasesRecord:
 
 def _check_arm(run: Any, arm: Arm, _: Any) -> None:
     """Refuse what cannot be."""
+    if isinstance(run, DigitsRun):
+        return
     root = run.target.dimension**0.5
     if run.target.k >= root:
         raise SpecError(f"arm {str(arm)!r}: k = {run.target.k:g}: it must be below sqrt(d) = {root:.4g}")
@@ -129,10 +147,11 @@ def _check_arm(run: Any, arm: Arm, _: Any) -> None:
 STUDY = Study(
     name="phases",
     run=BudgetRun,
-    others={OVERLAPS: OverlapRun, UTURN: TurnRun},
+    others={OVERLAPS: OverlapRun, UTURN: TurnRun, DIGITS: DigitsRun},
     record=PhasesRecord,
     measure=_measure,
-    cases=(OVERLAPS, UTURN, BUDGET),
+    cases=(OVERLAPS, UTURN, BUDGET, DIGITS),
     check_arm=_check_arm,
     views="pipeline.studies.phases.views",
+    costs="pipeline.studies.phases.cost",
 )

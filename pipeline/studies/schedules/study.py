@@ -130,4 +130,5 @@ STUDY = Study(
     cases=("mixture", CURIE_WEISS),
     check_arm=_check_arm,
     views="pipeline.studies.schedules.views",
+    costs="pipeline.studies.schedules.cost",
 )
