@@ -1,4 +1,4 @@
-# make             set up, run the pipeline, print the answer, Tables 1 and 3 and the verdicts
+# make             set up, run the pipeline, print the answer, Table 1 and the verdicts
 # make plan        set up, say what the pipeline would train and what that costs here; runs nothing
 # make show        set up, print all tables in the terminal, and what is missing
 # make check       set up, lint, check types, run the fast tests (aim: 3 minutes)
@@ -27,8 +27,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: all repro plan show setup check test slow-test lint image image-test page-test chaos audit lock clean bench-node bench-ddpm bench-gpu bench-gpu-wheels bench-run bench-robust
 
 all: repro
-	@cat reports/answer.md reports/table1.md reports/table3.md reports/verdicts.md
-	@echo "The full report: reports/index.html, and reports/README.md"
+	@python -m pipeline summary
 
 repro: $(SETUP)
 	@python -m pipeline recover

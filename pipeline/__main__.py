@@ -1,18 +1,16 @@
 """python -m pipeline: look at what params.yaml and specs/ say, before anything runs and after."""
 
-import argparse
 import json
 import sys
 import textwrap
 from collections.abc import Callable, Collection
-from difflib import get_close_matches
 from importlib import import_module
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from pipeline.command_line import parse
 from pipeline.compute.device import check_compute
 from pipeline.compute.threads import tune_process
 from pipeline.run.inputs import read_inputs
@@ -21,6 +19,7 @@ from pipeline.run.process import run_stage
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, flatten
 from pipeline.schema.compute import load_compute
+from pipeline.schema.mistakes import find_meant
 from pipeline.schema.project import Project, load_project
 
 ROOT = Path()
@@ -33,13 +32,11 @@ def require_known(kind: str, name: str, known: Collection[str]) -> None:
         SpecError: with the nearest name, and all of them.
     """
     if name not in known:
-        near = get_close_matches(name, known, 1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        raise SpecError(f"{name!r} is no {kind}{meant}; there are {', '.join(known)}")
+        raise SpecError(f"{name!r} is no {kind}{find_meant(name, known)}; there are {', '.join(known)}")
 
 
 def check(*, quiet: Annotated[bool, "print nothing but errors"] = False) -> None:
-    """Validate params.yaml and specs/, look whether this machine can do it; list the runs asked for."""
+    """Validate params.yaml and specs/; list the runs that they ask for."""
     project = read_inputs(lambda: load_project(ROOT))
     check_links(ROOT)
     check_compute(project.panel.compute)
@@ -71,7 +68,7 @@ def show(
     seed: Annotated[int, "0 if not given"] = 0,
     json_: Annotated[bool, "for machines"] = False,
 ) -> None:
-    """Print one run, fully resolved."""
+    """Print every setting of one run."""
     content = describe_run(load_project(ROOT), study, case, arm, seed)
     if json_:
         print(json.dumps(content, indent=2))
@@ -94,7 +91,7 @@ def describe_values(field: FieldInfo) -> str:
 
 
 def fields(study: Annotated[str, "a folder of specs/"]) -> None:
-    """List what an arm of a study may change: fields in an arm's order, their values, the base's, the default."""
+    """List what an arm of a study may change."""
     project = load_project(ROOT)
     require_known("study", study, project.specs)
     base = project.specs[study].base
@@ -110,7 +107,7 @@ def fields(study: Annotated[str, "a folder of specs/"]) -> None:
 
 
 def plan(*, json_: Annotated[bool, "for machines"] = False) -> None:
-    """What `dvc repro` would compute, and what that costs on this device."""
+    """What would be computed, and how long it takes here."""
     import_module("pipeline.plan.text").print_plan(ROOT, json_)
 
 
@@ -124,7 +121,7 @@ def run(
     slurm_options: Annotated[str | None, "of the jobs: KEY=VALUE, with commas, as partition=gpu,time=240"] = None,
     dry_run: Annotated[bool, "say what would run, and why; run nothing"] = False,
 ) -> None:
-    """What `dvc repro` does, with stages beside each other and the same result; a log of each is in logs/."""
+    """Run what is new, steps side by side; else the same as `dvc repro`."""
     if slots is not None and slots < 1:
         raise SpecError(f"--slots = {slots}: at least 1")
     if (ray is not None and slurm) or (gpus is not None and (ray is not None or slurm)):
@@ -142,19 +139,34 @@ def run(
 
 
 def recover() -> None:
-    """Mend what a killed `dvc` or a merge left behind: a broken dvc.lock, locks of dead processes."""
+    """Mend a dvc.lock that a kill or a merge broke."""
     import_module("pipeline.plan.recovery").print_recovery(ROOT)
 
 
 def keep(study: Annotated[str, "a folder of specs/"]) -> None:
-    """Keep a study's models though its code changed, if golden traces prove that old arms are computed as before."""
+    """Keep a study's models after an edit of code that changes no arm."""
     require_known("study", study, load_project(ROOT).specs)
     import_module("pipeline.plan.keep").print_keep(ROOT, study)
 
 
+def give(folder: Annotated[Path, "on a shared disk, or to be put on a web server"]) -> None:
+    """Copy trained models into a folder, for others."""
+    import_module("pipeline.run.share").give_results(ROOT, folder)
+
+
+def take(source: Annotated[str, "such a folder, or its address: https://..."]) -> None:
+    """Fetch trained models from such a folder or its address; verified."""
+    import_module("pipeline.run.share").take_results(ROOT, source)
+
+
 def tables(table: Annotated[list[str], "as in specs/STUDY/tables/; all of them if none is named"]) -> None:
-    """Print tables of the records there are, ours beside the paper's, and what is missing."""
+    """Print the tables, ours beside the paper's, and what is missing."""
     import_module("pipeline.report.terminal").print_tables(ROOT, table)
+
+
+def summary() -> None:
+    """What `make` ends with: the answer, Table 1, the verdicts."""
+    import_module("pipeline.report.summary").print_summary(ROOT)
 
 
 def compare(
@@ -163,12 +175,12 @@ def compare(
     *,
     all_: Annotated[bool, "show the cells that are the same as well"] = False,
 ) -> None:
-    """Two revisions or experiments, or one and the workspace, cell by cell: what changed beyond chance."""
+    """Two sweeps cell by cell: what changed beyond chance."""
     import_module("pipeline.report.compare").print_comparison(ROOT, before, after, all_)
 
 
 def frontpage() -> None:
-    """Put the results of reports/ into README.md, where its marks are."""
+    """Put the results of reports/ into README.md."""
     import_module("pipeline.report.frontpage").write_results(ROOT)
 
 
@@ -180,7 +192,7 @@ def export(
     *,
     step: Annotated[int | None, "of a snapshot; the last averaged weights if not given"] = None,
 ) -> None:
-    """Write a trained diffusion model as a folder that diffusers reads."""
+    """Write a diffusion model as a folder that diffusers reads."""
     import_module("pipeline.diffusers.exchange").print_export(ROOT, case, arm, seed, step, out)
 
 
@@ -190,7 +202,7 @@ def ema(
     length: Annotated[float | None, "standard deviation of the average over the training, between 0 and 0.2887"] = None,
     out: Annotated[Path | None, "a new file; ema-LENGTH.safetensors if not given"] = None,
 ) -> None:
-    """Average a trained diffusion model's weights anew, over another length (post-hoc EMA)."""
+    """Average a diffusion model's weights anew, over another length."""
     if length is None:
         raise SpecError("--length is missing: a number between 0 and 0.2887, as 0.05")
     import_module("pipeline.studies.ddpm.post_hoc").print_average(ROOT, run, length, out)
@@ -202,7 +214,7 @@ def import_(
     *,
     case: Annotated[str, "whose baseline the arm differs from; cifar10 if not given"] = "cifar10",
 ) -> None:
-    """Check a folder of diffusers'; print what to write so that an arm takes its weights."""
+    """Check a folder of diffusers'; print how it becomes an arm."""
     import_module("pipeline.diffusers.exchange").print_import(ROOT, folder, name, case)
 
 
@@ -216,7 +228,7 @@ def timetest(
     scale: Annotated[str | None, "what it is told: levels, 0 to 999, or unit, 0 to 1; by the case"] = None,
     lift: Annotated[int | None, "channels that the network wants; 1x1 convolutions make them of one"] = None,
 ) -> None:
-    """Train a network of your own where losing the time costs a known amount: does it use the time that it is told?"""
+    """Trained where losing the time costs a known amount: does it use it?"""
     options = {"case": case, "seeds": seeds, "steps": steps, "time": time, "scale": scale, "lift": lift}
     compute = load_compute(ROOT)
     tune_process(compute.threads, compute.portable)
@@ -237,70 +249,33 @@ def audit(
     data_file: Annotated[Path | None, "images (.npz) on which a trained network is told wrong times"] = None,
     loss: Annotated[str | None, "its training loss: ddpm, flow or edm"] = None,
 ) -> None:
-    """Does a network know what time it is? Where time enters, what survives the norms, how well it is resolved."""
+    """Where the time enters, and what of it survives the norms."""
     command = import_module("pipeline.audit.command")
     options = command.Options(time, times, at, channels, data, html, json_, fail_below, data_file, loss)
     if command.print_audit(ROOT, target, options):
         sys.exit(1)
 
 
-COMMANDS = (
-    check,
-    show,
-    fields,
-    plan,
-    run,
-    recover,
-    keep,
-    tables,
-    compare,
-    frontpage,
-    export,
-    ema,
-    import_,
-    audit,
-    timetest,
-)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
-        print(f"error: {message} (`{self.prog} --help` says more)", file=sys.stderr)
-        sys.exit(2)
-
-
-def add_command(commands: Any, run: Callable[..., None]) -> None:
-    """Add a command: a function, whose keyword-only parameters are options and whose others are positional.
-
-    A name that Python has another use for ends in an underscore.
-    """
-    parser = commands.add_parser(run.__name__.rstrip("_"), help=run.__doc__, description=run.__doc__)
-    parser.set_defaults(run=run)
-    hints = get_type_hints(run, include_extras=True)
-    for key, parameter in signature(run).parameters.items():
-        kind, text = get_args(hints[key])
-        optional = parameter.default is not Parameter.empty
-        settings: dict[str, Any] = {"help": text, "default": parameter.default if optional else None}
-        if kind is bool:
-            settings["action"] = "store_true"
-        else:
-            settings["type"] = (*get_args(kind), kind)[0]  # of `int | None` or `list[str]`, what is in it
-        if parameter.kind is Parameter.KEYWORD_ONLY:
-            parser.add_argument(f"--{key.rstrip('_').replace('_', '-')}", dest=key, **settings)
-        else:
-            many = "*" if get_origin(kind) is list else "?" if optional else None
-            parser.add_argument(key, nargs=many, **settings)
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Before a run": (check, plan, fields, show),
+    "Run": (run, recover, keep),
+    "Results": (summary, tables, compare, frontpage),
+    "Trained models": (take, give, export, import_, ema),
+    "A network of your own": (audit, timetest),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
+EXAMPLES = {
+    "fields node": "what an arm of the study node may change",
+    "run --slots 4": "four steps at once",
+    "compare HEAD": "what your edit did, cell by cell",
+    "audit unet2d": "where the time enters a network",
+}
 
 
 def main() -> None:
     """Parse the command line and run its command."""
-    parser = _Parser(prog="python -m pipeline", description=(__doc__ or "").partition(": ")[2])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        add_command(commands, command)
-    arguments = vars(parser.parse_args())
-    arguments.pop("run")(**arguments)
+    command, arguments = parse(sys.argv[1:], GROUPS, EXAMPLES)
+    command(**arguments)
 
 
 if __name__ == "__main__":

@@ -170,8 +170,8 @@ def test_a_budget_is_swept_like_any_other_field(study: str, arm: str, field: str
     ("arm", "says"),
     [
         ("image_size=16", "unknown field 'image_size'; allowed: "),
-        ("learning_rate=0", "greater than 0"),
-        ("batch_size=1.5", "valid integer"),
+        ("learning_rate=0", "more than 0"),
+        ("batch_size=1.5", "a whole number"),
     ],
 )
 def test_a_wrong_budget_is_refused_in_one_line(study: str, arm: str, says: str):

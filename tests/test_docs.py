@@ -1,18 +1,22 @@
 """README.md and docs/: short enough, no link leads nowhere, commands exist, settings are valid, Python runs."""
 
-import argparse
 import re
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from ruamel.yaml import YAML
 from workspace import ROOT, Workspace, copy_workspace
 
-from pipeline.__main__ import COMMANDS, add_command
+from pipeline.__main__ import EXAMPLES, GROUPS
+from pipeline.command_line import parse
+from pipeline.run.process import hash_output
 from pipeline.schema.project import Project
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -55,14 +59,6 @@ def list_commands(text: str) -> Iterator[str]:
     yield from re.findall(r"`([^`\n]+)`", drop_blocks(text))
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m pipeline", exit_on_error=False)
-    commands = parser.add_subparsers(required=True)
-    for command in COMMANDS:
-        add_command(commands, command)
-    return parser
-
-
 def test_the_front_page_is_short():
     assert len(read("README.md").split()) < 1200
 
@@ -83,7 +79,6 @@ def test_links_lead_somewhere(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_of_the_pipeline_exist(name: str, capsys: pytest.CaptureFixture[str]):
-    parser = make_parser()
     for line in list_commands(read(name)):
         if not line.startswith("python -m pipeline "):
             continue
@@ -91,8 +86,8 @@ def test_commands_of_the_pipeline_exist(name: str, capsys: pytest.CaptureFixture
         if words == ["--help"]:
             continue
         try:
-            parser.parse_args(words)
-        except (SystemExit, argparse.ArgumentError) as error:
+            parse(words, GROUPS, EXAMPLES)
+        except SystemExit as error:
             raise AssertionError(f"{line}: {error} {capsys.readouterr().err}") from None
 
 
@@ -117,6 +112,8 @@ def test_arms_on_the_pages_are_valid(project: Project):
     """Blocks that begin like params.yaml hold arms that the studies take."""
     seen = 0
     for name in NAMES:
+        if name == "docs/recipes.md":  # test_recipes.py applies its blocks
+            continue
         for block in list_blocks(read(name), "yaml"):
             content = YAML(typ="safe").load(block)
             for study in set(content) & set(project.specs) if isinstance(content, dict) else ():
@@ -134,7 +131,7 @@ def run_blocks(name: str, workspace: Workspace) -> str:
 
 
 def test_only_these_pages_have_python():
-    elsewhere = {"docs/audit.md"}  # tests/test_audit_tutorial.py
+    elsewhere = {"docs/audit.md", "docs/recipes.md"}  # tests/test_audit_tutorial.py, test_recipes.py
     assert {name for name in NAMES if list_blocks(read(name), "python")} == RUNNABLE | elsewhere
 
 
@@ -168,16 +165,38 @@ def test_python_runs_where_models_are_trained(calm: Workspace, tmp_path: Path):
     assert (workspace.root / "samples.png").stat().st_size > 0
 
 
+@pytest.fixture
+def given(calm: Workspace, tmp_path: Path) -> Path:
+    """A folder with the results of the reduced panel, as docs/results.md says."""
+    copy_workspace(calm, tmp_path / "given").run("python", "-m", "pipeline", "give", str(tmp_path / "results"))
+    return tmp_path / "results"
+
+
 @pytest.mark.ci
-def test_results_come_without_training(calm: Workspace, tmp_path: Path):
-    """docs/results.md: a folder that one checkout pushes to, and a clone pulls from."""
-    given, taken = copy_workspace(calm, tmp_path / "given"), Workspace(tmp_path / "taken")
-    given.run("git", "clone", "-q", str(given.root), str(taken.root))
-    for workspace, command in ((given, "push"), (taken, "pull")):
-        workspace.run("dvc", "remote", "add", "--local", "results", str(tmp_path / "results"))
-        workspace.run("dvc", command, "--remote", "results", *(["--allow-missing"] if command == "pull" else []))
+def test_results_come_without_training(calm: Workspace, given: Path, tmp_path: Path):
+    """docs/results.md over a web server: a fresh clone takes them, and has nothing to do."""
+    taken = Workspace(tmp_path / "taken")
+    calm.run("git", "clone", "-q", str(calm.root), str(taken.root))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(given))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        taken.run("python", "-m", "pipeline", "take", f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
     assert (taken.root / "runs/node/digits/baseline/0/best.safetensors").is_file()
-    assert "0 to run" in taken.run("python", "-m", "pipeline", "run", "--dry-run").stdout
+    assert "0 to run, 0 from the cache" in taken.run("python", "-m", "pipeline", "run", "--dry-run").stdout
+    assert "up to date" in taken.run("dvc", "status").stdout
+
+
+@pytest.mark.ci
+def test_a_damaged_result_is_not_taken(calm: Workspace, given: Path, tmp_path: Path):
+    taken = Workspace(tmp_path / "taken")
+    calm.run("git", "clone", "-q", str(calm.root), str(taken.root))
+    digest = hash_output(calm.root / "runs/node/digits/baseline/0/best.safetensors")
+    path = given / "files/md5" / digest[:2] / digest[2:]
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    result = taken.run("python", "-m", "pipeline", "take", str(given), ok=False)
+    assert not (taken.root / "runs/node/digits/baseline/0/best.safetensors").is_file(), result.stderr
 
 
 @pytest.mark.ci

@@ -197,7 +197,8 @@ def test_latex_compiles(tmp_path: Path):
 
 def print_block(block: Block) -> str:
     console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
-    console.print(draw_block("Title", block))
+    for part in draw_block("Title", block, 200):
+        console.print(part)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -236,7 +237,7 @@ def test_the_terminal_says_what_is_missing(tmp_path: Path):
     assert "not the paper's scale" in printed
     result = workspace.run("python", "-m", "pipeline", "tables", "table9", ok=False)
     assert result.returncode == 1
-    assert result.stderr.startswith("error: no table 'table9' in specs/; there are ")
+    assert result.stderr.startswith("error: no table 'table9' (did you mean 'table4'?); there are ")
 
 
 @pytest.fixture(scope="module")

@@ -321,7 +321,7 @@ def test_a_table_is_rendered_with_the_page_alone(work: Workspace):
 def test_a_spec_that_no_view_shows_is_refused(work: Workspace):
     (work.root / "specs/node/tables/new.yaml").write_bytes((work.root / "specs/node/tables/table1.yaml").read_bytes())
     result = work.run("dvc", "repro", ok=False)
-    assert "error: specs/report.yaml: tables: 'new' is not there" in result.stdout + result.stderr
+    assert "tables: 'new' is not there" in result.stdout + result.stderr
 
 
 def test_after_a_checkout_no_old_settings_are_run(work: Workspace):

@@ -212,7 +212,7 @@ def test_documents_of_another_version_are_named(tmp_path: Path):
     with pytest.raises(SpecError, match=r"run\.json: run\.arm: .* missing .*; `dvc repro`"):
         read_run(path, TheoryRun)
     path.write_text('{"run": {}, "compute": {"thread": 1}}')
-    with pytest.raises(SpecError, match=r"run\.json: compute: unknown key thread; .*; `dvc repro`"):
+    with pytest.raises(SpecError, match=r"run\.json: compute: unknown key thread .*; `dvc repro`"):
         read_run(path, TheoryRun)
 
 

@@ -231,7 +231,7 @@ def test_a_step_that_is_too_long_fails_with_its_reason():
     [
         ("scalar", "rank=2", "rank = 2 is greater than size = 1"),
         ("recovery", "rtol=0.1", "arm 'rtol=0.1': rtol has no effect with flow = false"),
-        ("matrix", "threshold=0.0", "threshold = '0.0': Input should be greater than 0"),
+        ("matrix", "threshold=0.0", "threshold = '0.0': allowed: more than 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(case: str, arm: str, says: str):

@@ -216,7 +216,7 @@ def test_what_is_no_archive_of_arrays_is_one_line(tmp_path: Path):
     [
         (FOLDER, {"channels": 2}, "channels = 2: images of source.kind = 'folder' have 1 or 3"),
         ({**FOLDER, "split_seed": None}, {}, "test_fraction and split_seed: give both, or neither"),
-        ({**FOLDER, "size": 0}, {}, "size = 0: Input should be greater than or equal to 1"),
+        ({**FOLDER, "size": 0}, {}, "size = 0: allowed: at least 1"),
         ({**FOLDER, "sha256": "abc"}, {}, "sha256 = 'abc'"),
         ({**NPZ, "file": "x"}, {}, "unknown key file; allowed: path, sha256, test_fraction, split_seed, kind"),
     ],

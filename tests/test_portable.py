@@ -158,7 +158,7 @@ def test_what_cannot_be_portable_is_refused(tmp_path: Path, monkeypatch: pytest.
     ):
         changed = text.replace(old, new)
         (tmp_path / "params.yaml").write_text(changed)
-        with pytest.raises(SpecError, match=rf"params\.yaml: compute: {says}") as refused:
+        with pytest.raises(SpecError, match=rf"params\.yaml: line \d+: compute: {says}") as refused:
             load_compute(tmp_path)
         assert "\n" not in str(refused.value)
         for allowed in (("device: auto", "device: cuda"), ("portable: true", "portable: false")):

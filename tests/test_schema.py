@@ -71,7 +71,7 @@ def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
         ("norm=grup", "'group', 'batch', 'instance' or 'layer'"),
         ("colour=red", "unknown field 'colour'; allowed: block, norm"),
         ("groups=3", "groups = 3 does not divide"),
-        ("groups=0", "greater than or equal to 1"),
+        ("groups=0", "at least 1"),
         ("groups=1,groups=2", "given twice"),
         ("zero_bias=time", "needs an MLP (time or position)"),
         ("norm batch", "not field=value"),
@@ -79,7 +79,7 @@ def test_an_arm_overrides_the_dataset_and_the_dataset_the_base():
         ("", "not field=value"),
         ("../../x", "not field=value"),
         ("rtol=nan", "rtol"),
-        ("weight_std=0", "greater than 0"),
+        ("weight_std=0", "more than 0"),
         ("solver=bosh3", "needs implementation = 'torchdiffeq'"),
         ("norm_scope=ode", "needs a norm other than 'group'"),
         ("augment_channels=3", "groups = 4 does not divide 19 channels"),
@@ -118,7 +118,7 @@ def test_a_wrong_arm_is_refused_with_what_is_allowed(arm: str, says: str):
         ("outer_groups=8", "changes nothing without groups_scope=sites"),
         ("groups=3,groups_scope=sites", "groups = 3 does not divide 8 channels"),
         ("groups=1,groups_scope=sites,outer_groups=32", "outer_groups = 32 does not divide 8 channels"),
-        ("replicate=-1", "greater than or equal to 0"),
+        ("replicate=-1", "at least 0"),
         ("weights=../x", "not field=value"),
         ("weights=other", "not in specs/ddpm/study.yaml: imports; allowed: trained"),
         ("channels=18", "multiple of 4"),
@@ -211,6 +211,20 @@ MISTAKES = [
     (
         "params.yaml",
         "      - norm=batch\n",
+        "      - grups=2\n",
+        "arms.1; 'grups' (did you mean 'groups'?); allowed: block",
+    ),
+    ("params.yaml", "      - norm=batch\n", "      - basline\n", "arms.1; (did you mean 'baseline'?)"),
+    ("params.yaml", "      - norm=batch\n", "      - activation=SiLU\n", "arms.1; (did you mean 'silu'?); 'relu'"),
+    ("params.yaml", "      - norm=batch\n", "      - norm: batch\n", "arms.1; field=value without blanks or a colon"),
+    ("params.yaml", "      - norm=batch\n", "      - groups=two\n", "arms.1; 'two'; a whole number"),
+    ("params.yaml", "gpus: all", "gpus: some", "resources.gpus = 'some'; 'all' or a whole number"),
+    ("params.yaml", "seeds: [0, 1, 2, 3, 4]", "seeds: 0", "seeds = 0; a list"),
+    ("params.yaml", "seeds: [0, 1, 2, 3, 4]", "seed: [0]", "unknown key seed (did you mean 'seeds'?)"),
+    ("params.yaml", "node: # ", "nodes: # ", "unknown key nodes (did you mean 'node'?)"),
+    (
+        "params.yaml",
+        "      - norm=batch\n",
         "      - norm=bach\n",
         "node.digits.arms.1; bach; 'group', 'batch', 'instance' or 'layer'",
     ),
@@ -222,7 +236,7 @@ MISTAKES = [
     ),
     ("params.yaml", "      - norm=batch\n", "      - norm=group\n", "node.digits.arms.1; write 'baseline'"),
     ("params.yaml", "      - norm=batch\n", "      - groups=5\n", "node.digits.arms.1; groups = 5 does not divide 16"),
-    ("params.yaml", "threads: 1", "threads: two", "compute.threads; 'two'; integer"),
+    ("params.yaml", "threads: 1", "threads: two", "compute.threads; 'two'; a whole number"),
     (
         "params.yaml",
         "threads: 1",
@@ -230,7 +244,7 @@ MISTAKES = [
         "compute; treads; allowed: device, precision, tf32, compile, deterministic, portable, threads",
     ),
     ("params.yaml", "device: auto", "device: gpu", "compute.device; 'gpu'; 'auto', 'cpu' or 'cuda'"),
-    ("params.yaml", "seeds: [0, 1, 2, 3, 4]", "seeds: [0, -1]", ".seeds.1; -1; greater than or equal to 0"),
+    ("params.yaml", "seeds: [0, 1, 2, 3, 4]", "seeds: [0, -1]", ".seeds.1; -1; at least 0"),
     ("params.yaml", "node: [digits]", "node: [digit]", "cases.node; 'digit'; digits, cifar10, cifar100"),
     ("params.yaml", "node: [digits]", "node: []", "node.digits.arms is not empty; cases.node lacks 'digits'"),
     (
@@ -308,7 +322,7 @@ MISTAKES = [
     ("specs/node/study.yaml", "  cifar100:\n", "  cifar1000:\n", "cases; unknown dataset 'cifar1000'; digits, cifar10"),
     ("specs/theory/study.yaml", "  features:", "  feature:", "cases; unknown case 'feature'; allowed: features"),
     ("specs/node/study.yaml", "dropout: 0.5", "dropout: 1.5", "base.network.dropout; 1.5; less than 1"),
-    ("specs/node/study.yaml", "epochs: 250", "epochs: 2.5", "cases.cifar10.training.epochs; 2.5; integer"),
+    ("specs/node/study.yaml", "epochs: 250", "epochs: 2.5", "cases.cifar10.training.epochs; 2.5; a whole number"),
     ("specs/node/study.yaml", "stem_channels: 16", "stem_chanels: 16", "cases.digits.network; chanels; allowed: block"),
     ("specs/ddpm/study.yaml", "beta_max: 20.0", "beta_max: .inf", "base.diffusion.beta_max; inf; finite"),
     ("specs/ddpm/study.yaml", "image_size: 8", "image_size: 9", "image_size; 9; divisible by 2"),
@@ -316,7 +330,7 @@ MISTAKES = [
         "specs/data.yaml",
         "features: 64",
         "features: 500",
-        "ddpm/study.yaml: cases.digits.sampling.images; 400; at least 501",
+        "specs/ddpm/study.yaml: line; cases.digits.sampling.images; 400; at least 501",
     ),
     ("specs/ddpm/study.yaml", "images: 50000", "images: 2048", "cases.cifar10.sampling.images; 2048; at least 2049"),
     ("specs/ddpm/study.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; at most 400"),
@@ -332,7 +346,7 @@ MISTAKES = [
     ("specs/data.yaml", "test_images: 10000", "test_images: 1", "cifar10; test_images = 1; have 10000"),
     ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.3", "digits; train_images = 1437; have 1257"),
     ("specs/data.yaml", "test_fraction: 0.2", "test_fraction: 0.001", "digits; source.test_fraction = 0.001"),
-    ("specs/ddpm/study.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; equal to 2"),
+    ("specs/ddpm/study.yaml", "isc_splits: 10", "isc_splits: 1", "digits.evaluation.isc_splits; 1; at least 2"),
     ("specs/ddpm/study.yaml", "steps: 30\n", "steps: 1001\n", "digits.sampling.steps; 1001; allowed are 1 to 1000"),
     ("specs/ddpm/study.yaml", "sampler: ancestral", "sampler: ddm", "sampling.sampler; 'ddm'; 'ancestral' or 'ddim'"),
     (
@@ -345,7 +359,7 @@ MISTAKES = [
     ("params.yaml", "gpus: all", "gpus: 0", "resources.gpus; 0; 1"),
     ("params.yaml", "checkpoint_minutes: 5", "checkpoint_minutes: -1", "resources.checkpoint_minutes; -1; 0"),
     ("specs/data.yaml", "sha256: c4a3", "sha256: z4a3", "cifar10.source; sha256; z4a3"),
-    ("specs/data.yaml", "size: 170052171", "size: 0", "cifar10.source; size; 0; greater than or equal to 1"),
+    ("specs/data.yaml", "size: 170052171", "size: 0", "cifar10.source; size; 0; at least 1"),
     ("specs/data.yaml", "file: cifar-10-", "file: ../cifar-10-", "cifar10.source; file; ../cifar-10-binary.tar.gz"),
     ("specs/data.yaml", "file: cifar-10-", "file: cifar-11-", "mirrors; 'cifar-11-binary.tar.gz' is not there"),
     ("specs/data.yaml", "  cifar-10-binary.tar.gz:\n", "  x: [y]\n  cifar-10-binary.tar.gz:\n", "no dataset needs 'x'"),
@@ -365,13 +379,13 @@ MISTAKES = [
         "    - ''\n    - https://www",
         "cifar-10-binary.tar.gz.0; at least 1 character",
     ),
-    ("params.yaml", "strict: false", "strict: maybe", "resources.strict; 'maybe'; boolean"),
+    ("params.yaml", "strict: false", "strict: maybe", "resources.strict; 'maybe'; true or false"),
     ("specs/data.yaml", "kind: digits", "kind: digit", "digits.source; digit; 'digits', 'cifar', 'folder', 'npz'"),
     ("specs/node/tables/table1.yaml", "key: accuracy,", "key: acuracy,", "acuracy; allowed: accuracy"),
     ("specs/node/tables/table1.yaml", "key: accuracy_last,", "key: accuracy,", "columns; 'accuracy' has two columns"),
-    ("specs/node/claims.yaml", "seeds: 5", "seeds: 1", "seeds = 1; greater than or equal to 2"),
+    ("specs/node/claims.yaml", "seeds: 5", "seeds: 1", "seeds = 1; at least 2"),
     ("specs/ddpm/study.yaml", "base:\n", "base: [\n", "line; not valid YAML"),
-    ("specs/node/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: rows; 'nine'; 'none'"),
+    ("specs/node/tables/table1.yaml", "arm: block=none", "arm: block=nine", "table1.yaml: line; rows; 'nine'; 'none'"),
     ("specs/node/claims.yaml", "arm: norm=batch", "arm: norm=bach", "claims.0.comparisons; 'norm=bach'; 'batch'"),
     (
         "specs/node/claims.yaml",
@@ -503,9 +517,9 @@ MISTAKES = [
 def test_the_rows_of_a_figure_are_arms_that_could_be_and_its_key_a_number(settings: Workspace):
     figure = {"title": "t", "caption": "", "kind": "arms", "x": {"key": "nll", "label": "loss", "digits": 2}}
     for rows, key, says in (
-        (["group=1"], "nll", "figure7.yaml: rows: arm 'group=1': unknown field 'group'; allowed: "),
-        (["groups=1", "groups=1"], "nll", "figure7.yaml: rows: the arm 'groups=1' has two rows"),
-        (["groups=1"], "loss", "figure7.yaml: x.key: unknown key 'loss'; allowed: "),
+        (["group=1"], "nll", ": rows: arm 'group=1': unknown field 'group' (did you mean 'groups'?); allowed: "),
+        (["groups=1", "groups=1"], "nll", ": rows: the arm 'groups=1' has two rows"),
+        (["groups=1"], "loss", ": x.key: unknown key 'loss'; allowed: "),
     ):
         given = {"rows": [{"arm": arm, "label": arm} for arm in rows], "x": {**figure["x"], "key": key}}  # type: ignore[dict-item]
         settings.write("specs/node/figures/figure7.yaml", {**figure, **given})
@@ -513,13 +527,27 @@ def test_the_rows_of_a_figure_are_arms_that_could_be_and_its_key_a_number(settin
             load_project(settings.root)
 
 
+def test_the_line_is_that_of_the_mistake(settings: Workspace):
+    lines = (settings.root / "params.yaml").read_text().splitlines()
+    edit(settings, "params.yaml", "      - norm=batch\n", "      - norm=bach\n")
+    with pytest.raises(SpecError) as caught:
+        load_project(settings.root)
+    node = next(index for index, line in enumerate(lines) if line.startswith("node:"))
+    number = next(index for index in range(node, len(lines)) if lines[index].strip() == "- norm=batch") + 1
+    assert str(caught.value).startswith(f"params.yaml: line {number}: node.digits.arms.1: ")
+
+
 @pytest.mark.parametrize(("file", "old", "new", "says"), MISTAKES, ids=[f"{m[0]}:{m[2].strip()}" for m in MISTAKES])
-def test_a_mistake_is_refused_in_one_line(settings: Workspace, file: str, old: str, new: str, says: str):
+def test_a_mistake_is_refused_in_one_line_with_its_number(
+    settings: Workspace, file: str, old: str, new: str, says: str
+):
     edit(settings, file, old, new)
     with pytest.raises(SpecError) as caught:
         load_project(settings.root)
     line = str(caught.value)
+    assert re.match(r"(params|specs/[\w/]+)\.yaml: line \d+: ", line)
     assert "\n" not in line
+    assert "Input should" not in line
     for part in ["" if "study.yaml:" in says else file, *says.split("; ")]:
         assert part in line, f"{part!r} is not in: {line}"
 
@@ -528,7 +556,9 @@ def test_inception_takes_images_of_three_channels(settings: Workspace):
     data = settings.read("specs/data.yaml")
     data["datasets"]["digits"]["extractor"] = dict(data["datasets"]["cifar10"]["extractor"])
     settings.write("specs/data.yaml", data)
-    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.digits: .*takes images of 3 channels, these have 1"):
+    with pytest.raises(
+        SpecError, match=r"data\.yaml: line \d+: datasets\.digits: .*takes images of 3 channels, these have 1"
+    ):
         load_project(settings.root)
 
 
@@ -552,7 +582,7 @@ def test_there_are_enough_training_images_for_every_score(settings: Workspace):
     ("content", "says"),
     [
         ("", "params.yaml: None: a mapping of keys is needed"),
-        ("- a\n", "params.yaml: ['a']: a mapping of keys is needed"),
+        ("- a\n", "params.yaml: line 1: ['a']: a mapping of keys is needed"),
         ("a: *b\n", "params.yaml: line 1: the alias *b: "),
         ("a: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
@@ -570,7 +600,7 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     result = copy.run("python", "-m", "pipeline", "check", ok=False)
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr.startswith("error: params.yaml: compute.device = 'gpu': ")
+    assert result.stderr.startswith("error: params.yaml: line 18: compute.device = 'gpu': ")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -579,7 +609,7 @@ def test_the_command_prints_the_line_and_no_traceback(copy: Workspace):
     [
         (("node", "digits", "groups=5"), "groups = 5 does not divide 16"),
         (("node", "mnist", "baseline"), "'mnist' is no case of node; there are digits, cifar10, cifar100"),
-        (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: Input should be greater than or equal to 0"),
+        (("ddpm", "digits", "baseline", "--seed", "-1"), "seed = -1: allowed: at least 0"),
     ],
 )
 def test_show_refuses_in_one_line(project: Workspace, arguments: tuple[str, ...], says: str):

@@ -157,7 +157,7 @@ def test_the_digits_have_their_own_variance_and_a_blend_of_nothing_is_white_nois
     [
         ("blend=0.5", "arm 'blend=0.5': blend has no effect with spectrum = white"),
         ("spectrum=digits,size=16", "spectrum = digits has size = 8, not 16"),
-        ("size=0", "size = '0': Input should be greater than or equal to 1"),
+        ("size=0", "size = '0': allowed: at least 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(arm: str, says: str):

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table as Drawing
 
 from pipeline.report.markdown import format_summary
@@ -186,15 +188,28 @@ def _row(cell: Compared) -> list[str]:
     ]
 
 
-def _draw(title: str, cells: Sequence[Compared]) -> Drawing:
-    drawing = Drawing(title=escape(title), title_justify="left", title_style="bold")
-    for text in ("Study", "Arm", "Column"):
-        drawing.add_column(text, overflow="fold")
+def _draw(cells: Sequence[Compared], arms: bool) -> Drawing:
+    """The cells as rows, with study and arm as columns or without."""
+    drawing = Drawing()
+    for text in ("Study", "Arm", "Column")[0 if arms else 2 :]:
+        drawing.add_column(text, no_wrap=text == "Arm")
     for text in ("Before", "After", "Difference", "95 % interval", "Change"):
         drawing.add_column(text, justify="right", overflow="fold")
     for cell in cells:
-        drawing.add_row(*_row(cell))
+        drawing.add_row(*_row(cell)[0 if arms else 2 :])
     return drawing
+
+
+def _print_cells(console: Console, title: str, cells: Sequence[Compared]) -> None:
+    """One table where it fits, else one an arm below its name: no name is cut."""
+    console.print(escape(title), style="bold")
+    whole = _draw(cells, arms=True)
+    if Measurement.get(console, console.options.update(max_width=10_000), whole).maximum <= console.width:
+        console.print(whole)
+        return
+    for name, group in groupby(cells, lambda cell: (cell.study, cell.case, cell.arm)):
+        console.print(escape(" ".join(name)), style="bold", soft_wrap=True, highlight=False)
+        console.print(_draw(list(group), arms=False))
 
 
 def print_comparison(
@@ -211,4 +226,4 @@ def print_comparison(
     if counts["lost pairing"]:
         console.print("Lost pairing: the two have other seeds, so that their difference says nothing.")
     if shown := [cell for cell in cells if everything or cell.change != "same"]:
-        console.print(_draw(f"{before} → {after or 'workspace'}", shown))
+        _print_cells(console, f"{before} → {after or 'workspace'}", shown)

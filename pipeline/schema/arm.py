@@ -7,15 +7,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, StringConstraints, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.schema.base import SpecError
+from pipeline.schema.mistakes import find_meant, say
 
 BASELINE = "baseline"
 _OVERRIDE = re.compile(r"^([a-z][a-z0-9_]*)=([A-Za-z0-9._+:-]+)\Z")
 
-ArmString = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+def _require_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"an arm is {BASELINE}, or field=value without blanks or a colon, as norm=batch")
+    return value
+
+
+ArmString = Annotated[str, BeforeValidator(_require_text), StringConstraints(min_length=1, max_length=200)]
 """An arm as written: `baseline`, or `field=value[,field=value]`."""
 
 
@@ -107,7 +115,8 @@ def parse_arm(text: str, run: type[BaseModel]) -> Arm:
         match = _OVERRIDE.match(part)
         if match is None:
             raise SpecError(
-                f"arm {text!r}: {part!r} is not field=value (letters, digits and . _ + - : only) nor {BASELINE!r}"
+                f"arm {text!r}: {part!r} is not field=value (letters, digits and . _ + - : only) "
+                f"nor {BASELINE!r}{find_meant(part, [BASELINE])}"
             )
         name, value = match.groups()
         if name not in fields:
@@ -117,7 +126,7 @@ def parse_arm(text: str, run: type[BaseModel]) -> Arm:
         try:
             overrides[name] = _adapt(run, name).validate_strings(value)
         except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"]
+            message = say(error.errors(include_url=False)[0])
             raise SpecError(f"arm {text!r}: {name} = {value!r}: {message}") from None
     return Arm(overrides)
 

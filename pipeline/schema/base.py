@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, ScalarEvent
 
+from pipeline.schema.mistakes import find_place, say, suggest
+
 OUTDATED = "; `dvc repro` makes the file anew if another version wrote it"
 """Advice at the end of an error about a file that a stage wrote."""
 MAX_WIDTH = 65_536
@@ -28,10 +30,12 @@ _OPEN_MERGE = (
 class SpecError(ValueError):
     """A mistake in params.yaml, in specs/ or on the command line. Its text is one line, shown to the user.
 
-    Characters that cannot be printed, such as line breaks and escape sequences, are escaped.
+    Characters that cannot be printed, such as line breaks and escape sequences, are escaped. Where it ends in what is
+    allowed, it says what was probably meant.
     """
 
     def __init__(self, text: str) -> None:
+        text = suggest(text)
         super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in text))
 
 
@@ -171,16 +175,21 @@ def read_json(path: Path, file: str) -> Any:
         raise SpecError(f"{file}: not JSON: {error}") from None
 
 
-def _describe(error: ErrorDetails, file: str, prefix: str) -> str:
-    key = ".".join([prefix, *map(str, error["loc"])] if prefix else map(str, error["loc"]))
-    message = error["msg"].removeprefix("Value error, ")
+def _describe(details: Sequence[ErrorDetails], data: Any, file: str, prefix: str) -> str:
+    """The first mistake; where it is one of a value that may be of several kinds, what each allows."""
+    error, place = details[0], find_place(data, details[0])
+    same = [other for other in details if find_place(data, other) == place] if place else [error]
+    key = ".".join(filter(None, (prefix, place)))
+    message = " or ".join(dict.fromkeys(map(say, same))).replace(" or allowed: ", " or ")
+    more = f" (and {len(details) - len(same)} more)" if len(details) > len(same) else ""
     if error["type"] == "missing":
-        return f"{file}: {key}: this key is required and missing"
-    if error["type"] == "unknown_key" or (error["type"] == "value_error" and isinstance(error["input"], Mapping)):
-        return f"{file}: {key + ': ' if key else ''}{message}"
+        return f"{file}: {key}: this key is required and missing{more}"
+    of_mapping = error["type"] == "value_error" and isinstance(error["input"], Mapping)
+    if of_mapping or error["type"] in ("unknown_key", "union_tag_invalid", "union_tag_not_found"):
+        return f"{file}: {key + ': ' if key else ''}{message}{more}"
     value = repr(error["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{file}: {key} = {shown}: {message}" if key else f"{file}: {shown}: a mapping of keys is needed"
+    return f"{file}: {key} = {shown}: {message}{more}" if key else f"{file}: {shown}: a mapping of keys is needed"
 
 
 def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice: str = "") -> ModelT:
@@ -197,9 +206,7 @@ def validate(model: type[ModelT], data: Any, file: str, prefix: str = "", advice
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise SpecError(_describe(details[0], file, prefix) + more + advice) from None
+        raise SpecError(_describe(error.errors(include_url=False), data, file, prefix) + advice) from None
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

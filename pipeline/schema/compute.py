@@ -1,11 +1,12 @@
 """The sections `compute` and `resources` of params.yaml: device, precision, threads, GPUs, checkpoints."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.schema.base import Strict, read_yaml, validate
+from pipeline.schema.base import ModelT, SpecError, Strict, read_yaml, validate
+from pipeline.schema.mistakes import add_line
 
 
 class Compute(Strict):
@@ -53,16 +54,19 @@ class Resources(Strict):
     strict: bool = Field(description="whether `dvc repro` ends with an error, after all else, if a run failed")
 
 
-def _read_section(root: Path, name: str) -> Any:
+def _validate(root: Path, model: type[ModelT], name: str) -> ModelT:
     params = read_yaml(root / "params.yaml")
-    return params.get(name) if isinstance(params, dict) else None
+    try:
+        return validate(model, params.get(name) if isinstance(params, dict) else None, "params.yaml", name)
+    except SpecError as error:
+        raise SpecError(add_line(root, str(error))) from None
 
 
 def load_compute(root: Path) -> Compute:
     """Read and validate only the section `compute` of params.yaml."""
-    return validate(Compute, _read_section(root, "compute"), "params.yaml", "compute")
+    return _validate(root, Compute, "compute")
 
 
 def load_resources(root: Path) -> Resources:
     """Read and validate only the section `resources` of params.yaml."""
-    return validate(Resources, _read_section(root, "resources"), "params.yaml", "resources")
+    return _validate(root, Resources, "resources")

@@ -2,13 +2,13 @@
 
 import ast
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError
+from pipeline.schema.mistakes import find_meant
 
 FOLDER = Path("networks")
 """Where the user's code lies: the stage `check` depends on it, so that `dvc repro` notices an edit."""
@@ -77,6 +77,4 @@ def check_factories(root: Path, run: BaseModel) -> None:
         except (SyntaxError, ValueError) as error:
             raise SpecError(f"{field} = {name!r}: {path}: {error}") from None
         if attribute not in known and "*" not in known:
-            near = get_close_matches(attribute, known, 1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
-            raise SpecError(f"{field} = {name!r}: {path} has no {attribute!r}{meant}")
+            raise SpecError(f"{field} = {name!r}: {path} has no {attribute!r}{find_meant(attribute, known)}")

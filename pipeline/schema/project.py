@@ -13,6 +13,7 @@ from pipeline.schema.claim import ClaimFile, check_ids, load_claims
 from pipeline.schema.data import Dataset, DataSpec, load_data_spec
 from pipeline.schema.figure import Figure, load_figures
 from pipeline.schema.foreign import check_factories
+from pipeline.schema.mistakes import add_line
 from pipeline.schema.panel import FILE, Panel, load_panel
 from pipeline.schema.record import Settings, list_settings
 from pipeline.schema.report import ReportSpec, load_report
@@ -136,8 +137,15 @@ def load_project(root: Path) -> Project:
     """Read and check params.yaml and specs/.
 
     Raises:
-        SpecError: the first mistake, as one line naming file, key, value and what is allowed.
+        SpecError: the first mistake, as one line naming file, line, key, value and what is allowed.
     """
+    try:
+        return _load(root)
+    except SpecError as error:
+        raise SpecError(add_line(root, str(error))) from None
+
+
+def _load(root: Path) -> Project:
     data, report = load_data_spec(root), load_report(root)
     names = sorted(list_studies(root), key=report.place)
     specs = {name: load_study_spec(root, name) for name in names}

@@ -14,6 +14,13 @@ TIME_USE, CURVES, COSTS, PROVENANCE = "time_use", "curves", "costs", "provenance
 """Sections of the page alone, about all studies."""
 
 
+class TerminalTable(Strict):
+    """The small table at the end of `make`."""
+
+    table: str = Field(description="one of `tables`")
+    columns: list[str] = Field(description="keys of its columns, so many as fit into 100 characters")
+
+
 class ReportSpec(Strict):
     """specs/report.yaml. dvc.yaml has one stage for each entry of `tables`, `figures` and `texts`."""
 
@@ -28,6 +35,7 @@ class ReportSpec(Strict):
         description="all views, `verdicts`, and of the page alone `time_use`, `curves`, `costs`, `provenance`"
     )
     front: list[str] = Field(description="tables, figures and texts that README.md quotes")
+    terminal: TerminalTable | None = Field(default=None, description="what `make` ends with, below the answer")
 
     def place(self, study: str) -> tuple[int, str]:
         """Sort key of a study; unlisted studies come last, by name."""
@@ -56,6 +64,9 @@ class ReportSpec(Strict):
         for name in self.front:
             if name not in (quoted := [*self.tables, *self.figures, *self.texts]):
                 raise SpecError(f"{FILE}: front: unknown view {name!r}; allowed: {', '.join(quoted)}")
+        if self.terminal is not None and self.terminal.table not in self.tables:
+            name = self.terminal.table
+            raise SpecError(f"{FILE}: terminal.table: unknown table {name!r}; allowed: {', '.join(self.tables)}")
         views = [
             *self.tables,
             *self.figures,

@@ -1,11 +1,13 @@
 """DVC's view of the project. No file outside this folder imports DVC's internals (3.67)."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pipeline.schema.base import SpecError
+from pipeline.schema.mistakes import find_meant
 
 
 @contextmanager
@@ -22,7 +24,13 @@ def open_repo(root: Path) -> Iterator[Any]:
         with Repo(str(root)) as repo:
             yield repo
     except DvcException as error:
-        raise SpecError(f"DVC: {str(error).splitlines()[0]}") from None
+        said = str(error).splitlines()[0]
+        if match := re.search("Stage '(.+)' not found", said):
+            names = [stage.addressing for stage in repo.index.stages]
+            known = sorted({*names, *(name.partition("@")[0] for name in names)})
+            said = f"dvc.yaml: no stage {match[1]!r}{find_meant(match[1], known)}; `dvc stage list` names all"
+            raise SpecError(said) from None
+        raise SpecError(f"DVC: {said}") from None
 
 
 def locate(out: Any) -> str:
