@@ -177,7 +177,8 @@ function follow(entries) {
   if (!current.length) return;
   const last = links.get(current.at(-1));
   for (const link of links.values()) {
-    link.toggleAttribute("aria-current", link === last);
+    if (link === last) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
     link.parentElement.classList.toggle("current", link.parentElement.contains(last));
   }
   const strip = last.closest(".contents");
