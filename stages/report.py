@@ -1,6 +1,6 @@
 """report: the whole report, from records, curves, ledger, architecture and pictures of samples.
 
--> reports/README.md, verdicts.md, claims.md, records.csv and index.html. No torch.
+-> reports/README.md, verdicts.md, claims.md, records.csv, index.html and share.png. No torch.
 """
 
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.report.claims import list_claims
 from pipeline.report.page import render_report
 from pipeline.report.sections import gather
+from pipeline.report.share import draw_share
 from pipeline.report.sources import read_sources
 from pipeline.report.tidy import render_csv
 from pipeline.report.verdicts import render_claims, render_verdicts
@@ -28,6 +29,7 @@ def main() -> None:
     write_file(reports / "records.csv", render_csv(sources.panels))
     write_file(reports / "README.md", render_report(sources))
     write_file(reports / "index.html", render_webpage(gather(sources)))
+    write_file(reports / "share.png", draw_share(sources))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from trainings import COMPUTE, ddpm_run, node_run
 
 from pipeline.metrics.arm_metrics import summarise_arm
 from pipeline.report.costs import find_mixtures, render_costs, render_places, show_minutes
-from pipeline.report.curves import draw_curves, read_points, thin
+from pipeline.report.curves import draw_curves, read_points, subtract_baseline, thin
 from pipeline.report.flops import Flops
 from pipeline.run.live import LiveHistory
 from pipeline.run.process import hash_output, write_provenance
@@ -117,13 +117,24 @@ def test_the_page_draws_the_runs_of_the_panel_in_its_order(tmp_path: Path):
     write_curve(path, LOSS, [Point(arm, seed, 1, 1.0) for arm, seed in runs])
     points = read_points(tmp_path, panel, LOSS)
     assert [(point.arm, point.seed) for point in points] == [("norm=batch", 0), ("baseline", 0)]
-    chart = draw_curves(points, LOSS)
+
+
+def test_curves_are_differences_from_the_baseline_of_the_same_seed_at_the_same_step():
+    values = {
+        ("baseline", 0, 1): 5.0, ("baseline", 0, 2): 4.0, ("baseline", 1, 1): 3.0, ("norm=batch", 0, 1): 4.5,
+        ("norm=batch", 0, 2): 6.0, ("norm=batch", 1, 1): 3.25, ("norm=batch", 1, 2): 1.0, ("norm=batch", 7, 1): 9.0,
+    }  # fmt: skip
+    found = subtract_baseline([Point(*place, value) for place, value in values.items()])
+    assert [(point.arm, point.seed, point.at, point.value) for point in found] == [
+        ("norm=batch", 0, 1, -0.5), ("norm=batch", 0, 2, 2.0), ("norm=batch", 1, 1, 0.25),
+    ]  # fmt: skip
+    chart = draw_curves(found, LOSS)
     assert chart is not None
-    rows = [{"arm": arm, "seed": 0, "at": [1], "value": [1.0]} for arm in ("norm=batch", "baseline")]
-    assert chart["data"]["values"] == rows
-    behind, own = chart["spec"]["layer"]
-    assert behind["data"]["values"] == rows[1:]
-    assert "data" not in own
+    assert chart["data"]["values"] == [
+        {"arm": "norm=batch", "seed": 0, "at": [1, 2], "value": [-0.5, 2.0]},
+        {"arm": "norm=batch", "seed": 1, "at": [1], "value": [0.25]},
+    ]
+    assert subtract_baseline([point for point in found if point.arm != "baseline"]) == []
     assert draw_curves([], LOSS) is None
 
 

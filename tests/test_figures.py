@@ -73,20 +73,28 @@ def list_layers(figure: Any, panel: Panel) -> list[dict[str, Any]]:
     return layers
 
 
-def test_the_points_are_means_bands_and_seeds(project: Project):
+def test_the_points_are_means_bars_and_seeds(project: Project):
     layers = draw(project, "figure6", wide())["concat"][0]["layer"]
-    band, seeds = layers[0]["data"]["values"], layers[1]["data"]["values"]
-    assert [row["x"] for row in band] == pytest.approx([1 / (27 * 17) ** 0.5, 1.0, 100.0])
-    assert [(row["low"], row["mean"], row["high"]) for row in band] == [
-        (95.0, 96.0, 97.0), (94.0, 95.0, 96.0), (90.0, 90.0, 90.0),
-    ]  # fmt: skip
-    assert [row["default"] for row in band] == [True, False, False]
+    bars, seeds, line, _, default, *_ = (layer["data"]["values"] for layer in layers)
+    assert [(row["x"], row["low"], row["mean"], row["high"]) for row in bars] == [(1.0, 94.0, 95.0, 96.0)]
+    assert [(row["x"], row["mean"]) for row in line] == [(1.0, 95.0), (100.0, 90.0)]
+    assert [(row["x"], row["low"], row["high"]) for row in default] == [(pytest.approx(459**-0.5), 95.0, 97.0)]
     assert [row["value"] for row in seeds] == [95.0, 96.0, 97.0, 94.0, 95.0, 96.0, 90.0]
+
+
+def test_two_seeds_have_no_bar_and_a_single_series_no_legend(project: Project):
+    layers = draw(project, "figure7", grouped())["concat"][0]["layer"]
+    assert [layer["mark"]["type"] for layer in layers] == ["point", "line", "point"]
+    assert layers[0]["encoding"]["color"]["legend"] is not None
+    assert ">channels<" in render_svg(draw(project, "figure7", grouped()))
+    alone = make_panel({arm: {0: node_record(90.0)} for arm in ("baseline", "groups=1")})
+    assert ">channels<" not in render_svg(draw(project, "figure7", alone))
+    assert "params" not in str(draw_case(project.figures["figure7"], alone))
 
 
 def test_each_width_is_a_line_with_a_tick_at_each_number_of_groups(project: Project):
     layers = draw(project, "figure7", grouped())["concat"][0]["layer"]
-    rows = layers[0]["data"]["values"]
+    rows = layers[1]["data"]["values"]
     assert [(row["series"], row["x"]) for row in rows] == [("8", 1), ("8", 4), ("16", 1), ("16", 4), ("16", 16)]
     encoding = layers[0]["encoding"]
     assert encoding["x"]["axis"]["values"] == [1, 4, 16]
@@ -159,22 +167,21 @@ def test_any_number_that_arms_vary_can_be_an_axis_and_0_has_no_place_on_it(proje
     assert cells(render_figure(linear, "figure7", [panel]), "`baseline`")[1:3] == ["0.08", "0"]
 
 
-def test_a_band_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0_is_not_drawn():
+def test_a_bar_on_a_logarithmic_axis_ends_at_a_tenth_of_the_smallest_mean_and_0_is_not_drawn():
     figure = make_sweep(y={"key": "nll", "label": "loss", "digits": 2, "scale": "log"})
     panel = with_losses(g1=[0.2, 0.02, 0.0], g2=[0.4, 0.6], g8=[0.0, 0.0])
     layers = list_layers(figure, panel)
-    band = layers[0]["data"]["values"]
-    assert [row["x"] for row in band] == [1, 2]
+    (bar,) = layers[0]["data"]["values"]
     mean = 0.22 / 3
-    assert (band[0]["mean"], band[0]["low"]) == pytest.approx((mean, mean / 10))
-    assert band[1]["low"] == pytest.approx(0.5 - 0.02**0.5)
+    assert (bar["x"], bar["mean"], bar["low"]) == pytest.approx((1, mean, mean / 10))
+    assert [row["x"] for row in layers[2]["data"]["values"]] == [1, 2]
     assert [row["value"] for row in layers[1]["data"]["values"]] == [0.2, 0.02, 0.4, 0.6]
     scale = layers[0]["encoding"]["y"]["scale"]
-    assert (scale["type"], scale["domain"]) == ("log", pytest.approx([mean / 10, 0.5 + 0.02**0.5]))
+    assert (scale["type"], scale["domain"]) == ("log", pytest.approx([mean / 10, 0.6]))
     assert layers[0]["encoding"]["y"]["axis"]["values"] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
     text = render_figure(figure, "name", [panel])
     assert cells(text, "`groups=8`")[-1] == "0.00 ± 0.00 (not drawn)"
-    assert "a band or bar ends at a tenth of the smallest mean" in text
+    assert "a bar ends at a tenth of the smallest mean" in text
 
 
 @pytest.mark.parametrize("span", [(1.1, 1.2), (1e-9, 3e5), (0.001, 1000.0), (7.0, 7.0)])

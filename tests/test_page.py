@@ -1,5 +1,7 @@
 """The page of the results, opened from disk in a real browser; skipped where there is none."""
 
+import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -295,6 +297,69 @@ def test_what_is_hidden_stays_hidden_when_the_scheme_changes(browser: Browser):
         button.click()
         page.rest()
         assert count_hidden(chart) == 0
+
+
+# ---- Folds, contents, tables, downloads ------------------------------------------------------------------------------
+
+
+def test_folded_the_page_is_short_and_a_link_into_a_fold_opens_it(browser: Browser):
+    with Page(browser, PAGE) as page:
+        assert page.run("document.documentElement.scrollHeight") < 16_000
+        section = page.view.locator("#table1")
+        assert not section.is_visible()
+        page.run("location.hash = '#table1'")
+        expect(section).to_be_in_viewport()
+        page.run("location.hash = '#curves'")
+        expect(page.view.locator("#curves .chart svg.marks").first).to_be_visible()
+        assert page.said == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_the_contents_follow_the_reading(browser: Browser, width: int):
+    with Page(browser, PAGE, width) as page:
+        current = page.view.locator("nav a[aria-current=true]")
+        expect(current).to_have_text("The answer")
+        for name in ("claims", "study-node", "claims"):
+            page.run("name => document.getElementById(name).scrollIntoView()", name)
+            link = page.view.locator(f"nav a[href='#{name}']")
+            expect(link).to_have_attribute("aria-current", "true")
+            expect(link).to_be_in_viewport()
+            expect(current).to_have_count(1)
+
+
+def test_a_table_is_sorted_by_a_click_on_a_header(browser: Browser):
+    with Page(browser, PAGE) as page:
+        table = page.view.locator("table.claims")
+        header = table.locator("th", has_text=re.compile("^n$"))
+        cells = "(table, column) => [...table.tBodies[0].rows].map(row => parseFloat(row.cells[column].innerText))"
+        before = table.evaluate(f"table => ({cells})(table, 6)")
+        for direction in ("ascending", "descending"):
+            header.get_by_role("button").click()
+            assert header.get_attribute("aria-sort") == direction
+            after = table.evaluate(f"table => ({cells})(table, 6)")
+            assert after == sorted(before, reverse=direction == "descending")
+
+
+def test_a_chart_is_saved_as_a_picture_and_its_data(browser: Browser):
+    with Page(browser, PAGE) as page:
+        figure = page.view.locator("figure", has=page.view.locator("#chart-timetest-there_and_back"))
+        contents = {}
+        for button in figure.locator(".downloads button").all():
+            with page.view.expect_download() as found:
+                button.click()
+            contents[found.value.suggested_filename] = found.value.path().read_text(encoding="utf-8")
+        assert list(contents) == ["timetest-there_and_back.svg", "timetest-there_and_back.csv"]
+        picture, data = contents.values()
+        assert picture.startswith("<svg")
+        assert "R = error / floor" in picture
+        rows = list(csv.DictReader(io.StringIO(data)))
+        assert {"arm", "seed", "value", "mean", "low", "high", "n"} <= set(rows[0])
+        assert {row["seed"] for row in rows if row["value"]} == {"0", "1", "2", "3", "4"}
+
+
+def test_no_table_or_chart_is_cut_on_a_desktop(page: Page):
+    cut = "[...document.querySelectorAll('.scroll')].filter(element => element.scrollWidth > element.clientWidth)"
+    assert page.run(f"{cut}.map(element => element.getAttribute('aria-label'))") == []
 
 
 # ---- Windows, schemes, paper -----------------------------------------------------------------------------------------

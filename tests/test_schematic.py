@@ -28,7 +28,7 @@ def draw(*designs: Design) -> list[Diagram]:
 @pytest.fixture(scope="module")
 def diagrams() -> list[Diagram]:
     (schematic,) = draw_schematics(make_architecture(), {("ddpm", "digits"): "the digits"})
-    assert (schematic.title, schematic.open) == ("DDPM, the digits", True)
+    assert schematic.title == "DDPM, the digits"
     assert "first of 8 residual blocks" in schematic.place
     return list(schematic.diagrams)
 
@@ -117,16 +117,13 @@ def test_costs_are_told_beside_the_baselines(diagrams: list[Diagram]):
     ]  # fmt: skip
 
 
-def test_cases_without_designs_are_left_out_and_the_first_of_a_study_is_open():
+def test_cases_without_designs_are_left_out():
     of = make_architecture().networks[0]
     empty = of.model_copy(update={"designs": [], "study": "node"})
     again = of.model_copy(update={"case": "cifar10"})
     titles = {("ddpm", "digits"): "a", ("ddpm", "cifar10"): "b"}
     drawn = draw_schematics(Architecture(networks=[empty, of, again]), titles)
-    assert [(one.study, one.case, one.open) for one in drawn] == [
-        ("ddpm", "digits", True),
-        ("ddpm", "cifar10", False),
-    ]
+    assert [(one.study, one.case) for one in drawn] == [("ddpm", "digits"), ("ddpm", "cifar10")]
 
 
 @pytest.mark.parametrize(("axes", "faces"), [("chw", 16 + 24 + 24), ("c", 1 + 6 + 6), ("hw", 16 + 4 + 4), ("", 3)])

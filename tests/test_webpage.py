@@ -14,25 +14,26 @@ import numpy as np
 import pytest
 from architectures import make_architecture
 from panels import ddpm_record, failure, make_panel, node_record
+from PIL import Image
 from ruamel.yaml import YAML
 from workspace import copy_settings
 
 from pipeline.data.preview import write_empty_preview, write_trajectory
 from pipeline.report.charts import draw_awareness, draw_case, render_static
-from pipeline.report.claims import judge_claims, list_claims
+from pipeline.report.claims import Verdict, judge_claims
 from pipeline.report.grid import Block, Cell, Grid, GridRow, Heading
 from pipeline.report.schematic import draw_schematics
 from pipeline.report.sections import gather
 from pipeline.report.sources import read_sources
 from pipeline.report.vega import bundle_library
 from pipeline.report.views import Drawing, Section, Views, find_views
-from pipeline.report.webpage import Contents, Sample, convert, render_webpage
+from pipeline.report.webpage import Chapter, Contents, Sample, convert, render_webpage
 from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.document import write_document
 from pipeline.schema.ledger import Entry, ledger_path, write_ledger
 from pipeline.schema.project import Project, load_project
 from pipeline.schema.record import write_record
-from pipeline.schema.study import find_study
+from pipeline.schema.study import Story, find_study
 from stages.report import main as report
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \"quoted\" 'single' & 日本 " + "long" * 500
@@ -88,7 +89,9 @@ def make_contents(project: Project, hostile: str = "a label") -> Contents:
     schematics = draw_schematics(make_architecture(made=hostile, arm=hostile[:200]), {("ddpm", "digits"): hostile})
     claimed = judge_claims(project, [{"node": panel}])
     headlines = {"node": "accuracy"}
-    return Contents(list_claims(project), claimed, [section], [sample], runs, headlines, {}, schematics=schematics)
+    story = Story(shows=hostile, lacks=hostile)
+    chapter = Chapter("node", hostile, hostile, story, project.claims["node"].claims, section)
+    return Contents(claimed, [chapter], [sample], runs, headlines, {}, schematics=schematics)
 
 
 def test_whatever_a_label_has_in_it_is_text(project: Project):
@@ -131,7 +134,27 @@ def test_a_verdict_stands_beside_a_comparison_that_gave_it(project: Project):
     contents = replace(make_contents(project), pages=[judged])
     shown = " ".join(_Page(render_webpage(contents)).text.split())
     assert [outcome.verdict for outcome in judged.judged["c6"].outcomes] == ["holds", "fails"]
-    assert re.search(r"c6 Sigmoid needs .{,80} fails on digits nfe: baseline = 26\.0: -6\.0, ", shown)
+    assert re.search(r"c6 Sigmoid needs .{,80} \(digits\) ?fails ?nfe ?-6\.0", shown)
+    assert re.search(r"c6 ?nfe: baseline = 26\.0 ?fails.{,20}-6\.0", shown)
+
+
+def test_what_does_not_hold_comes_first_among_the_claims_and_each_leads_to_its_comparisons(project: Project):
+    html = render_webpage(make_contents(project))
+    shown = re.findall(r'<a href="#claim-(\w+)-digits">.*?<td class="[a-z-]+">([a-z ]+)</td>', html, re.DOTALL)
+    assert [name for name, _ in shown] != sorted(name for name, _ in shown)
+    order: list[Verdict] = ["fails", "undecided", "too few seeds", "not run", "holds"]
+    places = [order.index(verdict) for _, verdict in shown]  # type: ignore[arg-type]
+    assert places == sorted(places)
+    assert {name for name, _ in shown} == {
+        claim.id for claim in project.claims["node"].claims if claim.covers("digits")
+    }
+
+
+def test_the_papers_effect_on_its_own_case_stands_beside_ours(project: Project):
+    text = " ".join(_Page(render_webpage(make_contents(project))).text.split())
+    printed = project.tables["table1"].paper.values["cifar10"]  # type: ignore[union-attr]
+    effect = printed["norm=batch"]["accuracy"] - printed["baseline"]["accuracy"]
+    assert f"{effect:+.2f} (cifar10)" in text
 
 
 def test_the_same_contents_give_the_same_bytes(project: Project):
@@ -225,7 +248,7 @@ def test_trajectories_say_what_their_rows_and_columns_are(root: Path):
     assert shown[1]["src"] == f"data:image/png;base64,{base64.b64encode(png).decode()}"
     text = " ".join(page.text.split())
     assert "digits, position=mlp, seed 0, not the paper's scale; columns: levels 987, image" in text
-    assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.index("Every run")
+    assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.rindex("Every run")
 
 
 def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
@@ -239,7 +262,7 @@ def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
     told = "**Mixed:** runs of node, digits, were not made with the same device: H200; cpu, EPYC."
     sections = {section.id: section for section in gather_page(root).sections}
     marked = {name for name, section in sections.items() if told in section.notes}
-    assert marked == {"table1", "table2", "table4", "figure6", "figure7", "node_arms"}
+    assert marked == {"table1", "table2", "table4", "node_accuracy", "figure6", "figure7", "node_arms"}
     places = [[cell.strip() for cell in line.split("|")] for line in sections["provenance"].text.splitlines()]
     workers = {cells[1]: cells[3] for cells in places if len(cells) > 3}
     assert (workers["H200"], workers["cpu, EPYC"]) == ("1", "—")
@@ -251,12 +274,14 @@ def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
 def test_the_report_is_made_of_records_alone_and_in_one_order(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(root)
     report()
-    files = ["README.md", "claims.md", "index.html", "records.csv", "verdicts.md"]
+    files = ["README.md", "claims.md", "index.html", "records.csv", "share.png", "verdicts.md"]
     assert sorted(path.name for path in (root / "reports").iterdir()) == files
     order = load_project(root).report.order
     page = _Page((root / "reports/index.html").read_text())
     ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-    assert [name for name in ids if name in order] == [name for name in order if name != "verdicts"]
+    assert {name for name in ids if name in order} == {name for name in order if name != "verdicts"}
+    with Image.open(root / "reports/share.png") as picture:
+        assert picture.size == (1200, 630)
     every = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(every) == len(set(every))
     assert {link for link in page.links() if link.startswith("#")} <= {f"#{name}" for name in every}
@@ -292,23 +317,42 @@ def test_the_use_of_the_time_is_a_dot_a_run_beside_its_score(root: Path):
     }
 
 
-def test_what_stands_before_the_verdicts_in_the_order_leads_the_page(root: Path):
+def test_the_page_goes_from_the_answer_over_the_claims_to_the_studies_each_with_its_first_figure_first(root: Path):
     project = load_project(root)
-    others = [name for name in project.report.order if name not in ("verdicts", "table2", "answer")]
-    for first in ([], ["table2"], ["table2", "answer"]):
-        order = [*first, "verdicts", *(name for name in ("table2", "answer") if name not in first), *others]
-        changed = replace(project, report=project.report.model_copy(update={"order": order}))
-        contents = gather(read_sources(root, changed))
-        assert [section.id for section in contents.sections[: contents.lead]] == ["missing", *first]
-        page = _Page(render_webpage(contents))
-        rest = ["claims", "remedies", *(name for name in order if name not in (*first, "verdicts"))]
-        front = [name for name in first if name in project.report.front]
-        ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
-        placed = [*front, "missing", *(name for name in first if name not in front), *rest]
-        assert ids[: len(placed)] == placed
-        shown = ["missing", *first, *rest]
-        linked = [link[1:] for link in page.links() if link.startswith("#")]
-        assert [name for name in dict.fromkeys(linked) if name in shown] == shown
+    contents = gather(read_sources(root, project))
+    assert [section.id for section in contents.front] == list(project.report.front)
+    assert [chapter.study for chapter in contents.chapters] == project.report.studies
+    page = _Page(render_webpage(contents))
+    ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    chapters = [f"study-{study}" for study in project.report.studies]
+    leading = [name for name in ids if name in (*project.report.front, "missing", "claims", *chapters)]
+    assert leading == [*project.report.front, "missing", "claims", *chapters]
+    mains = {chapter.study: chapter.main.id for chapter in contents.chapters if chapter.main is not None}
+    assert (mains["node"], mains["ddpm"], mains["timetest"]) == ("node_accuracy", "ddpm_loss", "timetest_unet")
+    order = [name for name in project.report.order if project.report.tables.get(name) == "node"]
+    assert [name for name in ids if name in order] == order
+
+
+def test_what_is_not_the_answer_is_folded_away(root: Path):
+    """Tables, further figures, samples, costs and runs; the first figure of a study is not."""
+    folded, depth = set(), 0
+
+    class Folds(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            nonlocal depth
+            depth += tag == "details"
+            if depth and tag == "section":
+                folded.add(dict(attrs)["id"])
+
+        def handle_endtag(self, tag: str) -> None:
+            nonlocal depth
+            depth -= tag == "details"
+
+    contents = gather_page(root)
+    Folds().feed(render_webpage(contents))
+    shown = [chapter.main.id for chapter in contents.chapters if chapter.main is not None]
+    assert {"table1", "node_arms", "figure7", "study-node-claims", "theory"} <= folded
+    assert not folded & {*shown, "claims", *(section.id for section in contents.front)}
 
 
 def test_a_study_without_views_of_its_own_is_shown(root: Path, monkeypatch: pytest.MonkeyPatch):
@@ -317,7 +361,7 @@ def test_a_study_without_views_of_its_own_is_shown(root: Path, monkeypatch: pyte
     project = load_project(root)
     assert (find_views("node"), find_views("node") == own) == (Views(), False)
     kept = [name for name in project.report.order if name not in (*project.report.texts, *project.report.sections)]
-    spec = project.report.model_copy(update={"order": kept, "texts": {}, "sections": {}})
+    spec = project.report.model_copy(update={"order": kept, "front": [], "texts": {}, "sections": {}})
     write_record(root / "records/node/digits/baseline/0.json", node_record(90.0))
     contents = gather(read_sources(root, replace(project, report=spec)))
     ids = [section.id for section in contents.sections]

@@ -12,7 +12,7 @@ from pipeline.schema.figure import Figure, Sweep
 from pipeline.schema.record import Record
 
 BEFORE, AFTER = "before training", "after training"
-_STATIC_WIDTH = 560
+_STATIC_WIDTH = 680
 """Pixels of a chart that fills its place where there is a script."""
 _WIDE = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
 _TICKS = [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10]
@@ -75,17 +75,17 @@ def draw_case(figure: Figure, panel: Panel) -> Chart:
             ]
         x = [("x", figure.x.label)] if is_sweep else []
         layer["encoding"]["tooltip"] = _tooltip(("arm", "arm"), *own, *x)
-    if isinstance(figure, Sweep) and figure.series is not None and len(chart["layer"]) > 2:
-        _offer_series(chart)
+    lines = [layer for layer in chart["layer"] if is_sweep and layer["mark"]["type"] == "line"]
+    if lines and lines[0]["encoding"]["color"]["legend"] is not None:
+        _offer_series(chart, lines[0])
     return chart
 
 
-def _offer_series(chart: Chart) -> None:
+def _offer_series(chart: Chart, line: Chart) -> None:
     """Let the legend of a sweep hide its series."""
     for layer in chart["layer"]:
         if layer["encoding"]["color"].get("field") == "series":
             layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
-    line = chart["layer"][2]
     line["params"] = _hide(line["encoding"]["color"]["scale"]["domain"])
 
 
@@ -211,7 +211,13 @@ def draw_sites(panel: Panel, changes: SiteChanges, names: Mapping[str, Sequence[
                 "type": "quantitative",
                 "title": "relative change",
                 "scale": {"scheme": "viridis", "type": "symlog", "constant": 0.01, "domainMin": 0},
-                "legend": {"orient": "bottom", "values": ticks, "format": "~g", "gradientLength": 200},
+                "legend": {
+                    "orient": "bottom",
+                    "values": ticks,
+                    "format": "~g",
+                    "gradientLength": 320,
+                    "labelOverlap": True,
+                },
             },
             "tooltip": [
                 *_tooltip(("arm", "arm"), ("site", title), ("moment", "moment")),

@@ -49,6 +49,8 @@ class Outcome:
     """Why runs that are there cannot be compared; empty where they can."""
     least: int = 2
     """Seeds below which there is no verdict."""
+    elsewhere: tuple[str, float] | None = None
+    """Where the paper has no effect on this case: another one with its effect, the first that it has."""
     margin: float | None = None
     """How far from 0 the effects may be where the number is known: each, or their mean by its standard error."""
 
@@ -215,6 +217,16 @@ def _paper_effect(contrast: Contrast, key: str, table: Table | None, case: str) 
     return _weigh(contrast, values) if values and len(values) == len(contrast.weights) else None
 
 
+def _find_paper(
+    contrast: Contrast, key: str, table: Table | None, case: str
+) -> tuple[float | None, tuple[str, float] | None]:
+    """The paper's effect on the case; and without it, on the first other one that has one."""
+    own = _paper_effect(contrast, key, table, case)
+    cases = table.paper.values if own is None and table is not None and table.paper is not None else {}
+    effects = [(other, effect) for other in cases if (effect := _paper_effect(contrast, key, table, other)) is not None]
+    return own, next(iter(effects), None)
+
+
 def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Table | None, least: int) -> Outcome:
     """A contrast over the seeds that all its arms completed; over sample sets, where they share a single seed.
 
@@ -223,7 +235,8 @@ def judge_contrast(part: Comparison, contrast: Contrast, panel: Panel, table: Ta
     Args:
         least: seeds below which there is no verdict.
     """
-    outcome = partial(Outcome, part, contrast, _paper_effect(contrast, part.key, table, panel.case), least=least)
+    own, other = _find_paper(contrast, part.key, table, panel.case)
+    outcome = partial(Outcome, part, contrast, own, least=least, elsewhere=other)
     if absent := _find_absent(contrast, panel):
         return outcome({}, not_run=absent)
     if obstacle := _find_obstacle(contrast, panel, part.key):

@@ -1,10 +1,11 @@
-"""Charts of curves over training: a small one an arm, a line a seed, the baseline behind it in grey."""
+"""Charts of curves over training: the baseline's, and of each other arm what it differs by, seed by seed."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
-from pipeline.report.charts import make_drawings
+from pipeline.report.charts import draw_lines, make_drawings
 from pipeline.report.panel import Panel
 from pipeline.report.vega import PALETTE
 from pipeline.report.views import Chart, Drawing
@@ -15,8 +16,8 @@ from pipeline.schema.study import Curve, find_study
 
 _MOST = 50
 """Points of a run that the page draws; curves/ has them all."""
-_CELL = {"width": 196, "height": 88}
-_COLUMNS = 4
+_CELL = {"width": 208, "height": 88}
+_COLUMNS = 3
 
 
 def thin(points: Sequence[Point], most: int = _MOST) -> list[Point]:
@@ -26,7 +27,7 @@ def thin(points: Sequence[Point], most: int = _MOST) -> list[Point]:
 
 
 def read_points(root: Path, panel: Panel, curve: Curve) -> list[Point]:
-    """The points of the runs that params.yaml asks for, in its order, thinned."""
+    """The points of the runs that params.yaml asks for, in its order."""
     runs = [(str(arm), seed) for arm in panel.arms for seed in panel.seeds[arm]]
     order = {run: index for index, run in enumerate(runs)}
 
@@ -34,8 +35,22 @@ def read_points(root: Path, panel: Panel, curve: Curve) -> list[Point]:
         return order[point.arm, point.seed]
 
     points = read_curve(curve_path(root, panel.study, panel.case, curve), curve)
-    wanted = sorted((point for point in points if (point.arm, point.seed) in order), key=place)
-    return [point for _, run in groupby(wanted, place) for point in thin(list(run))]
+    return sorted((point for point in points if (point.arm, point.seed) in order), key=place)
+
+
+def subtract_baseline(points: Sequence[Point]) -> list[Point]:
+    """What each run of the other arms differs by from the baseline's of the same seed, where both have a point."""
+    known = {(point.seed, point.at): point.value for point in points if point.arm == BASELINE}
+    return [
+        replace(point, value=point.value - known[point.seed, point.at])
+        for point in points
+        if point.arm != BASELINE and (point.seed, point.at) in known
+    ]
+
+
+def _thin_runs(points: Sequence[Point]) -> list[Point]:
+    """The points of all runs, each thinned."""
+    return [point for _, run in groupby(points, lambda point: (point.arm, point.seed)) for point in thin(list(run))]
 
 
 def _pack(points: Iterable[Point]) -> Chart:
@@ -48,34 +63,27 @@ def _pack(points: Iterable[Point]) -> Chart:
     return {"data": {"values": rows}, "transform": [{"flatten": ["at", "value"]}]}
 
 
-def _layers(points: Sequence[Point], curve: Curve, hover: bool) -> Iterator[Chart]:
-    """The baseline, which each cell has, and the cell's own arm."""
+def _layers(curve: Curve, hover: bool) -> list[Chart]:
+    """The line of no difference, and the arm's own."""
     place = {
         "x": {"field": "at", "type": "quantitative", "title": curve.over, "axis": {"tickCount": 4, "format": "~s"}},
-        "y": {"field": "value", "type": "quantitative", "title": None, "scale": {"zero": False}},
+        "y": {"field": "value", "type": "quantitative", "title": None, "axis": {"tickCount": 4}},
         "detail": {"field": "seed"},
     }
-    behind = [point for point in points if point.arm == BASELINE]
-    if behind:
-        grey = {"type": "line", "color": "#8c8c8c", "strokeWidth": 1}
-        yield {**_pack(behind), "mark": grey, "encoding": place}
-    shown = [
-        {"field": "arm", "title": "arm"},
-        {"field": "seed", "title": "seed"},
-        {"field": "at", "title": curve.over},
-        {"field": "value", "title": curve.title},
-    ]
-    mark = {"type": "line", "color": PALETTE[0], "strokeWidth": 1.5}
+    shown = {"arm": "arm", "seed": "seed", "at": curve.over, "value": f"{curve.title}, less the baseline's"}
+    mark: Chart = {"type": "line", "color": PALETTE[0], "strokeWidth": 1.5}
+    own: Chart = {"mark": mark, "encoding": place}
     if hover:
-        yield {"mark": mark | {"point": {"size": 12, "color": PALETTE[0]}}, "encoding": {**place, "tooltip": shown}}
-    else:
-        yield {"mark": mark, "encoding": place}
+        mark["point"] = {"size": 12, "color": PALETTE[0]}
+        own["encoding"] = {**place, "tooltip": [{"field": field, "title": title} for field, title in shown.items()]}
+    return [{"mark": {"type": "rule", "color": "#8c8c8c"}, "encoding": {"y": {"datum": 0}}}, own]
 
 
 def draw_curves(points: Sequence[Point], curve: Curve, hover: bool = True) -> Chart | None:
-    """A curve of every run; None without a point.
+    """A small chart an arm, a line a seed; None without a point.
 
     Args:
+        points: differences from the baseline.
         hover: with points to point at, which a picture can do without.
     """
     if not points:
@@ -87,17 +95,23 @@ def draw_curves(points: Sequence[Point], curve: Curve, hover: bool = True) -> Ch
         "facet": {"field": "arm", "type": "nominal", "sort": arms, "header": header},
         "columns": _COLUMNS,
         "spacing": {"row": 12, "column": 16},
-        "spec": {**_CELL, "layer": list(_layers(points, curve, hover))},
+        "spec": {**_CELL, "layer": _layers(curve, hover)},
     }
 
 
 def list_curves(root: Path, project: Project, panel: Panel, names: Collection[str]) -> list[Drawing]:
-    """The drawings of a panel's curves of these names."""
+    """The drawings of a panel's curves of these names: the baseline's, and the differences from it."""
     drawings: list[Drawing] = []
     for curve in find_study(panel.study).curves:
         if curve.name in names:
             points = read_points(root, panel, curve)
-            chart, still = draw_curves(points, curve), draw_curves(points, curve, hover=False)
+            name = f"{curve.name}-{panel.study}-{panel.case}"
             title = f"{curve.title[0].upper()}{curve.title[1:]}: {project.specs[panel.study].title}, {panel.title}"
-            drawings += make_drawings(f"{curve.name}-{panel.study}-{panel.case}", title, chart, still)
+            baseline = _thin_runs([point for point in points if point.arm == BASELINE])
+            drawings += make_drawings(name, f"{title}, baseline", draw_lines(baseline, curve.over, curve.title))
+            others = _thin_runs(subtract_baseline(points))
+            chart, still = draw_curves(others, curve), draw_curves(others, curve, hover=False)
+            drawings += make_drawings(
+                f"{name}-differences", f"{title}, less the baseline's of the same seed", chart, still
+            )
     return drawings

@@ -14,19 +14,21 @@ from pipeline.schema.figure import Figure, Sweep
 DEFAULT, NO_VALUE = "PyTorch's default", "no completed run"
 SMALL_SCALE = "the embedded default, not the paper's scale"
 _SIZE = {"width": 360, "height": 260}
+_LEAST = 3
+"""Seeds from which on a mean has a bar: it would hide fewer."""
 
 
 def gather_rows(figure: Sweep, panel: Panel, points: Sequence[Point]) -> tuple[list[Chart], list[Chart]]:
-    """Means with their bands, one row an arm, and single seeds, one row a run."""
+    """Means with their bars, one row an arm, and single seeds, one row a run. Two seeds are their own spread."""
     means, seeds = [], []
     for point in points:
         values = panel.values(point.arm, figure.y.key)
         if (summary := summarise(values)) is None:
             continue
         place = {"arm": point.arm, "x": point.x, "series": name_value(point.series), "default": point.default}
-        spread = summary.std or 0.0
-        band = {"mean": summary.mean, "low": summary.mean - spread, "high": summary.mean + spread}
-        means.append({**place, **band, "n": summary.n})
+        spread = summary.std if summary.n >= _LEAST else None
+        ends = (None, None) if spread is None else (summary.mean - spread, summary.mean + spread)
+        means.append({**place, "mean": summary.mean, "low": ends[0], "high": ends[1], "n": summary.n})
         seeds += [{**place, "seed": seed, "value": value} for seed, value in values.items()]
     return fit_rows(figure, means, seeds)
 
@@ -71,54 +73,54 @@ def _by_series(figure: Sweep, points: Sequence[Point], choices: Sequence[str]) -
     """Colour or shape by series, as an encoding."""
     series = list_series(points)
     chosen = [choices[index % len(choices)] for index in range(len(series))]
-    legend = {"title": figure.series, "symbolOpacity": 1} if figure.series is not None else None
+    legend = {"title": figure.series, "symbolOpacity": 1} if len(series) > 1 else None
     return {"field": "series", "type": "nominal", "scale": {"domain": series, "range": chosen}, "legend": legend}
 
 
 def _layers(figure: Sweep, points: Sequence[Point], means: list[Chart], seeds: list[Chart]) -> list[Chart]:
-    """Band, seeds, line and means; PyTorch's default stands apart from the line, on a dashed rule."""
+    """Bars, seeds, line and means; PyTorch's default stands apart from the line, on a dashed rule."""
     base = {"x": _horizontal(figure, points), "color": _by_series(figure, points, PALETTE)}
     marked = base | {"shape": _by_series(figure, points, SHAPES)}
     mean, low, single = (scale_quantity(figure, field, means, seeds) for field in ("mean", "low", "value"))
-    line = [{"filter": "!datum.default"}]
-    layers: list[Chart] = [
-        {
-            "transform": line,
-            "mark": {"type": "area", "opacity": 0.18},
-            "encoding": {**base, "y": low, "y2": {"field": "high"}},
-        },
-        {
-            "data": {"name": "seeds"},
-            "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.6},
-            "encoding": {**marked, "y": single},
-        },
-        {"transform": line, "mark": {"type": "line", "strokeWidth": 2}, "encoding": {**base, "y": mean}},
-        {
-            "transform": line,
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {**marked, "y": mean},
-        },
+    small: Chart = {"type": "point", "filled": True, "size": 14, "opacity": 0.6}
+    large: Chart = {"type": "point", "filled": True, "size": 70, "opacity": 1}
+    line = [row for row in means if not row["default"]]
+    layers = [
+        *_draw_bars(line, {"opacity": 0.5}, {**base, "y": low}),
+        {"data": {"values": seeds}, "mark": small, "encoding": {**marked, "y": single}},
     ]
-    layers += _mark_default(base["x"], mean, low) if any(point.default for point in points) else []
-    for layer in layers:
-        layer["data"] = {"values": seeds if "data" in layer else means}
+    if line:
+        thick: Chart = {"type": "line", "strokeWidth": 2}
+        layers += [
+            {"data": {"values": line}, "mark": thick, "encoding": {**base, "y": mean}},
+            {"data": {"values": line}, "mark": large, "encoding": {**marked, "y": mean}},
+        ]
+    if default := [row for row in means if row["default"]]:
+        layers += _mark_default(default, base["x"], mean, low)
     return [*layers, *mark_line(figure, mean, "y")]
 
 
-def _mark_default(x: Chart, mean: Chart, low: Chart) -> list[Chart]:
+def _draw_bars(rows: Sequence[Chart], look: Chart, encoding: Chart) -> list[Chart]:
+    """The spread of the means that have one, as a layer; none without."""
+    barred = [row for row in rows if row["low"] is not None]
+    bars = {
+        "data": {"values": barred},
+        "mark": {"type": "rule", **look},
+        "encoding": {**encoding, "y2": {"field": "high"}},
+    }
+    return [bars] if barred else []
+
+
+def _mark_default(rows: Sequence[Chart], x: Chart, mean: Chart, low: Chart) -> list[Chart]:
     """A dashed rule at PyTorch's default, with the mean and its spread."""
-    rule, black = [{"filter": "datum.default"}], {"x": x, "color": {"value": "#000000"}}
-    bar = {"type": "errorbar", "ticks": True}
+    data, black = {"data": {"values": rows}}, {"x": x, "color": {"value": "#000000"}}
+    diamond: Chart = {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1}
     text = {"type": "text", "align": "left", "baseline": "bottom", "dx": 5, "y": "height", "dy": -4, "fontSize": 12}
     return [
-        {"transform": rule, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
-        {"transform": rule, "mark": bar, "encoding": {**black, "y": low, "y2": {"field": "high"}}},
-        {
-            "transform": rule,
-            "mark": {"type": "point", "shape": "diamond", "filled": True, "size": 110, "opacity": 1},
-            "encoding": {**black, "y": mean},
-        },
-        {"transform": rule, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
+        {**data, "mark": {"type": "rule", "strokeDash": [5, 4], "opacity": 0.6}, "encoding": black},
+        *_draw_bars(rows, {}, {**black, "y": low}),
+        {**data, "mark": diamond, "encoding": {**black, "y": mean}},
+        {**data, "mark": text, "encoding": {**black, "text": {"value": DEFAULT}}},
     ]
 
 
@@ -185,14 +187,14 @@ def _render_panel(figure: Figure, panel: Panel) -> list[str]:
 
 
 def explain_marks(figure: Figure, over: str) -> str:
-    """What lines, bands and dots are, as a sentence.
+    """What lines, bars and dots are, as a sentence.
 
     Args:
         over: what means and spreads are over.
     """
-    band = f"Line and band: mean ± standard deviation over {over}; dots: single seeds"
-    marks = band if isinstance(figure, Sweep) else NOTE
-    clipped = "; on the logarithmic axis a band or bar ends at a tenth of the smallest mean"
+    bars = f"Lines and bars: mean ± standard deviation over {over}, from {_LEAST} on; dots: single seeds"
+    marks = bars if isinstance(figure, Sweep) else NOTE
+    clipped = "; on the logarithmic axis a bar ends at a tenth of the smallest mean"
     return marks + (clipped if figure.quantity.scale == "log" else "") + "."
 
 

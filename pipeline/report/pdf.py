@@ -137,27 +137,35 @@ def _set_x(figure: Sweep, axes: Axes, points: Sequence[Point]) -> None:
     axes.grid(axis="y" if figure.x.base == 2 else "both")
 
 
-def _draw_series(figure: Sweep, axes: Axes, means: Sequence[Chart], seeds: Sequence[Chart], index: int) -> None:
-    """Single seeds, band, line and means of one series, told apart by colour, shape and dashes."""
+def _draw_series(
+    figure: Sweep, axes: Axes, means: Sequence[Chart], seeds: Sequence[Chart], index: int, named: bool
+) -> None:
+    """Single seeds, bars, line and means of one series, told apart by colour, shape and dashes."""
     color, marker, dashes = (choices[index % len(choices)] for choices in (PALETTE, _MARKERS, _DASHES))
     single = [_place_x(figure, row["x"]) for row in seeds]
     axes.plot(single, [_place(figure, row["value"]) for row in seeds], marker, color=color, markersize=1.8)
     line = [row for row in means if not row["default"]]
     x = [_place_x(figure, row["x"]) for row in line]
-    mean, low, high = ([_place(figure, row[key]) for row in line] for key in ("mean", "low", "high"))
-    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-    label = means[0]["series"] if figure.series else None
-    axes.plot(x, mean, marker=marker, linestyle=dashes, color=color, label=label)
+    mean = [_place(figure, row["mean"]) for row in line]
+    for row in (row for row in line if row["low"] is not None):
+        ends = [_place(figure, row[key]) for key in ("low", "high")]
+        axes.plot([_place_x(figure, row["x"])] * 2, ends, color=color, alpha=0.5, linewidth=0.8)
+    axes.plot(x, mean, marker=marker, linestyle=dashes, color=color, label=means[0]["series"] if named else None)
 
 
 def _draw_default(figure: Sweep, axes: Axes, rows: Sequence[Chart]) -> None:
     """PyTorch's default stands apart from the line, on a dashed rule."""
     x = [_place_x(figure, row["x"]) for row in rows]
-    low, mean, high = ([_place(figure, row[key]) for row in rows] for key in ("low", "mean", "high"))
-    for place in x:
+    for place, row in zip(x, rows, strict=True):
         axes.axvline(place, color="#000000", alpha=0.6, linewidth=0.6, linestyle="--")
-    spread = [[m - a for m, a in zip(mean, low, strict=True)], [b - m for m, b in zip(mean, high, strict=True)]]
-    axes.errorbar(x, mean, spread, fmt="D", color="#000000", capsize=2, linewidth=0.8, label=DEFAULT)
+        if row["low"] is not None:
+            axes.plot(
+                [place] * 2, [_place(figure, row[key]) for key in ("low", "high")], color="#000000", linewidth=0.8
+            )
+    axes.plot(x, [_place(figure, row["mean"]) for row in rows], "D", color="#000000")
+    axes.annotate(
+        DEFAULT, (x[-1], 0), xytext=(3, 3), xycoords=("data", "axes fraction"), textcoords="offset points"
+    )  # fmt: skip
 
 
 def _draw_sweep(figure: Sweep, axes: Axes, panel: Panel, points: Sequence[Point]) -> None:
@@ -169,10 +177,10 @@ def _draw_sweep(figure: Sweep, axes: Axes, panel: Panel, points: Sequence[Point]
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, NO_VALUE, transform=axes.transAxes, ha="center")
         return
-    for index, series in enumerate(list_series(points)):
+    for index, series in enumerate(names := list_series(points)):
         means, seeds = ([row for row in found if row["series"] == series] for found in rows)
         if means:
-            _draw_series(figure, axes, means, seeds, index)
+            _draw_series(figure, axes, means, seeds, index, named=len(names) > 1)
     if default := [row for row in rows[0] if row["default"]]:
         _draw_default(figure, axes, default)
     _set_x(figure, axes, points)
@@ -238,8 +246,8 @@ def _lay_out(figure: Figure, panel: Panel, points: Sequence[Point]) -> _Layout:
     """Above the axes stand the case, its scale, and of a sweep the legend, of a forest plot the label of its line."""
     lines = 1 + (panel.scale == "embedded")
     if isinstance(figure, Sweep):
-        entries = any(point.default for point in points) + (len(list_series(points)) if figure.series else 0)
-        lines += (figure.series is not None) + math.ceil(entries / _COLUMNS)
+        if (entries := len(list_series(points))) > 1:
+            lines += 1 + math.ceil(entries / _COLUMNS)
         return _Layout(_LEFT, _HEIGHT, lines * _LINE + 2 * _ABOVE)
     lines += figure.line is not None
     height = sum(_LINE * len(_wrap_label(label)) + _GAP for label, _ in list_places(figure))

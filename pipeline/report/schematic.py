@@ -95,8 +95,6 @@ class Schematic:
     case: str
     title: str
     place: str
-    open: bool
-    """Shown at first: the first case of a study, as another's differs in numbers alone."""
     diagrams: Sequence[Diagram]
 
 
@@ -244,7 +242,7 @@ def draw_schematics(architecture: Architecture, titles: Mapping[tuple[str, str],
             continue
         drawn.append(Schematic(
             networks.study, networks.case, f"{words.study}, {titles[networks.study, networks.case]}",
-            words.place.format(sites=designs[0].outline.sites), all(one.study != networks.study for one in drawn),
+            words.place.format(sites=designs[0].outline.sites),
             [_draw(design, designs, words) for design in designs],
         ))  # fmt: skip
     return drawn

@@ -1,11 +1,10 @@
 """What the web page shows, in the order of specs/report.yaml: from records, curves, ledger and sample grids."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from PIL import Image
 
 from pipeline.report.charts import USE, draw_case, draw_use, make_drawings
-from pipeline.report.claims import list_claims
 from pipeline.report.costs import find_mixtures, render_costs, render_places
 from pipeline.report.curves import list_curves
 from pipeline.report.figures import explain_marks
@@ -15,12 +14,12 @@ from pipeline.report.panel import Panel, list_gaps, select_panels
 from pipeline.report.schematic import Schematic, draw_schematics
 from pipeline.report.sources import Sources
 from pipeline.report.views import Section, find_views, make_section, render_text
-from pipeline.report.webpage import Contents, Sample
+from pipeline.report.webpage import Chapter, Contents, Sample
 from pipeline.schema.architecture import PATH as ARCHITECTURE
 from pipeline.schema.architecture import Architecture
 from pipeline.schema.base import SpecError
 from pipeline.schema.document import read_document
-from pipeline.schema.report import COSTS, CURVES, PROVENANCE, TIME_USE, VERDICTS
+from pipeline.schema.report import COSTS, CURVES, PROVENANCE, TIME_USE
 from pipeline.schema.study import find_study, numeric_keys
 
 
@@ -66,7 +65,8 @@ def _show_text(sources: Sources, name: str) -> Section:
 def _show_curves(sources: Sources) -> Section:
     """The curves of every run, but for those that a study shows itself."""
     text = (
-        "A line a seed; the baseline behind it in grey. At most 50 points a run are drawn; `curves/` has all, and "
+        "The baseline's, and what each other arm differs by from the baseline of the same seed; a line a seed. At most "
+        "50 points a run are drawn; `curves/` has all, and "
         "`dvc plots diff` compares them between revisions."
     )
     drawings = []
@@ -127,19 +127,49 @@ def _show_missing(sources: Sources) -> Iterator[Section]:
         yield Section("missing", "What is missing or outdated", text="\n".join(lines))
 
 
-def _show_views(sources: Sources, architecture: Architecture) -> Iterator[Section]:
-    """The views in order; the page has the verdicts at its top."""
-    report, project = sources.project.report, sources.project
-    for name in report.order:
-        if name in report.tables:
-            yield _show_table(sources, name)
-        elif name in report.figures:
-            yield _show_figure(sources, name)
-        elif name in report.texts:
-            yield _show_text(sources, name)
-        elif name in report.sections:
-            yield make_section(name, sources.root, project, sources.panels[report.sections[name]])
-        elif name == CURVES:
+def _show_view(sources: Sources, name: str) -> Section:
+    """A view of a study."""
+    report = sources.project.report
+    if name in report.tables:
+        return _show_table(sources, name)
+    if name in report.figures:
+        return _show_figure(sources, name)
+    if name in report.texts:
+        return _show_text(sources, name)
+    return make_section(name, sources.root, sources.project, sources.panels[report.sections[name]])
+
+
+def _find_main(names: Sequence[str], shown: Mapping[str, Section], figures: Collection[str]) -> str | None:
+    """The chart that stands for a study: of its first figure with one, or else of its first view with one."""
+    drawn = [name for name in names if shown[name].drawings]
+    return next((name for name in drawn if name in figures), next(iter(drawn), None))
+
+
+def _tell_studies(sources: Sources) -> Iterator[Chapter]:
+    """The studies in order, each with its views but for those that lead the page."""
+    project, report = sources.project, sources.project.report
+    owners = {**report.tables, **report.figures, **report.texts, **report.sections}
+    for study, spec in project.specs.items():
+        names = [name for name in report.order if owners.get(name) == study and name not in report.front]
+        shown = {name: _show_view(sources, name) for name in names}
+        main = _find_main(names, shown, report.figures)
+        rest = [shown[name] for name in names if name != main]
+        yield Chapter(
+            study,
+            spec.title,
+            spec.source,
+            spec.story,
+            project.claims[study].claims,
+            None if main is None else shown[main],
+            [section for section in rest if section.drawings],
+            [section for section in rest if not section.drawings],
+        )
+
+
+def _show_others(sources: Sources, architecture: Architecture) -> Iterator[Section]:
+    """What is about all studies, in order."""
+    for name in sources.project.report.order:
+        if name == CURVES:
             yield _show_curves(sources)
         elif name == TIME_USE:
             yield _show_use(sources)
@@ -180,15 +210,13 @@ def gather(sources: Sources) -> Contents:
         SpecError: records/architecture.json is missing, or another version's.
     """
     architecture = read_document(sources.root / ARCHITECTURE, Architecture)
-    missing, views = list(_show_missing(sources)), list(_show_views(sources, architecture))
-    first = sources.project.report.order[: sources.project.report.order.index(VERDICTS)]
     previews, trajectories = (list(_find_samples(sources, kind)) for kind in ("previews", "trajectories"))
     return Contents(
-        claims=list_claims(sources.project),
         pages=sources.verdicts,
-        sections=[*missing, *views],
-        lead=len(missing) + sum(section.id in first for section in views),
-        front=sources.project.report.front,
+        front=[_show_view(sources, name) for name in sources.project.report.front],
+        missing=list(_show_missing(sources)),
+        chapters=list(_tell_studies(sources)),
+        others=list(_show_others(sources, architecture)),
         samples=previews,
         runs=sources.runs,
         headlines={study: spec.headline[0] for study, spec in sources.project.specs.items()},

@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
@@ -16,10 +18,13 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-from pipeline.report.claims import VERDICTS, Judged, Page, Verdict
+from pipeline.report import glyphs, strip
+from pipeline.report.claims import VERDICTS, Judged, Outcome, Page, Verdict
 from pipeline.report.costs import Books
-from pipeline.report.glyphs import HEIGHT, WIDTH, draw_glyph
+from pipeline.report.glyphs import draw_glyph
 from pipeline.report.schematic import Schematic
+from pipeline.report.share import TITLE
+from pipeline.report.strip import lay_out_strip
 from pipeline.report.vega import bundle_library
 from pipeline.report.verdicts import show_outcome
 from pipeline.report.views import Section
@@ -28,9 +33,14 @@ from pipeline.schema.base import flatten
 from pipeline.schema.claim import Claim
 from pipeline.schema.ledger import Entry
 from pipeline.schema.record import Failure, Record
-from pipeline.schema.study import Run
+from pipeline.schema.study import Run, Story
 
 _WEB = Path(__file__).parent / "web"
+_DOUBT: tuple[Verdict, ...] = ("fails", "undecided", "too few seeds", "not run", "holds")
+"""Order of the claims on the page."""
+_SAFE = " ='/:;,()!*@?[]{}|^~"
+"""Beside letters and digits, what may stand as it is in the address of a picture."""
+_DIGITS = re.compile(r"(\d\.\d\d)\d+")
 
 
 @dataclass(frozen=True)
@@ -47,24 +57,59 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Chapter:
+    """A study on the page."""
+
+    study: str
+    title: str
+    source: str
+    """What it follows."""
+    story: Story | None
+    claims: Sequence[Claim]
+    main: Section | None
+    """Its main figure is the first of this section's charts."""
+    figures: Sequence[Section] = ()
+    """Further ones with charts."""
+    tables: Sequence[Section] = ()
+    """Those without."""
+
+    @property
+    def id(self) -> str:
+        """A view may have the study's own name."""
+        return f"study-{self.study}"
+
+    @property
+    def sections(self) -> list[Section]:
+        """All of them, in the order of the page."""
+        return [*([self.main] if self.main else []), *self.figures, *self.tables]
+
+
+@dataclass(frozen=True)
 class Contents:
     """All that the page shows."""
 
-    claims: Sequence[Claim]
     pages: Sequence[Page]
-    sections: Sequence[Section]
+    chapters: Sequence[Chapter]
     samples: Sequence[Sample]
     runs: Sequence[tuple[Run, Record | Failure | None]]
     headlines: Mapping[str, str]
     """By study, the key of a record that stands for it."""
     books: Books
     """What made them."""
-    lead: int = 0
-    """How many sections come before the verdicts."""
-    front: Collection[str] = ()
-    """Of these, the ids of those on the first screen."""
+    front: Sequence[Section] = ()
+    """On the first screen."""
+    missing: Sequence[Section] = ()
+    """What params.yaml asks for and is not there; none where all is."""
+    others: Sequence[Section] = ()
+    """About all studies."""
     trajectories: Sequence[Sample] = ()
     schematics: Sequence[Schematic] = ()
+
+    @property
+    def sections(self) -> list[Section]:
+        """All of them."""
+        told = [section for chapter in self.chapters for section in chapter.sections]
+        return [*self.front, *self.missing, *told, *self.others]
 
 
 class _Renderer(RendererHTML):
@@ -104,14 +149,35 @@ def show_name(text: str) -> Markup:
     return Markup(str(escape(text)).replace(".", ".<wbr>").replace("[", "<wbr>[").replace(" ", "&nbsp;"))  # noqa: S704 - escaped
 
 
-def _embed(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def _embed(data: bytes) -> str:
+    """A PNG as the address of a picture."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
-def _list_comparisons(page: Page, claim: Claim) -> list[dict[str, str]]:
-    names = ("comparison", "verdict", "effect", "interval", "n", "paper")
+def _embed_svg(svg: str) -> str:
+    """The same of an SVG, as short as it can be; coordinates to hundredths of a pixel."""
+    attributes = re.compile(r' (?:d|transform|x|y|width|height|[xy][12])="[^"]*"')
+    short = attributes.sub(lambda found: _DIGITS.sub(r"\1", found[0]), svg)
+    return f"data:image/svg+xml,{quote(short, safe=_SAFE)}"
+
+
+def _say_elsewhere(outcome: Outcome) -> str:
+    """The paper's effect, on a case of its own."""
+    assert outcome.elsewhere is not None
+    case, effect = outcome.elsewhere
+    return f"{effect:+.{outcome.part.digits}f} ({case})"
+
+
+def _list_comparisons(claim: Claim, page: Page) -> list[dict[str, Any]]:
+    """Of a claim on a case, as cells."""
+    names = ("claim", "comparison", "verdict", "effect", "interval", "n", "paper")
     outcomes = page.judged[claim.id].outcomes
-    return [dict(zip(names, show_outcome("", outcome, with_paper=True)[1:], strict=True)) for outcome in outcomes]
+    return [
+        dict(zip(names, show_outcome(claim.id, outcome, with_paper=True), strict=True))
+        | {"key": outcome.part.key, "strip": lay_out_strip(outcome)}
+        | ({} if outcome.elsewhere is None else {"paper": _say_elsewhere(outcome)})
+        for outcome in outcomes
+    ]
 
 
 def _find_decisive(judged: Judged) -> int:
@@ -120,21 +186,24 @@ def _find_decisive(judged: Judged) -> int:
 
 
 def _judge(contents: Contents) -> list[dict[str, Any]]:
-    """The claims with a verdict and its comparisons for each case."""
+    """A row a claim and case, with its comparisons: first what does not hold, each in the order of the studies."""
     found = []
-    for claim in contents.claims:
-        cases = [
-            {
-                "title": page.panel.title,
-                "verdict": page.judged[claim.id].verdict,
-                "comparisons": _list_comparisons(page, claim),
-                "decisive": _find_decisive(page.judged[claim.id]),
-            }
-            for page in contents.pages
-            if claim.id in page.judged
-        ]
-        found.append({"id": claim.id, "statement": claim.statement, "source": claim.source, "cases": cases})
-    return found
+    for chapter in contents.chapters:
+        for claim in chapter.claims:
+            for page in (page for page in contents.pages if claim.id in page.judged):
+                comparisons, judged = _list_comparisons(claim, page), page.judged[claim.id]
+                found.append(
+                    {
+                        "anchor": f"claim-{claim.id}-{page.panel.case}",
+                        "study": chapter.study,
+                        "claim": claim,
+                        "panel": page.panel,
+                        "verdict": judged.verdict,
+                        "comparisons": comparisons,
+                        "decisive": comparisons[_find_decisive(judged)],
+                    }
+                )
+    return sorted(found, key=lambda row: _DOUBT.index(row["verdict"]))
 
 
 def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
@@ -236,23 +305,24 @@ def render_webpage(contents: Contents) -> str:
         style=Markup("".join(_read_web(name) for name in ("page.css", "schematic.css"))),  # noqa: S704 - our own files
         library=Markup(bundle_library()),  # noqa: S704
         script=Markup(_read_web("page.js")),  # noqa: S704
+        title=TITLE,
         claims=_judge(contents),
         counts=_count_verdicts(contents.pages),
         panels=[page.panel for page in contents.pages],
         embedded=any(page.panel.scale == "embedded" for page in contents.pages),
         schematics=contents.schematics,
         glyphs=_draw_glyphs(contents.schematics),
-        glyph_size=(WIDTH, HEIGHT),
-        sections=contents.sections,
-        lead=contents.lead,
+        glyph_size=(glyphs.WIDTH, glyphs.HEIGHT),
+        strip_size=(strip.WIDTH, strip.HEIGHT),
         front=contents.front,
+        missing=contents.missing,
+        chapters=contents.chapters,
+        others=contents.others,
         drawings=drawings,
-        samples=[{"image": _embed(sample.png, "image/png"), "of": sample} for sample in contents.samples],
-        trajectories=[{"image": _embed(one.png, "image/png"), "of": one} for one in contents.trajectories],
+        samples=[{"image": _embed(sample.png), "of": sample} for sample in contents.samples],
+        trajectories=[{"image": _embed(one.png), "of": one} for one in contents.trajectories],
         pictures={
-            drawing.id: _embed(drawing.static.encode(), "image/svg+xml")
-            for section in contents.sections
-            for drawing in section.drawings
+            drawing.id: _embed_svg(drawing.static) for section in contents.sections for drawing in section.drawings
         },
         arms=list(_describe_arms(contents)),
         statuses=Counter("missing" if record is None else record.status for _, record in contents.runs),

@@ -82,11 +82,19 @@ def _no_sets(_: Any) -> list[Mapping[str, float]]:
     return []
 
 
+class Story(Strict):
+    """What the page says of a study, as Markdown; `source` says what it follows."""
+
+    shows: str = Field(min_length=1, description="what the study shows, in a sentence or two")
+    lacks: str = Field(min_length=1, description="what it does not show")
+
+
 class StudySpec(Strict):
     """specs/NAME/study.yaml. A field that is missing in a part has the schema's default."""
 
     title: str = Field(min_length=1, description="the study's name in the report")
     source: str = Field(min_length=1, description="source of the baseline")
+    story: Story | None = Field(default=None, description="what the page says of it")
     headline: list[str] = Field(min_length=1, description="keys of the record that `dvc metrics` shows")
     base: dict[str, dict[str, Any]] = Field(description="the baseline, by part and field")
     cases: dict[str, dict[str, dict[str, Any]]] = Field(

@@ -63,18 +63,163 @@ function offerSeries(place, title, view) {
   if (redrawn) show(isShown);
 }
 
-async function draw() {
-  for (const [id, chart] of Object.entries(charts)) {
-    const place = document.getElementById(id);
-    drawn.get(id)?.finalize();
-    const options = {
-      mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: configure(),
-      tooltip: { theme: dark.matches ? "dark" : "light" },
-    };
-    drawn.set(id, await vegaEmbed(place, recolour(chart), options));
-    offerSeries(place, chart.description, drawn.get(id).view);
+function download(name, kind, content) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([content], { type: kind }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+// All rows of a chart's data as CSV; a run whose points are lists has a row for each point.
+function writeData(chart) {
+  const rows = new Map();
+  const collect = (part) => {
+    if (part === null || typeof part !== "object") return;
+    if (Array.isArray(part.data?.values)) {
+      for (const row of part.data.values) {
+        const lists = Object.keys(row).filter((key) => Array.isArray(row[key]));
+        const count = lists.length ? row[lists[0]].length : 1;
+        for (let index = 0; index < count; index += 1) {
+          const one = { ...row };
+          for (const key of lists) one[key] = row[key][index];
+          if (Object.keys(one).length) rows.set(JSON.stringify(one), one);
+        }
+      }
+    }
+    Object.entries(part).forEach(([key, inner]) => { if (key !== "data") collect(inner); });
+  };
+  collect(chart);
+  const columns = [...new Set([...rows.values()].flatMap(Object.keys))];
+  const quote = (value) => `"${String(value ?? "").replaceAll('"', '""')}"`;
+  return [columns, ...[...rows.values()].map((row) => columns.map((column) => row[column]))]
+    .map((cells) => `${cells.map(quote).join(",")}\n`).join("");
+}
+
+function offerDownloads(place, chart) {
+  const row = document.createElement("p");
+  const name = place.id.replace("chart-", "");
+  const picture = place.querySelector("img").src;
+  const svg = decodeURIComponent(picture.slice(picture.indexOf(",") + 1));
+  row.className = "downloads";
+  for (const [text, suffix, kind, make] of [
+    ["Picture (SVG)", "svg", "image/svg+xml", () => svg], ["Data (CSV)", "csv", "text/csv", () => writeData(chart)],
+  ]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    button.setAttribute("aria-label", `${text}: ${chart.description}`);
+    button.onclick = () => download(`${name}.${suffix}`, kind, make());
+    row.append(button);
+  }
+  place.closest("figure").append(row);
+}
+
+async function draw(place) {
+  const chart = charts[place.id];
+  if (!drawn.has(place.id)) offerDownloads(place, chart);
+  drawn.get(place.id)?.finalize();
+  drawn.set(place.id, null);
+  const options = {
+    mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: configure(),
+    tooltip: { theme: dark.matches ? "dark" : "light" },
+  };
+  const result = await vegaEmbed(place, recolour(chart), options);
+  drawn.set(place.id, result);
+  offerSeries(place, chart.description, result.view);
+}
+
+// What is folded away has no width yet: it is drawn when it is opened.
+async function drawShown() {
+  for (const place of document.querySelectorAll(".chart")) {
+    if (!drawn.has(place.id) && !place.closest("details:not([open])")) await draw(place);
   }
 }
 
-dark.addEventListener("change", draw);
-draw();
+async function redraw() {
+  for (const id of [...drawn.keys()]) await draw(document.getElementById(id));
+}
+
+// ---- Folds: a link into one opens it, and paper has all of them open ----
+
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const own = target?.querySelectorAll(":scope > .fold:not([open])") ?? [];
+  if (own.length === 1 && !target.classList.contains("chapter")) own[0].open = true; // it is all that there is
+  let opened = false;
+  for (let fold = target?.closest("details:not([open])"); fold; fold = target.closest("details:not([open])")) {
+    fold.open = true;
+    opened = true;
+  }
+  if (opened) target.scrollIntoView();
+}
+
+let printed = null;
+addEventListener("beforeprint", () => {
+  printed = [...document.querySelectorAll("details:not([open])")];
+  for (const fold of printed) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const fold of printed ?? []) fold.open = false;
+  printed = null;
+});
+document.addEventListener("toggle", () => { if (printed === null) drawShown(); }, true);
+addEventListener("hashchange", reveal);
+
+// ---- The contents follow the reading ----
+
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const inView = new Set();
+
+function follow(entries) {
+  for (const { target, isIntersecting } of entries) inView[isIntersecting ? "add" : "delete"](target.id);
+  const current = [...links.keys()].filter((id) => inView.has(id));
+  if (!current.length) return;
+  const last = links.get(current.at(-1));
+  for (const link of links.values()) {
+    if (link === last) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+    link.parentElement.classList.toggle("current", link.parentElement.contains(last));
+  }
+  const strip = last.closest(".contents");
+  strip.scrollLeft = last.offsetLeft - strip.clientWidth / 3;
+  const box = last.offsetTop;
+  if (box < strip.scrollTop || box > strip.scrollTop + strip.clientHeight - 40) strip.scrollTop = box - 80;
+}
+
+const watcher = new IntersectionObserver(follow, { rootMargin: "-12% 0px -85% 0px" });
+for (const id of links.keys()) watcher.observe(document.getElementById(id));
+
+// ---- Tables can be sorted ----
+
+function sort(table, header) {
+  const column = header.cellIndex;
+  const down = header.getAttribute("aria-sort") === "ascending";
+  const text = (row) => row.cells[column].innerText.replace("−", "-").trim();
+  const compare = (one, other) => {
+    const [a, b] = [text(one), text(other)].map((cell) => parseFloat(cell));
+    if (Number.isNaN(a) && Number.isNaN(b)) return text(one).localeCompare(text(other), "en", { numeric: true });
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? 1 : -1; // without a number: last, either way
+    return down ? b - a : a - b;
+  };
+  const rows = [...table.tBodies[0].rows].sort(compare);
+  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", down ? "descending" : "ascending");
+  table.tBodies[0].append(...rows);
+}
+
+for (const table of document.querySelectorAll(".scroll > table")) {
+  if (table.tBodies.length !== 1 || table.tBodies[0].rows.length < 3) continue;
+  for (const header of table.tHead.rows[0].cells) {
+    if (header.classList.contains("unsorted") || !header.textContent.trim()) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    button.onclick = () => sort(table, header);
+    header.append(button);
+  }
+}
+
+dark.addEventListener("change", redraw);
+reveal();
+drawShown();

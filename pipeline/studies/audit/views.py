@@ -118,7 +118,7 @@ def draw_kept(panel: Panel) -> Chart | None:
     return {
         "width": "container",
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "height": {"step": 22},
+        "height": 22 * len({row["network"] for row in rows}),
         "data": {"values": rows},
         "encoding": {"y": place, "x": {**value, "scale": {"domainMin": 0}}},
         "layer": [bar, dots],

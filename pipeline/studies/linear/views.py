@@ -80,12 +80,7 @@ def draw_values(record: LinearRecord, threshold: float) -> Chart | None:
             "legend": {"orient": "top"},
         },
         "strokeDash": {"field": "by", "type": "nominal", "scale": {"domain": ways, "range": [[1, 0], [5, 4]]}},
-        "strokeWidth": {
-            "field": "by",
-            "type": "nominal",
-            "scale": {"domain": ways, "range": [4, 1.5]},
-            "legend": None,
-        },
+        "strokeWidth": {"condition": {"test": f"datum.by === '{_FORMULA}'", "value": 4}, "value": 1.5},
         "tooltip": [{"field": field} for field in ("by", "index", "step", "value")],
     }
     rule = {"data": {"values": [{"value": threshold}]}, "encoding": {"y": {"field": "value", "type": "quantitative"}}}
