@@ -66,8 +66,8 @@ def study_node(out: Path, compute: Compute) -> None:
     write_record(out / "node.json", evaluate_node(run, out / "node", test, compute, "cpu"))
 
 
-def study_ddpm(out: Path, compute: Compute) -> None:
-    """Train an arm with a position for two steps, sample from it, and evaluate the samples."""
+def study_ddpm(out: Path, compute: Compute, arm: str = "position=mlp") -> None:
+    """Train an arm for two steps, sample from it, and evaluate the samples."""
     from pipeline.metrics.extractor import train_extractor
     from pipeline.metrics.features import load_extractor, write_reference
     from pipeline.run.checkpoint import Checkpoint
@@ -81,7 +81,7 @@ def study_ddpm(out: Path, compute: Compute) -> None:
     from pipeline.studies.ddpm.train import train_ddpm
 
     train, test = make_splits(IMAGES, 8)
-    run = resolve("ddpm", "digits", "position=mlp", steps=2, batch_size=2, warmup=1, snapshot_every=2)
+    run = resolve("ddpm", "digits", arm, steps=2, batch_size=2, warmup=1, snapshot_every=2)
     checkpoint, settings = Checkpoint(out / "state", "ddpm", 5), describe_run(run, compute)
     assert train_ddpm(run, train, compute, "cpu", out / "ddpm", checkpoint, settings) is None
     plan: Any = resolve_later(find_study("ddpm"), load_study_spec(ROOT, "ddpm"), "digits")["sampling"]
@@ -172,6 +172,29 @@ def study_phases(out: Path) -> None:
         write_record(out / f"phases_{case}.json", measure_phases(resolve("phases", case, arm)))
 
 
+def study_edm2(out: Path) -> None:
+    """Averages of a short trajectory, and an untrained block; the ladder reads the digits, which is minutes here."""
+    from pipeline.studies.edm2.measure import measure_edm2
+
+    run = resolve("edm2", "post_hoc", "snapshots=2,averaged_steps=16,values=8")
+    write_record(out / "edm2-averages.json", measure_edm2(run))
+    write_record(out / "edm2-block.json", measure_edm2(resolve("edm2", "block", "width=4,pixels=2,inputs=2")))
+
+
+def study_full(out: Path) -> None:
+    """A solver, a bound, a known loss and a small network."""
+    from pipeline.studies.full.measure import measure_full
+
+    arms = {
+        "gaussian": "steps=4",
+        "mixture": "size=100",
+        "ramp": "batch=4,repeats=100",
+        "learned": "steps=2,updates=10,batch_size=4,hidden=4",
+    }
+    for case, arm in arms.items():
+        write_record(out / f"full-{case}.json", measure_full(resolve("full", case, arm)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--native", action="store_true", help="not portable: the CPU's own kernels")
@@ -189,6 +212,8 @@ def main() -> None:
         study_linear(out)
         study_schedules(out)
         study_phases(out)
+        study_edm2(out)
+        study_full(out)
         for path in sorted(path for path in out.rglob("*") if path.is_file() and path.suffix != ".lock"):
             print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out).as_posix())
 

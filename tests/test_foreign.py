@@ -35,8 +35,9 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.foreign import check_factories
 from pipeline.schema.resolved import describe_run
 from pipeline.studies.ddpm.evaluate import measure_averages, measure_initial, measure_losses
-from pipeline.studies.ddpm.sampler import find_snapshots, sample_ddpm
+from pipeline.studies.ddpm.sampler import sample_ddpm
 from pipeline.studies.ddpm.sampling_trace import trace_sampling
+from pipeline.studies.ddpm.snapshots import find_snapshots
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.node.study import NodeRun
 from pipeline.studies.node.trainer import NodeTrainer

@@ -51,7 +51,7 @@ from pipeline.schema.reference import ReferenceFile
 from pipeline.schema.resolved import describe_run
 from pipeline.schema.scores import Evaluation, Scores
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
-from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_samples, read_set
+from pipeline.studies.ddpm.samples import name_sampled_snapshot, name_set, read_samples, read_set
 from pipeline.studies.ddpm.study import DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
 from pipeline.studies.node.predict import Predictions
 from pipeline.studies.node.record import Evaluated as EvaluatedNode
@@ -565,8 +565,8 @@ def make_project(root: Path) -> str:
     written = make_samples(sets=2, snapshots=[2], steps=4, images=210)
     (samples / "samples.json").write_text(written.model_dump_json())
     for index in range(2):
-        write_arrays(locate_set(samples, index), {"images": draw_images(index + 1, 210, (1, 8, 8))})
-    write_arrays(locate_snapshot(samples, 2), {"images": draw_images(3, 210, (1, 8, 8), high=128)})
+        write_arrays(samples / name_set(index), {"images": draw_images(index + 1, 210, (1, 8, 8))})
+    write_arrays(samples / name_sampled_snapshot(2), {"images": draw_images(3, 210, (1, 8, 8), high=128)})
     assert (samples / "snapshot-0000002.safetensors").is_file()
     return name
 

@@ -21,9 +21,11 @@ from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
 from pipeline.schema.diffusion import Diffusion
 from pipeline.schema.resolved import read_run
-from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
-from pipeline.studies.ddpm.sampler import count_channels, find_snapshots
+from pipeline.studies.ddpm.denoiser import make_denoiser
+from pipeline.studies.ddpm.sampler import count_channels
+from pipeline.studies.ddpm.snapshots import find_snapshots
 from pipeline.studies.ddpm.study import DdpmRun
+from pipeline.studies.ddpm.unet import UNet
 from pipeline.studies.node.network import NodeClassifier
 from pipeline.studies.node.study import NodeRun
 
@@ -120,10 +122,10 @@ def _load_unet(folder: Path) -> Target:
     channels, size = count_channels(folder), run.training.image_size
     network = make_denoiser(run, channels).eval()
     load_weights(list(found.values())[-1], network)
-    standard = run.diffusion == Diffusion()
+    standard = run.diffusion == Diffusion() and run.training.parametrisation == "noise"
     loss = "ddpm" if standard else None
     batches = read_test_split(Path(*folder.parts[:-5]), run.case) if standard else None
-    if isinstance(network, OwnDenoiser):
+    if not isinstance(network, UNet):
         inputs = {"x": torch.randn(_IMAGES, channels, size, size), "level": torch.zeros(_IMAGES)}
         return Target(network, inputs, loss, batches)
     return Target(network, make_inputs(network), loss, batches)

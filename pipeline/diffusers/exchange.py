@@ -25,6 +25,9 @@ def print_export(root: Path, case: str, arm: str, seed: int, step: int | None, o
     assert isinstance(run, DdpmRun) and isinstance(sampling, Sampling)
     if run.network.denoiser is not None:
         raise SpecError(f"{run.name}: {run.network.denoiser} is no network of ours: diffusers has no class for it")
+    for name, value in (("magnitude", run.network.magnitude), ("parametrisation", run.training.parametrisation)):
+        if value not in ("none", "noise"):
+            raise SpecError(f"{run.name}: {name} = {value}: this cannot be written for diffusers")
     source = export_folder(root / "runs" / run.name, step, sampling, out)
     print(f"{source} -> {out}, for diffusers' DDPMPipeline.from_pretrained")
     print(f"sampled here in {sampling.steps} steps: num_inference_steps={sampling.steps}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.diffusion.loss import Denoiser
+from pipeline.diffusion.output import NOISE, Output
 from pipeline.diffusion.path import predict_x0
 from pipeline.diffusion.schedule import DiscreteSchedule
 from pipeline.schema.diffusion import Sampling
@@ -84,7 +85,12 @@ def predict_next(
 
 @torch.no_grad()
 def sample_images(
-    denoiser: Denoiser, schedule: DiscreteSchedule, sampling: Sampling, draw: Draw, callback: Callback = lambda *_: None
+    denoiser: Denoiser,
+    schedule: DiscreteSchedule,
+    sampling: Sampling,
+    draw: Draw,
+    callback: Callback = lambda *_: None,
+    output: Output = NOISE,
 ) -> Tensor:
     """Images [B, C, H, W], roughly in [-1, 1], from pure noise.
 
@@ -94,12 +100,14 @@ def sample_images(
 
     Args:
         schedule: on the CPU.
+        output: what the denoiser's output stands for.
     """
     x = draw(0)
     visited = choose_levels(schedule.levels, sampling.steps)
     for index, (level, level_next) in enumerate(zip(visited, [*visited[1:], None], strict=True)):
         passed = torch.full((1,), level_input(level, schedule.levels, sampling.labels), device=x.device)
-        noise = denoiser(x, passed).float()
+        path = schedule(level)
+        noise = output.predict_noise(path, x, denoiser(output.scale_input(path, x), passed).float())
         callback(index, x, noise)
         x, spread = predict_next(schedule, x, noise, level, level_next, sampling)
         if spread > 0 and level_next is not None:

@@ -26,7 +26,7 @@ def name_blocks(run: Run) -> list[str]:
     """The residual blocks of a U-Net in the order of its records, each with its image size; none of another network."""
     assert isinstance(run, DdpmRun)
     network = run.network
-    if network.denoiser is not None:
+    if network.denoiser is not None or network.magnitude != "none":
         return []
     sizes = [run.training.image_size // 2**index for index in range(len(network.channel_multipliers))]
     down = [("down", size, index) for size in sizes for index in range(network.blocks)]

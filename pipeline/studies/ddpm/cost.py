@@ -10,7 +10,7 @@ from pipeline.schema.diffusion import Sampling
 from pipeline.schema.project import Project
 from pipeline.schema.study import Step
 from pipeline.studies.ddpm.denoiser import make_denoiser
-from pipeline.studies.ddpm.sampler import DdpmSampler, count_snapshots
+from pipeline.studies.ddpm.sampler import DdpmSampler, count_snapshots, list_lengths
 from pipeline.studies.ddpm.study import TRAINED, DdpmRun
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 
@@ -41,13 +41,13 @@ def price_training(run: DdpmRun, dataset: Dataset, bench: Bench) -> Cost:
 
 
 def price_sampling(run: DdpmRun, sampling: Sampling, dataset: Dataset, bench: Bench) -> Cost:
-    """All sample sets of one model, those of its snapshots included."""
+    """All sample sets of one model, those of its snapshots and lengths included."""
     batch_size = min(sampling.batch_size, sampling.images)
     single = sampling.model_copy(update={"steps": 1})
     sampler = DdpmSampler(run, single, dataset.channels, bench.compute, bench.device)
     one = bench.measure(lambda count: sampler.sample(torch.arange(count)), batch_size)
     snapshots = count_snapshots(run, sampling) if run.network.weights == TRAINED else 0
-    sets = sampling.sets + snapshots
+    sets = sampling.sets + snapshots + len(list_lengths(run))
     batches = math.ceil(sampling.images / batch_size)
     return one.repeat(sets * sampling.steps * sampling.images / batch_size, sets * sampling.steps * batches)
 

@@ -1,10 +1,12 @@
-"""Makes the denoiser of a run: our U-Net, or a network of the user's own."""
+"""Makes the network of a run: our U-Net, with plain or EDM2's layers, or a network of the user's own."""
 
 import torch
 from torch import nn
 
+from pipeline.diffusion.output import Output
 from pipeline.layers.foreign import DENOISER, ForeignDenoiser, make_network
 from pipeline.run.foreign import import_own
+from pipeline.studies.ddpm.magnitude_unet import MagnitudeUNet
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmRun
 from pipeline.studies.ddpm.unet import UNet
 
@@ -25,7 +27,11 @@ class OwnDenoiser(ForeignDenoiser):
         self.register_buffer("image_channels", torch.zeros(channels))
 
 
-def build_denoiser(network: DdpmNetwork, channels: int, image_size: int, levels: int) -> UNet | OwnDenoiser:
+DdpmDenoiser = UNet | MagnitudeUNet | OwnDenoiser
+"""The networks of the study; each has `levels`, its number of noise levels."""
+
+
+def build_denoiser(network: DdpmNetwork, channels: int, image_size: int, levels: int) -> DdpmDenoiser:
     """The network on images [B, channels, image_size, image_size], initialised from torch's global generator.
 
     Raises:
@@ -33,10 +39,16 @@ def build_denoiser(network: DdpmNetwork, channels: int, image_size: int, levels:
     """
     name = network.denoiser
     if name is None:
-        return UNet(network, channels, image_size, levels)
+        kind = UNet if network.magnitude == "none" else MagnitudeUNet
+        return kind(network, channels, image_size, levels)
     return OwnDenoiser(make_network(import_own(name), name, channels, image_size), name, channels, image_size, levels)
 
 
-def make_denoiser(run: DdpmRun, channels: int) -> UNet | OwnDenoiser:
+def make_denoiser(run: DdpmRun, channels: int) -> DdpmDenoiser:
     """The network of a run; see `build_denoiser`."""
     return build_denoiser(run.network, channels, run.training.image_size, run.diffusion.levels)
+
+
+def make_output(run: DdpmRun) -> Output:
+    """What the network's output stands for."""
+    return Output(run.training.parametrisation, run.training.data_sigma)

@@ -18,12 +18,12 @@ from pipeline.run.outputs import read_weights
 from pipeline.schema.compute import Compute
 from pipeline.schema.data import ClassifierExtractor, InceptionExtractor
 from pipeline.schema.scores import Evaluation, Scores
-from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
+from pipeline.studies.ddpm.denoiser import DdpmDenoiser, make_denoiser, make_output
 from pipeline.studies.ddpm.level_awareness import measure_level_awareness
 from pipeline.studies.ddpm.noise_losses import measure_noise_losses
 from pipeline.studies.ddpm.record import Evaluated, check_steps, make_ddpm_record
-from pipeline.studies.ddpm.sampler import find_snapshots
-from pipeline.studies.ddpm.samples import locate_set, locate_snapshot, read_set
+from pipeline.studies.ddpm.samples import name_length, name_sampled_snapshot, name_set, read_set
+from pipeline.studies.ddpm.snapshots import find_snapshots
 from pipeline.studies.ddpm.study import TRAINED, DdpmRecord, DdpmRun, LevelAwareness, NoiseLosses, SampleSets
 from pipeline.studies.ddpm.trainer import initialise_denoiser
 from pipeline.studies.ddpm.unet import UNet
@@ -42,7 +42,7 @@ class Folders:
     reference: Path
 
 
-def _load_denoiser(run: DdpmRun, averages: dict[str, Tensor], channels: int, device: str) -> UNet | OwnDenoiser:
+def _load_denoiser(run: DdpmRun, averages: dict[str, Tensor], channels: int, device: str) -> DdpmDenoiser:
     network = make_denoiser(run, channels).to(device)
     network.load_state_dict(averages)
     return network.eval()
@@ -52,7 +52,8 @@ def measure_losses(run: DdpmRun, averages: dict[str, Tensor], images: Tensor, ba
     """Losses of averaged weights on uint8 images [N, C, H, W] on the device; see `measure_noise_losses`."""
     device = str(images.device)
     network, x = _load_denoiser(run, averages, images.shape[1], device), scale_images(images) * 2 - 1
-    return NoiseLosses(**vars(measure_noise_losses(network, make_schedule(run.diffusion, device), x, batch_size)))
+    schedule = make_schedule(run.diffusion, device)
+    return NoiseLosses(**vars(measure_noise_losses(network, schedule, x, batch_size, make_output(run))))
 
 
 @torch.no_grad()
@@ -113,13 +114,14 @@ def evaluate_ddpm(
     found = load_extractor(folders.extractor, device, evaluation.batch_size)
     reference, statistics = read_reference(folders.reference, found)
 
-    def score(path: Path) -> Scores:
-        sample = read_set(path, samples.sampling.images, reference.shape)
+    def score(name: str) -> Scores:
+        sample = read_set(folders.samples / name, samples.sampling.images, reference.shape)
         return measure_scores(found.extract(sample), statistics, evaluation)
 
-    sets = [score(locate_set(folders.samples, index)) for index in range(samples.sampling.sets)]
-    earlier = [score(locate_snapshot(folders.samples, step)) for step in samples.snapshots]
+    sets = [score(name_set(index)) for index in range(samples.sampling.sets)]
+    earlier = [score(name_sampled_snapshot(step)) for step in samples.snapshots]
+    lengths = [score(name_length(length)) for length in samples.lengths]
     num_params = sum(value.numel() for value in make_denoiser(run, images.shape[1]).parameters())
     versions = {package: version(package) for package in _PACKAGES}
-    evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params, losses)
+    evaluated = Evaluated(samples, sets, earlier, initial, trained, num_params, losses, lengths)
     return make_ddpm_record(run, run_compute, evaluated, reference, evaluation, extractor, versions)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from pipeline.compute.seeding import derive_seed, make_generator
 from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.output import NOISE, Output
 from pipeline.diffusion.path import Schedule, add_noise
-from pipeline.studies.ddpm.denoiser import OwnDenoiser
-from pipeline.studies.ddpm.unet import UNet
+from pipeline.studies.ddpm.denoiser import DdpmDenoiser
 
 _LEVELS = 20
 _SEED = 0  # of noise and shuffle: the same for all runs, so that arms and seeds are compared on the same noisy images
@@ -45,11 +45,14 @@ def draw_batches(x: Tensor, batch_size: int, draw: int) -> Iterator[tuple[Tensor
 
 
 @torch.no_grad()
-def measure_noise_losses(network: UNet | OwnDenoiser, schedule: Schedule, x: Tensor, batch_size: int) -> NoiseLosses:
+def measure_noise_losses(
+    network: DdpmDenoiser, schedule: Schedule, x: Tensor, batch_size: int, output: Output = NOISE
+) -> NoiseLosses:
     """Measure the loss of Ho et al. 2020, equation 14, on images x [N, C, H, W] in [-1, 1] at 20 levels.
 
     A batch shares its true level. Told are: the right level; a level of the others, shuffled over all pairs of level
-    and image; the mean of the 20 levels. Noise and shuffle are the same for every network.
+    and image; the mean of the 20 levels. Noise and shuffle are the same for every network. What the output stands for
+    is always that of the true level.
     """
     levels = choose_levels(network.levels)
     known = torch.tensor(levels, dtype=torch.float32)
@@ -61,6 +64,8 @@ def measure_noise_losses(network: UNet | OwnDenoiser, schedule: Schedule, x: Ten
         told = wrong[index].split(batch_size)
         for (clean, noise), shuffled in zip(draw_batches(x, batch_size, index), told, strict=True):
             noisy = add_noise(path, clean, noise)
+            seen = output.scale_input(path, noisy)
             for kind, label in enumerate((right.float(), shuffled, known.mean().to(x.device).view(1))):
-                found[kind, index] += (network(noisy, label).float() - noise).double().square().sum()
+                predicted = output.predict_noise(path, noisy, network(seen, label).float())
+                found[kind, index] += (predicted - noise).double().square().sum()
     return NoiseLosses(levels, *(found / x.numel()).tolist())

@@ -16,9 +16,11 @@ from pipeline.diffusion.power_average import (
 from pipeline.run.outputs import read_weights, write_weights
 from pipeline.schema.base import SpecError
 from pipeline.schema.resolved import read_run
-from pipeline.studies.ddpm.sampler import find_snapshots
+from pipeline.studies.ddpm.snapshots import find_snapshots, name_stored
 from pipeline.studies.ddpm.study import STUDY, DdpmRun
-from pipeline.studies.ddpm.train import name_stored
+
+LENGTHS = (0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25)
+"""Of the curve of scores over the length, ascending."""
 
 
 def _require_power(root: Path, name: str) -> Path:

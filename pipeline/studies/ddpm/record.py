@@ -16,6 +16,7 @@ from pipeline.studies.ddpm.study import (
     TRAINED,
     DdpmRecord,
     DdpmRun,
+    LengthScores,
     LevelAwareness,
     NoiseLosses,
     Protocol,
@@ -40,6 +41,8 @@ class Evaluated:
     num_params: int
     losses: NoiseLosses
     """On the test split, of the last averaged weights."""
+    lengths: Sequence[Scores] = ()
+    """Scores of the sample set of each of `samples.lengths`."""
 
 
 def measure_change(awareness: LevelAwareness) -> float | None:
@@ -81,6 +84,11 @@ def make_ddpm_record(
         SnapshotScores(step=step, scores=scores) for step, scores in zip(steps, [*found.earlier, sets[0]], strict=True)
     ]
     best = min(snapshots, key=lambda snapshot: snapshot.scores.fid)  # the first one of equals
+    lengths = [
+        LengthScores(length=length, scores=scores)
+        for length, scores in zip(samples.lengths, found.lengths, strict=True)
+    ]
+    best_of_lengths = min(lengths, key=lambda one: one.scores.fid, default=None)
     initial, trained, losses = found.initial, found.trained, found.losses
     fids = [scores.fid for scores in sets]
     noise_loss, mean_level = fmean(losses.right), fmean(losses.mean_level)
@@ -111,6 +119,9 @@ def make_ddpm_record(
         noise_loss_mean_level=mean_level,
         time_use=mean_level - noise_loss,
         noise_losses=losses,
+        fid_length=best_of_lengths.scores.fid if best_of_lengths else None,
+        best_length=best_of_lengths.length if best_of_lengths else None,
+        lengths=lengths,
     )
 
 

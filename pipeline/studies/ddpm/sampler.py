@@ -23,7 +23,10 @@ from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.files import write_json
-from pipeline.studies.ddpm.denoiser import make_denoiser
+from pipeline.studies.ddpm.denoiser import make_denoiser, make_output
+from pipeline.studies.ddpm.post_hoc import LENGTHS, average_run
+from pipeline.studies.ddpm.samples import name_length, name_sampled_snapshot, name_set
+from pipeline.studies.ddpm.snapshots import find_snapshots
 from pipeline.studies.ddpm.study import DdpmRun, SampleSets
 
 
@@ -34,12 +37,8 @@ class SampleSet:
     file: str
     weights: Path
     first: int
-
-
-def find_snapshots(folder: Path) -> dict[int, Path]:
-    """Files of a training's averaged weights, by step, ascending."""
-    found = {int(path.stem.removeprefix("ema-")): path for path in folder.glob("ema-*.safetensors")}
-    return dict(sorted(found.items()))
+    length: float | None = None
+    """Of the average of all snapshots that takes the place of `weights`; None: the file as it is."""
 
 
 def count_channels(folder: Path) -> int:
@@ -58,18 +57,23 @@ def count_channels(folder: Path) -> int:
         raise ValueError(f"{path}: not this network's weights: {str(error).splitlines()[0]}") from None
 
 
-def list_sets(folder: Path, sampling: Sampling) -> list[SampleSet]:
-    """Sample sets to make: one for each earlier snapshot asked for, then disjoint sets of the last weights.
+def list_lengths(run: DdpmRun) -> tuple[float, ...]:
+    """Lengths whose averages after the last step are sampled too, ascending."""
+    return LENGTHS if run.training.ema_curve else ()
 
-    The snapshots' sets use the same noise as the first set of the last weights.
+
+def list_sets(run: DdpmRun, folder: Path, sampling: Sampling) -> list[SampleSet]:
+    """Sample sets to make: one for each earlier snapshot and length asked for, then disjoint sets of the last weights.
+
+    Those of snapshots and lengths use the same noise as the first set of the last weights.
     """
     snapshots = find_snapshots(folder)
     *earlier, last = snapshots
     wanted = [step for step in earlier if sampling.first_snapshot is not None and step >= sampling.first_snapshot]
-    sets = [SampleSet(f"snapshot-{step:07d}.safetensors", snapshots[step], 0) for step in wanted]
+    sets = [SampleSet(name_sampled_snapshot(step), snapshots[step], 0) for step in wanted]
+    sets += [SampleSet(name_length(length), snapshots[last], 0, length) for length in list_lengths(run)]
     return sets + [
-        SampleSet(f"set-{index}.safetensors", snapshots[last], index * sampling.images)
-        for index in range(sampling.sets)
+        SampleSet(name_set(index), snapshots[last], index * sampling.images) for index in range(sampling.sets)
     ]
 
 
@@ -90,7 +94,7 @@ class DdpmSampler:
         self.network = make_denoiser(run, channels).to(device).to(memory_format=self.layout).eval()
         if compute.compile:
             self.network.compile(dynamic=False)
-        self.schedule = make_schedule(run.diffusion)
+        self.schedule, self.output = make_schedule(run.diffusion), make_output(run)
         self.autocast = torch.autocast(device, torch.bfloat16, enabled=compute.precision == "bfloat16")
 
     def sample(
@@ -113,10 +117,18 @@ class DdpmSampler:
                 trajectory.watch(step, x, noise)
 
         with self.autocast:
-            x = sample_images(self.network, self.schedule, self.sampling, draw, watch)
+            x = sample_images(self.network, self.schedule, self.sampling, draw, watch, self.output)
         if trajectory is not None:
             trajectory.finish(x)
         return quantise_images(x, self.sampling.quantisation).contiguous().cpu()
+
+
+def _load(sample_set: SampleSet, sampler: DdpmSampler) -> None:
+    """Give the sampler's network the weights of a set."""
+    if sample_set.length is None:
+        load_weights(sample_set.weights, sampler.network)
+    else:
+        sampler.network.load_state_dict(average_run(sample_set.weights.parent, sample_set.length)[0])
 
 
 def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Checkpoint, worker: Worker) -> None:
@@ -133,11 +145,11 @@ def _sample_share(sampler: DdpmSampler, sets: list[SampleSet], checkpoint: Check
     title, total = f"sample {sampler.run.arm}", len(sets) * batches * steps
     with show_progress(total, title, "step", finished * batches * steps) as bar:
         for sample_set in sets[finished:]:
-            load_weights(sample_set.weights, sampler.network)
+            _load(sample_set, sampler)
             while (start := own.start + sum(map(len, images))) < own.stop:
                 # Images are numbered across sets, so that disjoint sets have different noise.
                 numbers = torch.arange(start, min(start + size, own.stop)) + sample_set.first
-                first = worker.leads and start == 0 and sample_set.file == "set-0.safetensors"
+                first = worker.leads and start == 0 and sample_set.file == name_set(0)
                 trajectory = Trajectory(sampler.schedule, sampler.sampling) if first else None
                 images.append(sampler.sample(numbers, partial(bar.update), trajectory))
                 if trajectory is not None:
@@ -175,7 +187,7 @@ def sample_ddpm(
     """
     if sampling.images < worker.count:
         raise ValueError(f"sampling.images = {sampling.images}: {worker.count} GPUs cannot share them; fewer can")
-    sets = list_sets(folder, sampling)
+    sets = list_sets(run, folder, sampling)
     sampler = DdpmSampler(run, sampling, count_channels(folder), compute, device)
     own = checkpoints[worker.rank]
     with own:
@@ -186,9 +198,11 @@ def sample_ddpm(
                 parts = [read_arrays(checkpoint.files / sample_set.file)["images"] for checkpoint in checkpoints]
                 write_arrays(own.files / sample_set.file, {"images": np.concatenate(parts)})
             *earlier, last = find_snapshots(folder)
-            sampled = [step for step in earlier if f"snapshot-{step:07d}.safetensors" in {part.file for part in sets}]
-            found = SampleSets(steps=last, snapshots=sampled, sampling=sampling, trace=trace)
-            write_json(own.files / "samples.json", found.model_dump())
+            sampled = [step for step in earlier if name_sampled_snapshot(step) in {part.file for part in sets}]
+            lengths = list(list_lengths(run))
+            found = SampleSets(steps=last, snapshots=sampled, sampling=sampling, trace=trace, lengths=lengths)
+            # Without defaults: the file of a run without lengths is what it was before there were any.
+            write_json(own.files / "samples.json", found.model_dump(exclude_defaults=True))
             own.finish(own.files, out)
         worker.wait()
         if not worker.leads:

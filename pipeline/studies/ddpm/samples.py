@@ -1,4 +1,4 @@
-"""Reads the sample sets of a diffusion model from their folder."""
+"""The files of a diffusion model's sample sets, and how they are read."""
 
 from pathlib import Path
 
@@ -11,14 +11,19 @@ from pipeline.schema.record import Failure
 from pipeline.studies.ddpm.study import SampleSets
 
 
-def locate_set(folder: Path, index: int) -> Path:
-    """File of a sample set of the last weights."""
-    return folder / f"set-{index}.safetensors"
+def name_set(index: int) -> str:
+    """File name of a sample set of the last weights."""
+    return f"set-{index}.safetensors"
 
 
-def locate_snapshot(folder: Path, step: int) -> Path:
-    """File of the sample set of an earlier snapshot."""
-    return folder / f"snapshot-{step:07d}.safetensors"
+def name_sampled_snapshot(step: int) -> str:
+    """File name of the sample set of an earlier snapshot."""
+    return f"snapshot-{step:07d}.safetensors"
+
+
+def name_length(length: float) -> str:
+    """File name of the sample set of an average of another length."""
+    return f"length-{length:.2f}.safetensors"
 
 
 def read_samples(folder: Path) -> SampleSets | Failure:

@@ -104,6 +104,11 @@ class DdpmNetwork(Strict):
         pattern=PATTERN,
         description="a network (x, level) of your own in place of the U-Net: module:factory in networks/; null: ours",
     )
+    magnitude: Literal["none", "preserving", "forced"] = Field(
+        "none",
+        description="preserving: EDM2's layers, which keep magnitudes, in place of all norms and biases; forced: their "
+        "weights are also set to unit magnitude before each step",
+    )
 
     def norm_widths(self) -> list[int]:
         """The channel counts that a GroupNorm of the U-Net sees, ascending."""
@@ -168,12 +173,22 @@ _EFFECTIVE: dict[str, tuple[str, Callable[["DdpmRun"], bool]]] = {
     ),
     "ema_decay": ("ema=constant", lambda run: run.training.ema == "constant"),
     "outer_groups": ("groups_scope=sites", lambda run: run.network.groups_scope == "sites"),
+    "data_sigma": (
+        "parametrisation=edm or parametrisation=edm_full",
+        lambda run: run.training.parametrisation in ("edm", "edm_full"),
+    ),
+    "ema_curve": ("ema=power", lambda run: run.training.ema == "power"),
 }
 """Fields that have an effect only under a condition: its text for messages, and its test."""
-_OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope", "dropout", "replicate")
+_OF_TRAINING = ("position_init", "position_bias", "zero_bias", "time_bias_scope", "dropout", "replicate", "magnitude")
 """Fields without effect on imported weights."""
 _OF_ANY_NETWORK = ("replicate", "denoiser")
 """Fields of the network that have an effect where it is not our U-Net."""
+_OF_MAGNITUDES = (
+    *("up_attention", "channels", "channel_multipliers", "blocks", "attention_sizes", "dropout", "replicate", "time"),
+    "magnitude",
+)
+"""Fields of the network that have an effect where its layers keep magnitudes."""
 
 
 class DdpmTraining(Strict):
@@ -201,6 +216,19 @@ class DdpmTraining(Strict):
         description="constant: by ema_decay; power: by t^g (EDM2), of the lengths 0.05 and 0.1, of which the latter is "
         "sampled; `python -m pipeline ema` makes others of all snapshots afterwards",
     )
+    parametrisation: Literal["noise", "x0", "v", "edm", "flow", "edm_full", "full"] = Field(
+        "noise",
+        description="what the output stands for: x0 = A x_t + B output; pipeline/diffusion/parametrisation.py",
+    )
+    data_sigma: float = Field(0.5, gt=0, description="standard deviation of the pixels that edm's coefficients assume")
+    rate_decay: int | None = Field(
+        None,
+        ge=1,
+        description="step from which the learning rate falls with the inverse square root of the step; null: it stays",
+    )
+    ema_curve: bool = Field(
+        False, description="whether averages of other lengths, made afterwards, are sampled and scored too; a set each"
+    )
 
 
 class SampleSets(Strict):
@@ -210,6 +238,9 @@ class SampleSets(Strict):
     snapshots: list[int] = Field(description="steps of the earlier snapshots that were sampled too, ascending")
     sampling: Sampling
     trace: str = Field(description="golden trace of the sampling code")
+    lengths: list[float] = Field(
+        default_factory=list, description="lengths of the averages of the last step that were sampled too, ascending"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -287,6 +318,13 @@ class SnapshotScores(Strict):
     scores: Scores
 
 
+class LengthScores(Strict):
+    """Scores of the first sample set of one post-hoc average after the last step."""
+
+    length: float = Field(gt=0, description="relative standard deviation of its profile t^g")
+    scores: Scores
+
+
 class Protocol(Strict):
     """The protocol of the scores."""
 
@@ -355,6 +393,9 @@ class DdpmRecord(Strict):
         None, description="noise_loss_mean_level - noise_loss: what the network makes of the level"
     )
     noise_losses: NoiseLosses | None = Field(None, description="these losses level by level")
+    fid_length: float | None = Field(None, description="lowest FID over lengths of the average; null: one was sampled")
+    best_length: float | None = Field(None, description="the length of that average")
+    lengths: list[LengthScores] = Field(default_factory=list, description="by length, ascending")
 
 
 def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:
@@ -363,6 +404,8 @@ def _check_arm(run: DdpmRun, arm: Arm, spec: DdpmSpec) -> None:
     for name in arm.overrides:
         if network.denoiser is not None and name in DdpmNetwork.model_fields and name not in _OF_ANY_NETWORK:
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: it is of our U-Net, not of {network.denoiser}")
+        if network.magnitude != "none" and name in DdpmNetwork.model_fields and name not in _OF_MAGNITUDES:
+            raise SpecError(f"arm {str(arm)!r}: {name} changes nothing with magnitude={network.magnitude}")
         if network.weights != TRAINED and (name in _OF_TRAINING or name in DdpmTraining.model_fields):
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing: weights={network.weights} is not trained here")
         needs, has_effect = _EFFECTIVE.get(name, ("", lambda run: True))

@@ -21,21 +21,12 @@ from pipeline.run.progress import Show, show_progress
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.schema.files import replace_folder, write_file, write_json
+from pipeline.studies.ddpm.snapshots import name_snapshot, name_stored
 from pipeline.studies.ddpm.study import DdpmRun
 from pipeline.studies.ddpm.trace import trace_training
 from pipeline.studies.ddpm.trainer import ALONE, DdpmTrainer
 
 _HISTORY_ROWS = 200  # an upper limit, so that plots of many runs stay small
-
-
-def name_snapshot(step: int) -> str:
-    """File name of the averaged weights after `step` steps."""
-    return f"ema-{step:07d}.safetensors"
-
-
-def name_stored(length: float, step: int) -> str:
-    """File name of the averaged weights of another length, which `ema=power` stores beside them."""
-    return f"power-{length:.2f}-{step:07d}.safetensors"
 
 
 class _Progress:

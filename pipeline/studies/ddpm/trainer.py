@@ -7,14 +7,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.compute.seeding import make_generator, seed_global
 from pipeline.data.arrays import Split
 from pipeline.data.batches import flip_randomly, order_images, scale_images
-from pipeline.diffusion.loss import noise_loss
 from pipeline.diffusion.schedule import make_schedule
+from pipeline.layers.mp_conv import decay_rate, force_weights
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
-from pipeline.studies.ddpm.denoiser import OwnDenoiser, make_denoiser
+from pipeline.studies.ddpm.denoiser import DdpmDenoiser, make_denoiser, make_output
 from pipeline.studies.ddpm.ema import make_average
 from pipeline.studies.ddpm.study import DdpmRun
-from pipeline.studies.ddpm.unet import UNet
 
 ALONE = Worker()
 
@@ -24,7 +23,7 @@ def name_purpose(run: DdpmRun, *parts: str | int) -> tuple[str | int, ...]:
     return (*parts, "replicate", run.network.replicate) if run.network.replicate else parts
 
 
-def initialise_denoiser(run: DdpmRun, channels: int, device: str) -> UNet | OwnDenoiser:
+def initialise_denoiser(run: DdpmRun, channels: int, device: str) -> DdpmDenoiser:
     """The network with initial weights from the run's seed."""
     seed_global(run.seed, *name_purpose(run, "initialisation"))
     return make_denoiser(run, channels).to(device)
@@ -60,7 +59,7 @@ class DdpmTrainer:
         self.network.to(memory_format=self.layout).train()
         if compute.compile:
             self.network.compile(dynamic=False)
-        self.average = make_average(self.network, training)
+        self.output, self.average = make_output(run), make_average(self.network, training)
         self.optimiser = torch.optim.Adam(self.network.parameters(), training.learning_rate, fused=training.fused)
         for value in self.network.parameters():  # Adam creates them in its first step; a state may be loaded before
             self.optimiser.state[value] = {
@@ -104,12 +103,15 @@ class DdpmTrainer:
         seed_global(
             self.run.seed, *name_purpose(self.run, "dropout", step, *([self.worker.rank] if self.worker.rank else []))
         )
+        if self.run.network.magnitude == "forced":
+            force_weights(self.network)
         with self.autocast:
-            loss = noise_loss(self.denoiser, self.schedule, x, level, noise)
+            loss = self.output.measure_loss(self.denoiser, self.schedule, x, level, noise)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         for group in self.optimiser.param_groups:  # score_sde's warm-up: learning rate 0 in the first step
-            group["lr"] = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
+            rate = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
+            group["lr"] = decay_rate(rate, step, warmup=0, start=training.rate_decay)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip, foreach=True)
         self.optimiser.step()
         self.average.update()

@@ -44,12 +44,25 @@ def _list_snapshots(panel: Panel) -> list[Point]:
     ]
 
 
+def _list_lengths(panel: Panel) -> list[Point]:
+    """FID by the length of the average, of arms with ema_curve."""
+    return [
+        Point(arm, seed, one.length, one.scores.fid)
+        for arm in panel.arms
+        for seed, record in panel.completed(arm).items()
+        for one in record.lengths
+    ]
+
+
 def _show_snapshots(_root: Path, _: Project, panels: Sequence[Panel]) -> Section:
-    """FID over training."""
+    """FID over training, and over the length of the average where that was asked for."""
     drawings: list[Drawing] = []
     for panel in panels:
         chart = draw_lines(_list_snapshots(panel), "training step", "FID")
         drawings += make_drawings(f"snapshots-{panel.case}", f"FID over training: {panel.title}", chart)
+        chart = draw_lines(_list_lengths(panel), "length of the average, as a part of the training", "FID")
+        title = f"FID over the length of the weights' average: {panel.title}"
+        drawings += make_drawings(f"lengths-{panel.case}", title, chart)
     text = "Of the first sample set of each snapshot."
     return Section("snapshots", "FID over training (DDPM)", text=text, drawings=drawings)
 
@@ -63,7 +76,8 @@ def count_training(run: DdpmRun, parts: Sequence[Part]) -> float:
 
 def count_sampling(parts: Sequence[Part], record: DdpmRecord, batch_size: int) -> float:
     """FLOPs of all sample sets, those of its snapshots included."""
-    sets = len(record.sets) + len(record.snapshots) - 1  # the last snapshot is the first of the sets
+    # The last snapshot is the first of the sets.
+    sets = len(record.sets) + len(record.snapshots) - 1 + len(record.lengths)
     passes = sets * record.protocol.sampling_steps
     return passes * sum(forward_flops(part, record.protocol.images, batch_size) for part in parts)
 

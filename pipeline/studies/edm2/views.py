@@ -78,9 +78,9 @@ def _list_sizes(panel: Panel, key: str) -> list[Point]:
 
 
 def _list_losses(panel: Panel) -> list[Point]:
-    """Test loss of post-hoc averages, by 1000 times their length."""
+    """Test loss of post-hoc averages, by their length."""
     return [
-        Point(arm, seed, round(1000 * one.length), one.loss)
+        Point(arm, seed, one.length, one.loss)
         for arm in panel.arms
         for seed, record in panel.completed(arm).items()
         for one in record.length_losses
@@ -95,7 +95,7 @@ def draw_drift(_: Project, panels: Sequence[Panel]) -> list[Drawing]:
             for key, title in (("weights", "Weights"), ("activations", "Activations")):
                 chart = draw_lines(_list_sizes(panel, key), "training step", "mean RMS, over that at step 0")
                 drawings += make_drawings(f"edm2-{key}", f"{title} over training, by config", chart)
-            chart = draw_lines(_list_losses(panel), "length of the average, in 1/1000", "test loss")
+            chart = draw_lines(_list_losses(panel), "length of the average, as a part of the training", "test loss")
             drawings += make_drawings("edm2-lengths", "Test loss of post-hoc averages, by length", chart)
     return drawings
 

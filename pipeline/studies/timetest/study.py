@@ -41,8 +41,8 @@ _OF_FIELDS = (
     "max_steps",
 )
 """Fields of a classifier's network that its ODE function alone has."""
-_NOT_OF_UNETS = ("replicate", "weights", "up_attention")
-"""Fields of a U-Net without effect here: it is trained here, and has attention in the middle alone."""
+_NOT_OF_UNETS = ("replicate", "weights", "up_attention", "magnitude")
+"""Fields of a U-Net without effect here: it is trained here, with plain layers, and attention in the middle alone."""
 
 
 class Task(Strict):
