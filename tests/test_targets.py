@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate
 from scipy.stats import norm
 
@@ -87,6 +89,21 @@ def test_a_change_of_time_goes_from_0_to_1_and_only_upwards(name: str):
     near = change.tau(torch.tensor([0.5 - 1e-9, 0.5, 0.5 + 1e-9], dtype=torch.float64))
     assert near.diff().max() < 1e-8  # continuous at the kink
     torch.testing.assert_close(change.make_grid(2000), tau.flip(0), rtol=1e-12, atol=1e-15)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.floats(1e-4, 1 - 1e-4), st.floats(1e-3, 1 - 1e-3), st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_every_bend_and_every_straightened_noise_is_a_change_of_time(middle: float, width: float, times: list[float]):
+    """Whatever their parameter; and a dilated path has its ends where the path has them."""
+    s = torch.tensor(sorted({0.0, *times, 1.0}), dtype=torch.float64)
+    for change, path in ((bend(middle), linear_path), (straighten_noise(width), trigonometric_path)):
+        tau = change.tau(s)
+        assert (tau[0].item(), tau[-1].item()) == (0, 1)
+        assert (tau.diff() >= 0).all()
+        assert (change.slope(s) >= 0).all()
+        ends = change.dilate(path)(torch.tensor([0.0, 1.0], dtype=torch.float64))
+        assert ends.alpha.tolist() == [1, 0]
+        assert ends.sigma.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", CHANGES)
