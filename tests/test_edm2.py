@@ -8,8 +8,11 @@ import pytest
 import torch
 from problems import resolve
 
+from pipeline.layers.flops import count_flops
+from pipeline.metrics.bench import Bench
 from pipeline.schema.base import SpecError
 from pipeline.studies.edm2.block import ToldBlock, measure_block, measure_change
+from pipeline.studies.edm2.cost import price
 from pipeline.studies.edm2.ladder import fit_slope, list_moments, list_weights, measure_ladder
 from pipeline.studies.edm2.post_hoc import find_size, measure_post_hoc
 from pipeline.studies.edm2.study import Edm2Record, LadderNetwork
@@ -72,6 +75,17 @@ def test_edm2s_block_has_no_norm_behind_its_gain_so_the_level_stays():
     assert measure_change(block, x, "gain", "none") > 0.05
     block.gain = 0.0
     assert measure_change(block, x, "gain", "none") == 0  # the trap: measured at first, the network seems blind
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["config=a", "config=b", "config=c", "config=e", "config=f", "rate_decay=false"])
+def test_the_rest_of_the_ladder_is_measured(arm: str):
+    """What is off, or long, tiny."""
+    run = change(resolve("edm2", "ladder", arm), "training", steps=4, batch_size=4, stored=2, warmup=1)
+    record = measure_ladder(change(run, "network", channels=4))
+    assert record.drift[-1].step == 4
+    assert record.weight_slope is not None
+    assert len(record.length_losses) == 8
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -152,3 +166,20 @@ def test_the_slope_is_the_exponent_of_a_power():
 def test_an_arm_without_effect_is_refused(arm: str, says: str):
     with pytest.raises(SpecError, match=says):
         resolve("edm2", "ladder", arm)
+
+
+@pytest.mark.slow
+def test_the_plan_knows_the_flops_of_a_longer_training(project: Any):
+    """From two short ones."""
+    run = change(resolve("edm2", "ladder", "config=d"), "training", steps=60, batch_size=4, stored=2)
+    run = change(run, "network", channels=4, levels=1)
+    cost = price(project, run, "measure", Bench(project.panel.compute, "cpu", 0.1), (0, 0))
+    assert cost.flops == pytest.approx(count_flops(lambda: measure_ladder(run)), rel=0.05)
+    assert cost.seconds > 0
+
+
+@pytest.mark.parametrize("case", ["post_hoc", "block"])
+def test_the_plan_prices_the_other_cases(project: Any, case: str):
+    assert (
+        price(project, resolve("edm2", case), "measure", Bench(project.panel.compute, "cpu", 0.1), (0, 0)).seconds > 0
+    )

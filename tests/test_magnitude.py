@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.diffusion.edm import DATA_SIGMA, precondition, weigh_losses
+from pipeline.diffusion.learning_rate import decay_rate
 from pipeline.layers.cosine_attention import attend
 from pipeline.layers.magnitude import MpFourier, mp_cat, mp_silu, mp_sum, normalise, normalise_pixels
-from pipeline.layers.mp_conv import MpConv, decay_rate, force_weights
+from pipeline.layers.mp_conv import MpConv, force_weights
 
 N = 200_000
 

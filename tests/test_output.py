@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 import torch
 from miniature import study_ddpm
-from problems import ddpm_network, gaussian_denoiser, resolve
+from problems import ROOT, ddpm_network, gaussian_denoiser, resolve
 from test_diffusion import choose
 from torch import Tensor
 from trainings import COMPUTE, ddpm_run, stripes
 
 from pipeline.data.arrays import Split
+from pipeline.diffusers.exchange import print_export
 from pipeline.diffusion.edm import precondition, weigh_losses
 from pipeline.diffusion.loss import noise_loss
-from pipeline.diffusion.output import NOISE, Output, OutputKind
+from pipeline.diffusion.output import NOISE, Output
 from pipeline.diffusion.parametrisation import PARAMETRISATIONS
 from pipeline.diffusion.path import add_noise, predict_x0
+from pipeline.diffusion.power_average import CURVE
 from pipeline.diffusion.sample import sample_images
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.layers.mp_conv import MpConv
 from pipeline.schema.base import SpecError
-from pipeline.schema.diffusion import Diffusion
+from pipeline.schema.diffusion import Diffusion, OutputKind
 from pipeline.schema.document import read_document
 from pipeline.studies.ddpm.magnitude_unet import MagnitudeBlock, MagnitudeUNet
-from pipeline.studies.ddpm.post_hoc import LENGTHS
 from pipeline.studies.ddpm.study import DdpmNetwork, DdpmRecord, DdpmTraining
 from pipeline.studies.ddpm.trainer import DdpmTrainer
 from pipeline.studies.ddpm.views import _list_lengths
@@ -248,11 +249,11 @@ def test_such_an_arm_is_trained_sampled_and_scored_over_the_length_of_its_averag
     arm = "magnitude=forced,ema=power,parametrisation=edm,rate_decay=1,ema_curve=true"
     study_ddpm(tmp_path, COMPUTE, arm)
     record = read_document(tmp_path / "ddpm.json", DdpmRecord)
-    assert [one.length for one in record.lengths] == list(LENGTHS)
+    assert [one.length for one in record.lengths] == list(CURVE)
     assert record.fid_length == min(one.scores.fid for one in record.lengths)
-    assert record.best_length in LENGTHS
+    assert record.best_length in CURVE
     assert record.change is None  # no norm follows the level
-    stored = record.lengths[LENGTHS.index(0.1)].scores  # the length that is sampled anyway, of the same noise
+    stored = record.lengths[CURVE.index(0.1)].scores  # the length that is sampled anyway, of the same noise
     assert stored.fid == pytest.approx(record.sets[0].fid, rel=0.2)
     panel: Any = SimpleNamespace(arms=[arm], completed=lambda _: {0: record})
     assert [(point.at, point.value) for point in _list_lengths(panel)] == [
@@ -273,6 +274,12 @@ def test_such_an_arm_is_trained_sampled_and_scored_over_the_length_of_its_averag
 def test_an_arm_without_effect_is_refused(study: str, case: str, arm: str, says: str):
     with pytest.raises(SpecError, match=says):
         resolve(study, case, arm)
+
+
+@pytest.mark.parametrize("arm", ["magnitude=forced", "parametrisation=v"])
+def test_what_diffusers_has_no_place_for_is_not_exported(arm: str):
+    with pytest.raises(SpecError, match="cannot be written for diffusers"):
+        print_export(ROOT, "digits", arm, 0, None, Path("unused"))
 
 
 def test_every_field_of_the_network_is_said_to_have_an_effect_or_none():

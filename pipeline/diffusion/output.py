@@ -5,7 +5,6 @@ sigma (x_t + alpha f), with f = C x_t + D F.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from pipeline.diffusion.loss import Denoiser, noise_loss
 from pipeline.diffusion.parametrisation import PARAMETRISATIONS, Coefficients
 from pipeline.diffusion.path import GaussianPath, Schedule, add_noise
 from pipeline.diffusion.schedule import take_root
+from pipeline.schema.diffusion import OutputKind
 
-OutputKind = Literal["noise", "x0", "v", "edm", "flow", "edm_full", "full"]
 _SCALED = ("edm", "edm_full")
 """Outputs of a network whose input has variance 1 (c_in)."""
 _LARGE = ("edm_full", "full")

@@ -20,6 +20,8 @@ LONGEST = math.sqrt(1 / 12)
 """Length of the plain mean, g = 0. Longer profiles would give the oldest states most."""
 TRACKED = (0.05, 0.10)
 """Lengths that a training keeps; the paper's."""
+CURVE = (0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25)
+"""Lengths of a curve over the length, ascending; those that are not tracked are made afterwards."""
 
 
 def find_length(exponent: float) -> float:

@@ -39,6 +39,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class CostLine:
+    """Costs of a job by its size, such as optimiser steps, through those of two small ones."""
+
+    sizes: tuple[int, int]
+    costs: tuple[Cost, Cost]
+
+    def at(self, size: int) -> Cost:
+        """Cost of a job of this size."""
+        (small, large), (first, second) = self.sizes, self.costs
+        times = (size - small) / (large - small)
+        slower = max(second.seconds - first.seconds, 0.0)  # seconds scatter, FLOPs do not
+        return first + Cost((second.flops - first.flops) * times, slower * times, False)
+
+
+@dataclass(frozen=True)
 class Bench:
     """Device and time budget for measuring."""
 
@@ -55,6 +70,14 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start
+
+    def count(self, work: Callable[[int], object], size: int) -> Cost:
+        """FLOPs and seconds of `work(size)`, which runs twice."""
+        return Cost(count_flops(lambda: work(size)), self.time(work, size), False)
+
+    def draw_line(self, work: Callable[[int], object], sizes: tuple[int, int]) -> CostLine:
+        """Costs of `work` by its size."""
+        return CostLine(sizes, (self.count(work, sizes[0]), self.count(work, sizes[1])))
 
     def probe(self, work: Callable[[int], object], batch_size: int) -> dict[int, float]:
         """Seconds by batch size: growing batches, at least two of them, until the next would take too long."""

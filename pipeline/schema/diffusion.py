@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from pipeline.schema.base import Strict
 
+OutputKind = Literal["noise", "x0", "v", "edm", "flow", "edm_full", "full"]
+"""What a network's output may stand for; `pipeline/diffusion/parametrisation.py`."""
+
 
 class Diffusion(Strict):
     """The discrete linear variance-preserving schedule: beta from beta_min / levels to beta_max / levels."""

@@ -19,9 +19,6 @@ from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.snapshots import find_snapshots, name_stored
 from pipeline.studies.ddpm.study import STUDY, DdpmRun
 
-LENGTHS = (0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25)
-"""Of the curve of scores over the length, ascending."""
-
 
 def _require_power(root: Path, name: str) -> Path:
     """The folder of a run that stored power-function averages.

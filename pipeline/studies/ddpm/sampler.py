@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.compute.seeding import derive_seed
 from pipeline.data.arrays import read_arrays, write_arrays
 from pipeline.diffusion.noise import draw_noise
+from pipeline.diffusion.power_average import CURVE
 from pipeline.diffusion.sample import quantise_images, sample_images
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.diffusion.trajectory import Trajectory
@@ -24,7 +25,7 @@ from pipeline.schema.compute import Compute
 from pipeline.schema.diffusion import Sampling
 from pipeline.schema.files import write_json
 from pipeline.studies.ddpm.denoiser import make_denoiser, make_output
-from pipeline.studies.ddpm.post_hoc import LENGTHS, average_run
+from pipeline.studies.ddpm.post_hoc import average_run
 from pipeline.studies.ddpm.samples import name_length, name_sampled_snapshot, name_set
 from pipeline.studies.ddpm.snapshots import find_snapshots
 from pipeline.studies.ddpm.study import DdpmRun, SampleSets
@@ -59,7 +60,7 @@ def count_channels(folder: Path) -> int:
 
 def list_lengths(run: DdpmRun) -> tuple[float, ...]:
     """Lengths whose averages after the last step are sampled too, ascending."""
-    return LENGTHS if run.training.ema_curve else ()
+    return CURVE if run.training.ema_curve else ()
 
 
 def list_sets(run: DdpmRun, folder: Path, sampling: Sampling) -> list[SampleSet]:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from pipeline.schema.arm import Arm, Fixed
 from pipeline.schema.base import MAX_WIDTH, SpecError, Strict
 from pipeline.schema.data import INCEPTION_FEATURES, ClassifierExtractor, Dataset
-from pipeline.schema.diffusion import Diffusion, Sampling
+from pipeline.schema.diffusion import Diffusion, OutputKind, Sampling
 from pipeline.schema.foreign import PATTERN, Foreign
 from pipeline.schema.record import Settings
 from pipeline.schema.scores import Evaluation, Scores
@@ -216,7 +216,7 @@ class DdpmTraining(Strict):
         description="constant: by ema_decay; power: by t^g (EDM2), of the lengths 0.05 and 0.1, of which the latter is "
         "sampled; `python -m pipeline ema` makes others of all snapshots afterwards",
     )
-    parametrisation: Literal["noise", "x0", "v", "edm", "flow", "edm_full", "full"] = Field(
+    parametrisation: OutputKind = Field(
         "noise",
         description="what the output stands for: x0 = A x_t + B output; pipeline/diffusion/parametrisation.py",
     )

@@ -7,8 +7,9 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.compute.seeding import make_generator, seed_global
 from pipeline.data.arrays import Split
 from pipeline.data.batches import flip_randomly, order_images, scale_images
+from pipeline.diffusion.learning_rate import decay_rate
 from pipeline.diffusion.schedule import make_schedule
-from pipeline.layers.mp_conv import decay_rate, force_weights
+from pipeline.layers.mp_conv import force_weights
 from pipeline.run.workers import Worker
 from pipeline.schema.compute import Compute
 from pipeline.studies.ddpm.denoiser import DdpmDenoiser, make_denoiser, make_output

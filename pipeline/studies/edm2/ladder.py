@@ -9,7 +9,9 @@ from torch import Tensor
 
 from pipeline.compute.seeding import make_generator, seed_global
 from pipeline.diffusion.edm import DATA_SIGMA, draw_log_sigma, learn_weights, weigh_losses
+from pipeline.diffusion.learning_rate import decay_rate
 from pipeline.diffusion.power_average import (
+    CURVE,
     TRACKED,
     PowerAverage,
     Profile,
@@ -18,7 +20,7 @@ from pipeline.diffusion.power_average import (
     fit_profile,
     predict_error,
 )
-from pipeline.layers.mp_conv import decay_rate, force_weights
+from pipeline.layers.mp_conv import force_weights
 from pipeline.schema.study import MeasureError
 from pipeline.studies.edm2.digits import load_digits
 from pipeline.studies.edm2.post_hoc import list_stored
@@ -29,7 +31,6 @@ _TEST_SEED, _PROBE = 12345, 64
 """Seed of the test's noise, the same for all runs; images on which activations are measured."""
 _CHECKED = 0.2
 """Length that is tracked only to check its post-hoc average."""
-_LENGTHS = (0.02, 0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.25)
 _NOISE = {"a": (-1.2, 1.2)}
 """Mean and deviation of ln(sigma): EDM's; from config b on EDM2's for latents."""
 _EDM2_NOISE = (-0.4, 1.0)
@@ -182,7 +183,7 @@ def _measure_lengths(network: LadderUNet, found: _Trained, steps: int, test: _Te
     """Test loss of the post-hoc average of each length; the network's own weights are put back."""
     own = {name: value.clone() for name, value in network.state_dict().items()}
     losses = []
-    for length in _LENGTHS:
+    for length in CURVE:
         network.load_state_dict({**own, **_make_average(found, steps, length)[0]})
         losses.append(LengthLoss(length=length, loss=test.measure_loss(network)))
     network.load_state_dict(own)

@@ -193,4 +193,5 @@ STUDY = Study(
     cases=(POST_HOC, BLOCK, LADDER),
     check_arm=_check_arm,
     views="pipeline.studies.edm2.views",
+    costs="pipeline.studies.edm2.cost",
 )

@@ -41,11 +41,12 @@ class Rung:
         """
         if self.preserving:
             return MpConv(channels_in, channels_out, kernel)
-        bias, layer = not self.plain, nn.Module()
-        if kernel:
-            layer = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=bias)
-        else:
-            layer = nn.Linear(channels_in, channels_out, bias=bias)
+        bias = not self.plain
+        layer: nn.Module = (
+            nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2, bias=bias)
+            if kernel
+            else nn.Linear(channels_in, channels_out, bias=bias)
+        )
         for value in layer.parameters() if zero else ():
             nn.init.zeros_(value)
         return layer

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pipeline.schema.arm import Arm
 from pipeline.schema.base import SpecError, Strict
+from pipeline.schema.diffusion import OutputKind
 from pipeline.schema.study import MeasuredRecord, Run, Study
 
 GAUSSIAN, MIXTURE, RAMP, LEARNED = "gaussian", "mixture", "ramp", "learned"
@@ -17,7 +18,7 @@ _NO_SIGNAL = ("cosine", "noise", "straight")
 """Schedules that end in pure noise: alpha = 0 at t = 1."""
 
 
-class Path(Strict):
+class NoisePath(Strict):
     """The way from data to noise; all preserve the variance."""
 
     schedule: Literal["cosine", "noise", "straight", "vp_linear", "log_snr", "ve"] = Field(
@@ -48,7 +49,7 @@ class Target(Strict):
 class Model(Strict):
     """What the network predicts, and what it minimises."""
 
-    parametrisation: Literal["noise", "x0", "v", "edm", "flow", "edm_full", "full"] = Field(
+    parametrisation: OutputKind = Field(
         "full", description="what the output stands for: x0 = A x + B output; pipeline/diffusion/parametrisation.py"
     )
     loss: Literal["bound", "simple"] = Field(
@@ -110,7 +111,7 @@ class SolverRun(Run):
     """A solver on Gaussian data with the exact denoiser; nothing is left to chance."""
 
     study: Literal["full"] = "full"
-    path: Path
+    path: NoisePath
     gaussian: Gaussian
     sampler: Sampler
 
@@ -119,7 +120,7 @@ class BoundRun(Run):
     """The negative ELBO and its gradients at the exact optimum; the seed is that of the draws."""
 
     study: Literal["full"] = "full"
-    path: Path
+    path: NoisePath
     target: Target
     model: Model
     estimate: Estimate
@@ -137,7 +138,7 @@ class LearnedRun(Run):
     """A small network trained on the mixture; the seed is that of its weights and its batches."""
 
     study: Literal["full"] = "full"
-    path: Path
+    path: NoisePath
     target: Target
     model: Model
     times: Times
@@ -256,4 +257,5 @@ STUDY = Study(
     cases=(GAUSSIAN, MIXTURE, RAMP, LEARNED),
     check_arm=_check_arm,
     views="pipeline.studies.full.views",
+    costs="pipeline.studies.full.cost",
 )

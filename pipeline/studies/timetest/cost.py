@@ -1,7 +1,6 @@
 """What a time test costs: two short ones, measured, and the line through them."""
 
-from pipeline.layers.flops import count_flops
-from pipeline.metrics.bench import Bench, Cost
+from pipeline.metrics.bench import Bench, Cost, CostLine
 from pipeline.schema.project import Project
 from pipeline.schema.study import Step
 from pipeline.studies.timetest.field import run_field_test
@@ -14,7 +13,7 @@ NOTE = "timetest: on the CPU; one arm of each case and width was measured for al
 """What the price takes for granted."""
 _SHORT = (20, 40)
 """Optimiser steps of the two."""
-_KNOWN: dict[tuple[str, int, int, int], tuple[Cost, Cost]] = {}
+_KNOWN: dict[tuple[str, int, int, int], CostLine] = {}
 """By case, channels, image size and batch size; what else an arm changes is cheap."""
 
 
@@ -26,20 +25,11 @@ def price(project: Project, run: FieldRun | NoiseRun, step: Step, bench: Bench, 
     """
     training = run.training
     key = (run.case, run.network.channels, run.task.image_size, training.batch_size)
-    if key not in _KNOWN:
-        cpu = Bench(bench.compute, "cpu", bench.seconds)
-        first, second = (_measure(run, steps, cpu) for steps in _SHORT)
-        _KNOWN[key] = first, second
-    first, second = _KNOWN[key]
-    times = (training.steps - _SHORT[0]) / (_SHORT[1] - _SHORT[0])
-    slower = max(second.seconds - first.seconds, 0.0)
-    return first + Cost((second.flops - first.flops) * times, slower * times, False)
 
-
-def _measure(run: FieldRun | NoiseRun, steps: int, bench: Bench) -> Cost:
-    short = run.model_copy(update={"training": run.training.model_copy(update={"steps": steps})})
-
-    def work(_: int) -> object:
+    def work(steps: int) -> object:
+        short = run.model_copy(update={"training": training.model_copy(update={"steps": steps})})
         return run_noise_test(short) if isinstance(short, NoiseRun) else run_field_test(short)
 
-    return Cost(count_flops(lambda: work(0)), bench.time(work, 0), False)
+    if key not in _KNOWN:
+        _KNOWN[key] = Bench(bench.compute, "cpu", bench.seconds).draw_line(work, _SHORT)
+    return _KNOWN[key].at(training.steps)
