@@ -304,7 +304,7 @@ def test_a_denoiser_of_ones_own_trains_resumes_and_samples(own: Path, tmp_path: 
         ("node", f"zero_bias=conv,function={FIELD}", "zero_bias changes nothing"),
         ("node", f"block=none,function={FIELD}", "function changes nothing: block=none"),
         ("ddpm", f"channels=32,denoiser={DENOISER_NAME}", "channels changes nothing: it is of our U-Net"),
-        ("node", "function=example", "should match pattern"),
+        ("node", "function=example", "allowed: what matches"),
         ("node", "function=a b:c", "is not field=value"),
         ("node", "function=$(x):y", "is not field=value"),
     ],

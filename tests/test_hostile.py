@@ -137,7 +137,7 @@ def test_what_windows_writes_is_read(root: Path, start: bytes, end: bytes):
             '"norm=batch\\n"',
             "node.digits.arms.1: arm 'norm=batch\\n': 'norm=batch\\n' is not field=",
         ),
-        ("norm=batch", "channels=1000000", "less than or equal to 65536"),
+        ("norm=batch", "channels=1000000", "at most 65536"),
         ("position=mlp\n", "blocks=1000000000\n", "ddpm.digits.more.arms.0"),
         ("position=mlp\n", "weights=..\n", "ddpm.digits.more.arms.0"),
     ],
@@ -156,7 +156,7 @@ def test_a_dataset_is_no_command_and_no_path(root: Path, name: str):
     content = YAML(typ="safe").load(root / "specs/data.yaml")
     content["datasets"][name] = content["datasets"]["digits"]
     (root / "specs/data.yaml").write_text(json.dumps(content))
-    refuse(root, "data.yaml: datasets", ascii(name)[1:-1])
+    refuse(root, ": datasets", ascii(name)[1:-1])
 
 
 def write(root: Path, text: str, study: str = "node") -> Path:
@@ -212,7 +212,7 @@ def test_documents_of_another_version_are_named(tmp_path: Path):
     with pytest.raises(SpecError, match=r"run\.json: run\.arm: .* missing .*; `dvc repro`"):
         read_run(path, TheoryRun)
     path.write_text('{"run": {}, "compute": {"thread": 1}}')
-    with pytest.raises(SpecError, match=r"run\.json: compute: unknown key thread .*; `dvc repro`"):
+    with pytest.raises(SpecError, match=r"run\.json: compute: unknown key thread.*; `dvc repro`"):
         read_run(path, TheoryRun)
 
 

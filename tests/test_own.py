@@ -226,7 +226,7 @@ def test_a_wrong_source_is_refused_by_the_check(source: dict[str, Any], fields: 
     spec = yaml.load(root / "specs" / "data.yaml")
     spec["datasets"]["own"] = describe(source, **fields)
     yaml.dump(spec, root / "specs" / "data.yaml")
-    with pytest.raises(SpecError, match=r"data\.yaml: datasets\.own") as error:
+    with pytest.raises(SpecError, match=r"data\.yaml: line \d+: datasets\.own") as error:
         load_project(root)
     assert says in str(error.value)
 

@@ -84,7 +84,7 @@ def draw_block(title: str, block: Block, width: int) -> Iterator[Drawing | Text]
     names, columns = [escape(row.label) for row in block.rows], draw_columns(block)
     left = ["Setting", *names], ["n", *(row.n for row in block.rows)]
     room = width - 1 - sum(map(measure, left))
-    numbered = room < max(map(measure, columns))
+    numbered = room < max(map(measure, columns), default=0)
     if numbered:
         left = ["#", *(str(index + 1) for index in range(len(names)))], left[1]
         room = width - 1 - sum(map(measure, left))

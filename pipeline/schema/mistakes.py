@@ -85,7 +85,7 @@ def suggest(text: str) -> str:
 def _list_entries(node: Node) -> list[tuple[str, int, Node]]:
     """Key or index, line from 0, and content of each entry of a node."""
     if isinstance(node, MappingNode):
-        return [(key.value, key.start_mark.line, value) for key, value in node.value]
+        return [(str(key.value), key.start_mark.line, value) for key, value in node.value]
     if isinstance(node, SequenceNode):
         return [(str(index), value.start_mark.line, value) for index, value in enumerate(node.value)]
     return []
