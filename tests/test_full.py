@@ -1,5 +1,6 @@
 """Diffusion without time truncation: against closed forms, quadrature, finite differences and a second formula."""
 
+import itertools
 import math
 from typing import Any
 
@@ -20,8 +21,11 @@ from pipeline.diffusion.reverse import SOLVERS, solve_reverse
 from pipeline.diffusion.sample import predict_next
 from pipeline.diffusion.schedule import DiscreteSchedule
 from pipeline.diffusion.times import draw_floors, draw_uniform, spread_lognormal
+from pipeline.layers.flops import count_flops
+from pipeline.metrics.bench import Bench
 from pipeline.schema.base import SpecError
 from pipeline.studies.full.bounds import integrate_raw, list_gradients
+from pipeline.studies.full.cost import price
 from pipeline.studies.full.learned import Batches, Learner, Network, draw_batches, find_gaps, list_features
 from pipeline.studies.full.line import Line
 from pipeline.studies.full.measure import measure_full
@@ -139,6 +143,37 @@ def error(solver: Any, steps: int, **fields: Any) -> float:
 def test_orders_of_the_solvers(solver: Any, order: int):
     found = math.log2(error(solver, 320) / error(solver, 640))
     assert found == pytest.approx(order, abs=0.1 * order)
+
+
+@pytest.mark.parametrize(
+    ("solver", "errors"),
+    [
+        ("exponential", [6.0e-2, 2.9e-2, 1.4e-2, 7.1e-3, 3.5e-3, 1.8e-3]),
+        ("exponential2", [2.8e-2, 8.2e-3, 2.3e-3, 5.9e-4, 1.5e-4, 3.8e-5]),
+    ],
+)
+def test_errors_are_those_of_a_recursion_of_mean_and_variance(solver: Any, errors: list[float]):
+    """Computed apart from this code, to two digits: 10, 20, ... 320 steps, data of standard deviation 0.3."""
+    found = [error(solver, 10 * 2**k) for k in range(6)]
+    assert [float(f"{value:.1e}") for value in found] == errors
+
+
+@pytest.mark.parametrize(
+    ("steps", "errors"), [(50, [0.054, 0.0053, 0.0136, 0.0073]), (200, [5.2e-3, 4e-4, 3.2e-3, 6e-4])]
+)
+def test_truncated_eulers_method_on_a_good_schedule_is_no_worse_in_the_spread(steps: int, errors: list[float]):
+    """Data of standard deviation 0.05: Euler-Maruyama on DDPM's schedule and on cosine, the exponential solvers."""
+    euler: Any = "euler_maruyama"
+    cases = [
+        ("vp_linear", euler, 1e-3),
+        ("cosine", euler, 1e-3),
+        ("cosine", "exponential", 0),
+        ("cosine", "exponential2", 0),
+    ]
+    data = Gaussian(spread=0.05)
+    for (name, solver, cut), expected in zip(cases, errors, strict=True):
+        law = follow_gaussian(SCHEDULES[name], space_times(steps, cut), solver, data)
+        assert law.std - data.spread == pytest.approx(expected, abs=5.1e-5 if expected < 0.05 else 5e-4)
 
 
 def test_the_law_of_the_samples_is_that_of_a_monte_carlo_run():
@@ -415,6 +450,36 @@ def test_a_short_training_is_scored_and_repeats_itself(arm: str):
     assert first.gap > 0
 
 
+_TABLE = [
+    (kind, loss, draws, law)
+    for kind, loss, (draws, law) in itertools.product(
+        PARAMETRISATIONS,
+        ("bound", "simple"),
+        [("stratified", "soft"), ("independent", "lognormal"), ("systematic", "uniform")],
+    )
+    if (kind, law) != ("noise", "lognormal")  # refused: not finite at t = 1, where that law goes
+]
+
+
+def name_arm(kind: str, loss: str, draws: str, law: str) -> str:
+    """An arm of the table that params.yaml describes: parametrisation x weighting x time sampler."""
+    fields = {"parametrisation": (kind, "full"), "loss": (loss, "bound"), "law": (law, "uniform")}
+    fields["draws"] = (draws, "stratified")
+    cut = ["truncation=0.001"] if law == "soft" or (kind == "noise" and law == "uniform") else []
+    return ",".join([*cut, *(f"{name}={value}" for name, (value, base) in fields.items() if value != base)])
+
+
+@pytest.mark.slow
+def test_the_whole_table_of_trained_networks_is_measured():
+    """What is off, tiny: each parametrisation with each loss, law and way to draw."""
+    tiny = {"learning": {"updates": 10, "batch_size": 4, "hidden": 4}, "sampler": {"steps": 4}}
+    for kind, loss, draws, law in _TABLE:
+        record = measure_full(run_of("learned", name_arm(kind, loss, draws, law), **tiny))
+        assert record.gap is not None
+        assert record.w1_sde is not None
+        assert record.nfe == 4
+
+
 # ---- What is refused ---------------------------------------------------------------------------------------
 
 
@@ -438,3 +503,17 @@ def test_what_has_no_effect_or_is_not_finite_is_refused_in_a_line(case: str, arm
     with pytest.raises(SpecError, match=message) as caught:
         resolve("full", case, arm)
     assert "\n" not in str(caught.value)
+
+
+def test_the_plan_knows_the_flops_of_a_longer_training(project: Any):
+    """From two short ones; all networks of a size cost the same."""
+    run = run_of("learned", "parametrisation=v", learning={"updates": 100}, sampler={"steps": 5})
+    cost = price(project, run, "measure", Bench(project.panel.compute, "cpu", 0.1), (0, 0))
+    assert cost.flops == pytest.approx(count_flops(lambda: measure_full(run)), rel=1e-3)
+    assert cost.seconds > 0
+
+
+@pytest.mark.parametrize(("case", "parts"), [("gaussian", {}), ("mixture", {"estimate": {"size": 1000}}), ("ramp", {})])
+def test_the_plan_prices_the_other_cases(project: Any, case: str, parts: Any):
+    run = run_of(case, **parts)
+    assert price(project, run, "measure", Bench(project.panel.compute, "cpu", 0.1), (0, 0)).seconds > 0
