@@ -25,8 +25,8 @@ _PAPER = (
     "2024), [arXiv 2405.17580](https://arxiv.org/abs/2405.17580); smaller matrices than theirs, nothing of their code."
 )
 _NOT_SHOWN = (
-    "**It does not show** what nonlinear networks do, nor the paper's d = 500 (params.yaml has the arm, off); one cost "
-    "is tried, the squared distance to a noisy matrix, and one rank."
+    "**It does not show** what nonlinear networks do, nor the paper's d = 500 (an arm that is off in params.yaml); one "
+    "cost is tried, the squared distance to a noisy matrix, and one rank."
 )
 
 

@@ -14,12 +14,12 @@ _TEXT = """
 A sample takes its side where u√d is of the order 1, and a U-turn from there comes back to either mode by the law of the
 posterior, in any dimension (claims p2 and p3). A two-layer autoencoder, trained at each time of a dilated clock, is the
 Bayes denoiser: the first phase learns the weight of the modes, by its bias, and the second their spread, by c (p1).
-Whether training times that resolve the first phase find the weight better at a fixed budget is claim p4: its verdict,
-and the figure by training steps, say it.
+Whether training times that resolve the first phase find the weight better at a fixed budget is claim p4; it depends on
+the network and its learning rate (docs/study-phases.md has the numbers).
 
-It does not show images: the data are two Gaussians, and the network of the budget has the linear part of the posterior
-mean given. Of the overlaps omega and bias are identified from s = 0.25 to 0.5 alone: before, only m tanh(bias) is, and
-later the side of a sample is plain, so that they may be anything that saturates.
+It does not show images (the case `digits` is off): the data are two Gaussians, and the network of the budget has the
+linear part of the posterior mean given. Of the overlaps omega and bias are identified from s = 0.25 to 0.5 alone:
+before, only m tanh(bias) is, and later the side of a sample is plain, so that they may be anything that saturates.
 
 It follows [Aranguri and Insulla 2024](https://arxiv.org/abs/2412.07972). A clock that does not resolve u of the order
 1/√d, where a failure would be the embedding's, is an arm that the default leaves out (`clock=plain`).
