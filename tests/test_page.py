@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, expect
 from workspace import check_out
 
 pytestmark = pytest.mark.ci
+expect.set_options(timeout=20_000)
 
 PAGE = check_out().root / "reports/index.html"
 TABLES = "table:not(#vg-tooltip-element table)"

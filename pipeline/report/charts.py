@@ -45,14 +45,14 @@ def _tooltip(*fields: tuple[str, str]) -> list[Chart]:
     return [{"field": field, "title": title} for field, title in fields]
 
 
-def _hide(series: Iterable[str]) -> list[Chart]:
+def hide_series(series: Iterable[str]) -> list[Chart]:
     """A click on a legend's entry takes its series away, and the next one brings it back: all are shown at first."""
     select = {"type": "point", "fields": ["series"], "toggle": "true", "clear": False}
     shown = [{"series": name} for name in dict.fromkeys(series)]
     return [{"name": "shown", "select": select, "bind": "legend", "value": shown}]
 
 
-def _fade(opacity: float) -> Chart:
+def fade_hidden(opacity: float) -> Chart:
     """An opacity, and none for a series that was clicked away."""
     return {"condition": {"param": "shown", "empty": False, "value": opacity}, "value": 0}
 
@@ -85,8 +85,8 @@ def _offer_series(chart: Chart, line: Chart) -> None:
     """Let the legend of a sweep hide its series."""
     for layer in chart["layer"]:
         if layer["encoding"]["color"].get("field") == "series":
-            layer["encoding"]["opacity"] = _fade(layer["mark"].pop("opacity", 1))
-    line["params"] = _hide(line["encoding"]["color"]["scale"]["domain"])
+            layer["encoding"]["opacity"] = fade_hidden(layer["mark"].pop("opacity", 1))
+    line["params"] = hide_series(line["encoding"]["color"]["scale"]["domain"])
 
 
 def _changes(panel: Panel) -> Iterator[Chart]:
@@ -125,14 +125,14 @@ def draw_awareness(panel: Panel) -> Chart | None:
             "type": "nominal",
             "scale": {"domain": [BEFORE, AFTER], "range": ["square", "circle"]},
         },
-        "opacity": _fade(0.85),
+        "opacity": fade_hidden(0.85),
         "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("series", "moment"), ("value", "relative change")),
     }
     return {
         **_WIDE,
         "height": _ROW * len({row["arm"] for row in rows}),
         "data": {"values": rows},
-        "params": _hide(str(row["series"]) for row in rows),
+        "params": hide_series(str(row["series"]) for row in rows),
         "mark": {"type": "point", "filled": True, "size": 70},
         "encoding": encoding,
     }
@@ -158,7 +158,7 @@ def draw_use(panel: Panel, score: str) -> Chart | None:
     if len(arms := dict.fromkeys(row["arm"] for row in rows)) <= _MOST_COLOURS:
         legend = {"orient": "bottom", "columns": 1, "labelLimit": 400}
         color = {"field": "series", "type": "nominal", "title": None, "sort": None, "legend": legend}
-        look, offered = {"color": color, "opacity": _fade(0.7)}, {"params": _hide(arms)}
+        look, offered = {"color": color, "opacity": fade_hidden(0.7)}, {"params": hide_series(arms)}
     return {
         **_WIDE,
         "height": 260,
@@ -247,7 +247,7 @@ def draw_lines(points: Sequence[CurvePoint], horizontal: str, vertical: str) -> 
         **_WIDE,
         "height": 260,
         "data": {"values": rows},
-        "params": _hide(str(row["series"]) for row in rows),
+        "params": hide_series(str(row["series"]) for row in rows),
         "mark": {"type": "line", "point": {"size": 60}},
         "encoding": {
             "x": {"field": "step", "type": "quantitative", "title": horizontal},
@@ -261,7 +261,7 @@ def draw_lines(points: Sequence[CurvePoint], horizontal: str, vertical: str) -> 
                 "legend": {"orient": "bottom", "columns": 1, "labelLimit": 400},
             },
             "detail": {"field": "seed"},
-            "opacity": _fade(1),
+            "opacity": fade_hidden(1),
             "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", "step"), ("value", vertical)),
         },
     }

@@ -76,7 +76,7 @@ def _layers(curve: Curve, hover: bool) -> list[Chart]:
     if hover:
         mark["point"] = {"size": 12, "color": PALETTE[0]}
         own["encoding"] = {**place, "tooltip": [{"field": field, "title": title} for field, title in shown.items()]}
-    return [{"mark": {"type": "rule", "color": "#8c8c8c"}, "encoding": {"y": {"datum": 0}}}, own]
+    return [{"mark": {"type": "rule", "color": "#8c8c8c", "aria": False}, "encoding": {"y": {"datum": 0}}}, own]
 
 
 def draw_curves(points: Sequence[Point], curve: Curve, hover: bool = True) -> Chart | None:

@@ -36,13 +36,13 @@ from pipeline.schema.figure import Arms, Figure, Sweep
 
 WIDTH = 234
 """Of a column, in points: 3.25 inches, that of ICML's two columns."""
-_LEFT, _RIGHT, _ABOVE, _BELOW = 44, 8, 6, 34
+_LEFT, _RIGHT, _ABOVE, _BELOW = 54, 8, 6, 34
 """Margins of the axes, in points; above them stand lines of text too."""
 _HEIGHT, _LINE = 130, 11
 """Of the axes, and of a line of text, in points."""
 _INNER = WIDTH - _LEFT - _RIGHT
 """Width of the axes."""
-_COLUMNS = 4
+_COLUMNS = 3
 """Of the legend."""
 _LETTERS, _GAP = 24, 4
 """Of a line of a row's label; and points between rows."""
@@ -153,7 +153,7 @@ def _draw_series(
     axes.plot(x, mean, marker=marker, linestyle=dashes, color=color, label=means[0]["series"] if named else None)
 
 
-def _draw_default(figure: Sweep, axes: Axes, rows: Sequence[Chart]) -> None:
+def _draw_default(figure: Sweep, axes: Axes, rows: Sequence[Chart], ticks: Sequence[float]) -> None:
     """PyTorch's default stands apart from the line, on a dashed rule."""
     x = [_place_x(figure, row["x"]) for row in rows]
     for place, row in zip(x, rows, strict=True):
@@ -163,8 +163,11 @@ def _draw_default(figure: Sweep, axes: Axes, rows: Sequence[Chart]) -> None:
                 [place] * 2, [_place(figure, row[key]) for key in ("low", "high")], color="#000000", linewidth=0.8
             )
     axes.plot(x, [_place(figure, row["mean"]) for row in rows], "D", color="#000000")
+    ends = [_place_x(figure, tick) for tick in (ticks[0], ticks[-1])]
+    is_right = x[-1] > sum(ends) / 2  # the words stand on the side with more room
     axes.annotate(
-        DEFAULT, (x[-1], 0), xytext=(3, 3), xycoords=("data", "axes fraction"), textcoords="offset points"
+        DEFAULT, (x[-1], 0), xytext=(-3 if is_right else 3, 3), xycoords=("data", "axes fraction"),
+        textcoords="offset points", ha="right" if is_right else "left",
     )  # fmt: skip
 
 
@@ -182,7 +185,8 @@ def _draw_sweep(figure: Sweep, axes: Axes, panel: Panel, points: Sequence[Point]
         if means:
             _draw_series(figure, axes, means, seeds, index, named=len(names) > 1)
     if default := [row for row in rows[0] if row["default"]]:
-        _draw_default(figure, axes, default)
+        ticks = find_ticks(figure, points) if figure.x.base else sorted(point.x for point in points)
+        _draw_default(figure, axes, default, ticks)
     _set_x(figure, axes, points)
     _set_quantity(figure, axes, *rows)
 
@@ -207,7 +211,8 @@ def _draw_forest(figure: Arms, axes: Axes, panel: Panel) -> None:
     lines = [_wrap_label(label) for label, _ in list_places(figure)]
     tops = list(accumulate((_LINE * len(found) + _GAP for found in lines), initial=0))
     centres = [-(top + bottom) / 2 for top, bottom in pairwise(tops)]
-    axes.set(ylim=(-tops[-1], 0), xlabel=figure.x.label)
+    axes.set(ylim=(-tops[-1], 0))
+    axes.set_xlabel(figure.x.label, loc="right")  # a long one has the room below the rows' labels
     axes.set_yticks(centres, ["\n".join(found) for found in lines], ma="right")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 
-from pipeline.report.charts import make_drawings
+from pipeline.report.charts import fade_hidden, hide_series, make_drawings
 from pipeline.report.markdown import escape_cell
 from pipeline.report.panel import Panel, list_gaps
 from pipeline.report.vega import PALETTE, Chart
@@ -107,8 +107,10 @@ def draw_kept(panel: Panel) -> Chart | None:
     ]
     legend = {"orient": "top", "direction": "vertical"}
     dots = {
-        "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
+        "params": hide_series(_KEYS),
+        "mark": {"type": "point", "filled": True, "size": 80},
         "encoding": {
+            "opacity": fade_hidden(1),
             "color": {**series, "legend": legend, "scale": {**domain, "range": PALETTE[:2]}},
             "shape": {**series, "scale": {**domain, "range": ["circle", "square"]}},
             "tooltip": told,

@@ -5,7 +5,7 @@ from math import hypot
 from pathlib import Path
 from statistics import fmean
 
-from pipeline.report.charts import make_drawings
+from pipeline.report.charts import fade_hidden, hide_series, make_drawings
 from pipeline.report.panel import Panel
 from pipeline.report.vega import PALETTE
 from pipeline.report.views import Chart, Drawing, Section, Views
@@ -58,13 +58,13 @@ def _list_values(record: LinearRecord, least: float) -> Iterator[Chart]:
         for moment, values in zip(record.moments, lists, strict=True):
             for index, value in enumerate(values, start=1):
                 if value > least:
-                    yield {"by": way, "step": moment, "index": index, "value": value}
+                    yield {"series": way, "step": moment, "index": index, "value": value}
 
 
 def draw_values(record: LinearRecord, threshold: float) -> Chart | None:
     """Singular values over the steps: the formula's lines below the dashes of gradient descent, and the threshold."""
     ways = [_FORMULA, _DESCENT]
-    rows = sorted(_list_values(record, _LEAST * threshold), key=lambda row: ways.index(row["by"]))
+    rows = sorted(_list_values(record, _LEAST * threshold), key=lambda row: ways.index(row["series"]))
     if not rows:
         return None
     x = {"field": "step", "type": "quantitative", "title": "steps of gradient descent"}
@@ -72,21 +72,22 @@ def draw_values(record: LinearRecord, threshold: float) -> Chart | None:
         "x": x,
         "y": _log("value", "singular value of A"),
         "detail": {"field": "index"},
+        "opacity": fade_hidden(1),
         "color": {
-            "field": "by",
+            "field": "series",
             "type": "nominal",
             "title": None,
             "scale": {"domain": ways, "range": [PALETTE[5], PALETTE[6]]},
             "legend": {"orient": "top"},
         },
-        "strokeDash": {"field": "by", "type": "nominal", "scale": {"domain": ways, "range": [[1, 0], [5, 4]]}},
-        "strokeWidth": {"condition": {"test": f"datum.by === '{_FORMULA}'", "value": 4}, "value": 1.5},
-        "tooltip": [{"field": field} for field in ("by", "index", "step", "value")],
+        "strokeDash": {"field": "series", "type": "nominal", "scale": {"domain": ways, "range": [[1, 0], [5, 4]]}},
+        "strokeWidth": {"condition": {"test": f"datum.series === '{_FORMULA}'", "value": 4}, "value": 1.5},
+        "tooltip": [{"field": field} for field in ("series", "index", "step", "value")],
     }
     rule = {"data": {"values": [{"value": threshold}]}, "encoding": {"y": {"field": "value", "type": "quantitative"}}}
     label = {"type": "text", "text": "threshold s", "align": "right", "dy": -7, "x": "width", "fontSize": 12}
     return _chart([
-        {"data": {"values": rows}, "mark": "line", "encoding": encoding},
+        {"data": {"values": rows}, "params": hide_series(ways), "mark": "line", "encoding": encoding},
         {**rule, "mark": {"type": "rule", "color": PALETTE[1], "strokeWidth": 1.5}},
         {**rule, "mark": {**label, "color": PALETTE[1]}},
     ])  # fmt: skip
