@@ -24,8 +24,22 @@ WORKSPACE = Path("/workspace")
 CACHE = Path("/cache")
 CACHE_ELSEWHERE = "/opt/pipeline/cache-elsewhere"
 """A folder with a configuration of DVC that keeps its cache in /cache (docker/Dockerfile)."""
-READING = ("check", "show", "fields", "tables", "compare")
-PIPELINE = (*READING, "plan", "run", "recover", "keep", "frontpage", "export", "import")
+READING = ("check", "show", "fields", "summary", "tables", "compare")
+PIPELINE = (
+    *READING,
+    "plan",
+    "run",
+    "recover",
+    "keep",
+    "frontpage",
+    "export",
+    "import",
+    "ema",
+    "audit",
+    "timetest",
+    "give",
+    "take",
+)
 DVC = (
     "repro",
     "exp",

@@ -1,8 +1,10 @@
 """The command line: a tour, and one line for each mistake."""
 
+import importlib.util
 import re
 
 import pytest
+from problems import ROOT
 
 from pipeline.__main__ import COMMANDS, EXAMPLES, GROUPS
 from pipeline.command_line import name_command, parse
@@ -44,3 +46,12 @@ def test_a_parameter_may_have_the_name_of_a_command():
     command, arguments = parse(["ema", "ddpm/digits/ema=power/0", "--length", "0.1"], GROUPS, EXAMPLES)
     assert name_command(command) == "ema"
     assert arguments["run"] == "ddpm/digits/ema=power/0"
+
+
+def test_the_image_passes_every_command_on():
+    spec = importlib.util.spec_from_file_location("entrypoint", ROOT / "docker/entrypoint.py")
+    assert spec is not None
+    assert spec.loader is not None
+    entrypoint = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(entrypoint)
+    assert set(entrypoint.PIPELINE) == {name_command(command) for command in COMMANDS}
