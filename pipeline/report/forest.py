@@ -66,6 +66,13 @@ def _rows_axis(places: Sequence[tuple[str, str | None]]) -> Chart:
     return {"field": "place", "type": "ordinal", "title": None, "scale": scale, "axis": axis}
 
 
+def _draw_intervals(means: Sequence[Chart], encoding: Chart) -> list[Chart]:
+    """The intervals of the means that have one, as a layer; none without."""
+    barred = [row for row in means if row["low"] is not None]
+    bars = {"data": {"values": barred}, "mark": {"type": "errorbar", "ticks": True}}
+    return [{**bars, "encoding": {**encoding, "x2": {"field": "high"}}}] if barred else []
+
+
 def draw_forest(figure: Arms, panel: Panel) -> Chart:
     """One case's part of the picture, without a title."""
     means, seeds, absent = gather_arms(figure, panel)
@@ -86,11 +93,7 @@ def draw_forest(figure: Arms, panel: Panel) -> Chart:
                 "mark": {"type": "point", "filled": True, "size": 14, "opacity": 0.6},
                 "encoding": {**rows, "x": single, **color},
             },
-            {
-                "data": {"values": [row for row in means if row["low"] is not None]},
-                "mark": {"type": "errorbar", "ticks": True},
-                "encoding": {**rows, "x": low, "x2": {"field": "high"}, **color},
-            },
+            *_draw_intervals(means, {**rows, "x": low, **color}),
             {
                 "data": {"values": means},
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},

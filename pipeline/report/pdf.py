@@ -243,7 +243,7 @@ def _write_head(figure: Figure, axes: Axes, panel: Panel, layout: _Layout) -> No
     if isinstance(figure, Sweep) and axes.get_legend_handles_labels()[1]:
         axes.legend(
             loc="lower left", bbox_to_anchor=(start / _INNER, 1), ncols=_COLUMNS, title=figure.series, alignment="left",
-            frameon=False, borderpad=0, borderaxespad=0.3, labelspacing=0.2, columnspacing=1.2, handlelength=2.6,
+            frameon=False, borderpad=0, borderaxespad=0.3, labelspacing=0.2, columnspacing=0.8, handlelength=2.0,
         )  # fmt: skip
 
 
