@@ -211,7 +211,7 @@ def test_more_epochs(work: Workspace):
     assert not [name for name in list_logs(work) if name.startswith("train_") and "epochs" not in name]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_disk_space_back(work: Workspace):
     def measure() -> int:
         return sum(path.stat().st_size for path in (work.root / ".dvc/cache/files").rglob("*") if path.is_file())
