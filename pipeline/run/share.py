@@ -44,3 +44,4 @@ def take_results(root: Path, source: str) -> None:
         source = str(Path(source).resolve())
     _set_remote(root, source)
     _run_dvc(root, "pull", "--remote", _REMOTE, "--allow-missing")
+    print("`python -m pipeline run --dry-run` says what was not there or damaged, and would run")
