@@ -151,12 +151,12 @@ def keep(study: Annotated[str, "a folder of specs/"]) -> None:
 
 def give(folder: Annotated[Path, "on a shared disk, or to be put on a web server"]) -> None:
     """Copy trained models into a folder, for others."""
-    import_module("pipeline.run.share").give_results(ROOT, folder)
+    import_module("pipeline.run.results").give_results(ROOT, folder)
 
 
 def take(source: Annotated[str, "such a folder, or its address: https://..."]) -> None:
     """Fetch trained models from such a folder or its address; verified."""
-    import_module("pipeline.run.share").take_results(ROOT, source)
+    import_module("pipeline.run.results").take_results(ROOT, source)
 
 
 def tables(table: Annotated[list[str], "as in specs/STUDY/tables/; all of them if none is named"]) -> None:
