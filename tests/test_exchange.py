@@ -367,7 +367,7 @@ def test_an_arm_cannot_say_lists(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["Mine", "a b", "../x", ""])
 def test_a_name_that_no_arm_can_say_is_refused(exported: Path, name: str):
-    with pytest.raises(ValueError, match=r"taken|not field=value|pattern"):
+    with pytest.raises(ValueError, match=r"taken|not field=value|what matches"):
         print_import(ROOT, exported, name, "digits")
 
 

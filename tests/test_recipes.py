@@ -140,7 +140,7 @@ def test_fashion_from_a_folder(work: Workspace):
         assert read_record(work, f"records/node/fashion/{arm}/0.json")["status"] == "completed"
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_node_study_alone(work: Workspace):
     """What would go to Slurm; test_cluster.py runs jobs there."""
     ((_, block),) = list_blocks("The NODE study alone, on Slurm")
@@ -176,7 +176,7 @@ with Path("ran.txt").open("a") as file:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_four_at_once_on_eight_gpus(tmp_path: Path):
     """A driver's tool that tells of eight GPUs, and eight trainings that say on which they run."""
     work = make_project(tmp_path / "project", {f"train_{index}": [] for index in range(8)})
@@ -224,7 +224,7 @@ def test_disk_space_back(work: Workspace):
     assert "0 to run" in work.run("python", "-m", "pipeline", "run", "record_ddpm", "--dry-run").stdout
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_trained_model_in_python(work: Workspace):
     ((_, code),) = list_blocks("A trained model in Python")
     printed = work.run(sys.executable, "-c", code, PYTHONPATH=str(work.root)).stdout
@@ -232,7 +232,7 @@ def test_a_trained_model_in_python(work: Workspace):
     assert float(printed.split()[-1]) == pytest.approx(accuracy / 100)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_notebook_runs(work: Workspace):
     notebook = json.loads((ROOT / "docs/python.ipynb").read_text(encoding="utf-8"))
     code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
@@ -241,7 +241,7 @@ def test_the_notebook_runs(work: Workspace):
     assert "blind by equation 5: True" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_one_more_arm(work: Workspace):
     follow(work, "One more arm, quickly")
     assert {name for name in list_logs(work) if name.startswith(("train_", "evaluate_", "sample_"))} == {
@@ -264,7 +264,7 @@ UNet2DModel(**sizes, **blocks).save_pretrained("my-model")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_my_diffusers_model_audited(tmp_path: Path):
     work = Workspace(tmp_path)
     work.run(sys.executable, "-c", SAVE)
