@@ -114,7 +114,7 @@ def plan(*, json_: Annotated[bool, "for machines"] = False) -> None:
 def run(
     target: Annotated[list[str], "stages of dvc.yaml; all of them if none is named"],
     *,
-    slots: Annotated[int | None, "stages at once on the CPU; physical cores over compute.threads if not given"] = None,
+    slots: Annotated[int | None, "stages at once on the CPU; physical cores / compute.threads if not given"] = None,
     gpus: Annotated[str | None, "ids of the GPUs to use, with commas; all of them if not given"] = None,
     ray: Annotated[str | None, "run heavy stages on this Ray cluster: HOST:PORT, or auto"] = None,
     slurm: Annotated[bool, "run heavy stages as jobs of Slurm"] = False,

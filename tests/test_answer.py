@@ -30,7 +30,7 @@ def make(values: Mapping[str, Sequence[float | None]], case: str = "there_and_ba
 def say(project: Project, *panels: Panel) -> list[str]:
     """The text's three sentences."""
     title, empty, *said, last, note = render_text("answer", project, panels).splitlines()
-    assert (title, empty, last) == ("## In three sentences", "", "")
+    assert (title, empty, last) == ("## In short", "", "")
     assert "1 is blind, 0 knows the time" in note
     return said
 
@@ -47,13 +47,14 @@ def test_without_records_nothing_is_known(project: Project):
 def test_the_sentences_say_what_the_paper_says_where_the_records_do(project: Project):
     lost, restored, border = say(project, make(ALL))
     assert lost == (
-        "**A network loses the time where each channel is normalised by itself.** All 4 trained networks of this kind "
-        "are blind to it (R from 1.000 to 1.020). Those with group normalisation know it (R from 0.100 to 0.300)."
+        "**A network loses the time where each channel is normalised by itself**, unless the border or a position "
+        "brings it back. All 4 such networks that we trained are blind to it (R from 1.000 to 1.020). With group "
+        "normalisation and ordinary initial weights they know it (R from 0.100 to 0.300)."
     )
     assert restored.startswith("**A positional embedding brings the time back** (R from 0.200 to 0.250). ")
     assert restored.endswith("brings nothing back (R from 1.000 to 1.030).")
     assert border.startswith("**Zero padding can save the time by accident.** ")
-    assert border.endswith("knows the time (R from 0.300 to 0.310).")
+    assert border.endswith("knows the time after all (R from 0.300 to 0.310).")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +109,8 @@ def test_u_nets_count_among_the_networks_and_have_no_border(project: Project):
     }
     unets = make(arms, "white_noise")
     lost, restored, border = say(project, unets)
-    assert "All 2 trained networks of this kind are blind to it (R from 1.000 to 1.001)" in lost
-    assert "group normalisation know it (R 0.050)" in lost
+    assert "All 2 such networks that we trained are blind to it (R from 1.000 to 1.001)" in lost
+    assert "they know it (R 0.050)" in lost
     assert "brings the time back** (R 0.150)" in restored
     assert border == "Whether t leaks through the border was not measured."
     both = say(project, make(ALL), unets)

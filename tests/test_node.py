@@ -187,7 +187,7 @@ def test_group_norm_cancels_an_offset_only_with_one_channel_a_group(norm: str, g
 
 
 def test_running_statistics_do_not_cancel_in_evaluation():
-    """Facts 0.4: with averages kept in training, batch norm is a fixed affine map in evaluation."""
+    """with averages kept in training, batch norm is a fixed affine map in evaluation."""
     layer = make_norm("batch", 8, 5, 4, "running").double()
     x, offset = features(), torch.randn(1, 8, 1, 1, dtype=torch.float64)
     torch.testing.assert_close(layer(x + offset), layer(x), atol=1e-12, rtol=0)

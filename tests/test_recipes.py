@@ -207,7 +207,7 @@ def test_two_sweeps_compared(work: Workspace):
 @pytest.mark.ci
 def test_more_epochs(work: Workspace):
     follow(work, "More epochs")
-    assert read_record(work, "records/node/digits/epochs=4/0.json")["epochs"] == 4
+    assert read_record(work, "records/node/digits/epochs=18/0.json")["epochs"] == 18
     assert not [name for name in list_logs(work) if name.startswith("train_") and "epochs" not in name]
 
 

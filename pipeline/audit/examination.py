@@ -1,6 +1,6 @@
 """The audit of a network that anyone wrote: where time enters, what survives, how well times are told apart.
 
-`audit()` calls the files of this room in this order:
+An audit goes through the files of this room in this order:
 
     target, builtin, library              the network that the command line names, and example inputs
     adapters, call                        which argument is the time, which are the data; at which times

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,7 @@ def _split(made: Any) -> Target:
 def load_factory(target: str) -> Target:
     """What `package.module:factory` returns, with the same random numbers each time.
 
-    A factory of an arm or of the time test, with `channels` or `image_size` in its signature, gets the time test's
-    images.
+    A factory of an arm or of the time test, which needs `channels` or `image_size`, gets the time test's images.
 
     Raises:
         SpecError: there is no such factory, or it fails.
@@ -78,7 +77,8 @@ def load_factory(target: str) -> Target:
     with keep_randomness():
         torch.manual_seed(0)
         try:
-            if not {"channels", "image_size"} & set(signature(factory).parameters):
+            needed = {key for key, value in signature(factory).parameters.items() if value.default is Parameter.empty}
+            if not {"channels", "image_size"} & needed:
                 return _split(factory())
             channels, size = _SHAPE
             return Target(make_network(factory, target, channels, size), torch.randn(_IMAGES, channels, size, size))

@@ -6,8 +6,7 @@ f = (alpha x_t - x0) / sigma^2. All that samplers and losses need is bounded in 
     x0 = alpha x_t - sigma^2 f,  noise = sigma (x_t + alpha f),  v = sigma f,  score = -(x_t + alpha f)
 
 So f = C x_t + D F with C = (alpha - A) / sigma^2 and D = -B / sigma^2: a parametrisation is safe at both ends exactly
-where C and D are bounded there. `full` is derived here from what reviews say of an unpublished paper (FullDiffusion);
-no formula is claimed to be theirs.
+where C and D are bounded there. `full` is derived here: it follows no published formula.
 """
 
 from collections.abc import Callable

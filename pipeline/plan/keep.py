@@ -20,11 +20,13 @@ from pipeline.schema.resolved import read_run
 from pipeline.schema.study import Run, find_study
 
 
-def _check() -> None:
+def _run_check(root: Path) -> None:
+    """Write closures/ and resolved/ anew."""
     command = [sys.executable, "-m", "dvc", "repro", "--single-item", "check"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise SpecError(f"dvc repro: {(result.stderr.strip() or result.stdout.strip()).splitlines()[-1]}")
+        told = (result.stderr.strip() or result.stdout.strip()).splitlines() or ["it said nothing"]
+        raise SpecError(f"dvc repro check: {told[-1]}")
 
 
 def _find_stale(session: Session, study: str) -> dict[str, list[str]]:
@@ -76,7 +78,7 @@ def print_keep(root: Path, study: str) -> None:
     project = load_project(root)
     if project.study(study).traces is None:
         raise SpecError(f"{study}: nothing to keep: `dvc repro` measures it anew")
-    _check()
+    _run_check(root)
     try:
         with open_session(root, ()) as session:
             stale = _find_stale(session, study)

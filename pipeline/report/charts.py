@@ -231,7 +231,7 @@ def draw_sites(panel: Panel, changes: SiteChanges, names: Mapping[str, Sequence[
 
 
 def draw_lines(points: Sequence[CurvePoint], horizontal: str, vertical: str) -> Chart | None:
-    """Values over training in one chart, a line an arm and seed; None without a point.
+    """Values over a step, an epoch or a length in one chart, a line an arm and seed; None without a point.
 
     Args:
         horizontal: title of the axis.
@@ -262,6 +262,6 @@ def draw_lines(points: Sequence[CurvePoint], horizontal: str, vertical: str) -> 
             },
             "detail": {"field": "seed"},
             "opacity": fade_hidden(1),
-            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", "step"), ("value", vertical)),
+            "tooltip": _tooltip(("arm", "arm"), ("seed", "seed"), ("step", horizontal), ("value", vertical)),
         },
     }

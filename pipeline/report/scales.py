@@ -12,7 +12,7 @@ _MOST_POWERS = 4
 
 
 def fit_rows(figure: Figure, means: Sequence[Chart], seeds: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
-    """The rows with a place on the axis. On a logarithmic one 0 has none: bands end at a tenth of the smallest mean."""
+    """The rows with a place on the axis. On a logarithmic one 0 has none: bars end at a tenth of the smallest mean."""
     if figure.quantity.scale == "linear":
         return list(means), list(seeds)
     means = [row for row in means if row["mean"] > 0]

@@ -91,14 +91,14 @@ def _draw_verdicts(sources: Sources) -> Iterator[str]:
 
 
 def _draw_gaps(sources: Sources) -> Iterator[str]:
-    """How many arms have failed runs, and how many lack runs."""
+    """How many runs failed, and how many arms lack runs."""
     panels = [panel for found in sources.panels.values() for panel in found]
     counts = Counter({
-        "failed": sum(len(list_failed(panel, panel.arms)) for panel in panels),
-        "missing or outdated": sum(len(list_gaps(panel, panel.arms)) for panel in panels),
+        "failed runs": sum(len(list_failed(panel, panel.arms)) for panel in panels),
+        "arms with missing or outdated runs": sum(len(list_gaps(panel, panel.arms)) for panel in panels),
     })  # fmt: skip
     if told := ", ".join(f"{count} {what}" for what, count in counts.items() if count):
-        yield f"[red]Runs: {told}; `make show` names them[/]"
+        yield f"[red]{told}; `make show` names them[/]"
 
 
 def print_summary(root: Path, console: Console | None = None) -> None:

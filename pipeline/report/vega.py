@@ -26,15 +26,6 @@ def render_svg(chart: Chart) -> str:
     return vl_convert.vegalite_to_svg(chart, vl_version=VEGA_LITE, config=_CONFIG)
 
 
-def render_png(chart: Chart, scale: float) -> bytes:
-    """A chart as PNG.
-
-    Args:
-        scale: pixels of the picture for one of the chart.
-    """
-    return vl_convert.vegalite_to_png(chart, vl_version=VEGA_LITE, config=_CONFIG, scale=scale)
-
-
 def bundle_library() -> str:
     """Vega, Vega-Lite and vega-embed in one script, whose short names stay its own."""
     bundle = vl_convert.javascript_bundle(

@@ -18,6 +18,8 @@ from pipeline.schema.record import Record
 from pipeline.schema.report import FILE
 from pipeline.schema.study import Step, find_study
 
+TITLE = "Does the timestep embedding disappear?"
+"""Of the page, and of the picture beside a link to it."""
 Chart = dict[str, Any]
 """A Vega-Lite specification."""
 ReadCurve = Callable[[str], Sequence[float]]

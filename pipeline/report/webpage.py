@@ -23,11 +23,10 @@ from pipeline.report.claims import VERDICTS, Judged, Outcome, Page, Verdict
 from pipeline.report.costs import Books
 from pipeline.report.glyphs import draw_glyph
 from pipeline.report.schematic import Schematic
-from pipeline.report.share import TITLE
 from pipeline.report.strip import lay_out_strip
 from pipeline.report.vega import bundle_library
 from pipeline.report.verdicts import show_outcome
-from pipeline.report.views import Section
+from pipeline.report.views import TITLE, Section
 from pipeline.schema.arm import BASELINE
 from pipeline.schema.base import flatten
 from pipeline.schema.claim import Claim
@@ -308,7 +307,6 @@ def render_webpage(contents: Contents) -> str:
         title=TITLE,
         claims=_judge(contents),
         counts=_count_verdicts(contents.pages),
-        panels=[page.panel for page in contents.pages],
         embedded=any(page.panel.scale == "embedded" for page in contents.pages),
         schematics=contents.schematics,
         glyphs=_draw_glyphs(contents.schematics),

@@ -1,11 +1,12 @@
 """Trained models from one checkout to another, through a folder or a web server: DVC's cache, without a training."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 from pipeline.schema.base import SpecError
 
-_REMOTE = "results"
+_REMOTE = "pipeline-results"
 
 
 def _run_dvc(root: Path, *arguments: str) -> None:
@@ -14,18 +15,22 @@ def _run_dvc(root: Path, *arguments: str) -> None:
     Raises:
         SpecError: it ends with an error, which is on stderr.
     """
-    if subprocess.run(["dvc", *arguments], cwd=root, check=False).returncode:
+    if subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, check=False).returncode:
         raise SpecError(f"`dvc {' '.join(arguments)}` ended with an error")
 
 
 def _set_remote(root: Path, place: str) -> None:
-    """Make a place DVC's remote `results`, whose files are verified, in .dvc/config.local, which git does not track."""
+    """Make a place DVC's remote, whose files are verified; in .dvc/config.local, which git does not track."""
     _run_dvc(root, "remote", "add", "--quiet", "--local", "--force", _REMOTE, place)
     _run_dvc(root, "remote", "modify", "--local", _REMOTE, "verify", "true")
 
 
 def give_results(root: Path, folder: Path) -> None:
-    """Copy what dvc.lock needs, and git does not hold, into a folder."""
+    """Copy what dvc.lock needs, and git does not hold, into a folder.
+
+    Raises:
+        SpecError: DVC ends with an error.
+    """
     _set_remote(root, str(folder.resolve()))
     _run_dvc(root, "push", "--remote", _REMOTE)
 

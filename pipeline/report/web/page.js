@@ -174,8 +174,8 @@ const inView = new Set();
 function follow(entries) {
   for (const { target, isIntersecting } of entries) inView[isIntersecting ? "add" : "delete"](target.id);
   const current = [...links.keys()].filter((id) => inView.has(id));
-  if (!current.length) return;
-  const last = links.get(current.at(-1));
+  if (!current.length && document.querySelector("nav a[aria-current]")) return;
+  const last = links.get(current.at(-1) ?? links.keys().next().value);
   for (const link of links.values()) {
     if (link === last) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
@@ -198,7 +198,10 @@ function sort(table, header) {
   const text = (row) => row.cells[column].innerText.replace("−", "-").trim();
   const compare = (one, other) => {
     const [a, b] = [text(one), text(other)].map((cell) => parseFloat(cell));
-    if (Number.isNaN(a) && Number.isNaN(b)) return text(one).localeCompare(text(other), "en", { numeric: true });
+    if (Number.isNaN(a) && Number.isNaN(b)) {
+      const order = text(one).localeCompare(text(other), "en", { numeric: true });
+      return down ? -order : order;
+    }
     if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? 1 : -1; // without a number: last, either way
     return down ? b - a : a - b;
   };

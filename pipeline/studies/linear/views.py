@@ -146,7 +146,7 @@ def draw_phases(panel: Panel) -> Chart | None:
         "height": {"step": _CELL // 2},
         "data": {"values": rows},
         "layer": [
-            {"mark": "rect", "encoding": {**place, "color": colour}},
+            {"mark": {"type": "rect", "tooltip": True}, "encoding": {**place, "color": colour}},
             {"mark": {"type": "text", "fontSize": 12}, "encoding": {**place, "text": text, "color": white}},
         ],
     }

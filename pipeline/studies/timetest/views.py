@@ -12,7 +12,7 @@ from pipeline.studies.ddpm.derived import loses_level
 from pipeline.studies.node.derived import loses_time
 from pipeline.studies.timetest.study import WHITE_NOISE, NoiseRun, TimetestRecord
 
-_TITLE = "## In three sentences"
+_TITLE = "## In short"
 _LOST, _KEPT = 0.9, 0.5
 """Values of R beyond which a network is said to have lost the time, or to have kept it; 1 is blind, 0 knows it."""
 _R = "R is a network's error divided by the least possible error without the time: 1 is blind, 0 knows the time."
@@ -58,9 +58,9 @@ def _say_lost(panels: Sequence[Panel]) -> str:
     is_lost, is_kept = min(lost) > _LOST, fmean(kept) < _KEPT
     if is_lost and is_kept:
         return (
-            "**A network loses the time where each channel is normalised by itself.** "
-            f"All {len(lost)} trained networks of this kind are blind to it ({_show(lost)}). "
-            f"Those with group normalisation know it ({_show(kept)})."
+            "**A network loses the time where each channel is normalised by itself**, unless the border or a position "
+            f"brings it back. All {len(lost)} such networks that we trained are blind to it ({_show(lost)}). "
+            f"With group normalisation and ordinary initial weights they know it ({_show(kept)})."
         )
     if is_lost:
         return f"Yes, but not for the normalisation alone: {_show(lost)} per channel, {_show(kept)} in groups."
@@ -94,8 +94,8 @@ def _say_border(panels: Sequence[Panel]) -> str:
     if fmean(border) < _KEPT:
         return (
             "**Zero padding can save the time by accident.** Where t is an input channel, its kernel has fewer taps at "
-            "the border of the image. So on 8x8 pixels even batch normalisation, which the paper warns of, knows the "
-            f"time ({_show(border)})."
+            "the border of the image, and t leaks in there. So on 8x8 pixels a network with batch normalisation, which "
+            f"Kim et al. warn of, knows the time after all ({_show(border)})."
         )
     return f"Zero padding does not save it: {_show(border)}."
 
