@@ -114,7 +114,7 @@ def test_u_nets_count_among_the_networks_and_have_no_border(project: Project):
     assert "brings the time back** (R 0.150)" in restored
     assert border == "Whether t leaks through the border was not measured."
     both = say(project, make(ALL), unets)
-    assert "All 6 trained networks" in both[0]
+    assert "All 6 such networks" in both[0]
     assert "(R from 0.050 to 0.300)" in both[0]
     assert both[2] == say(project, make(ALL))[2]
 
