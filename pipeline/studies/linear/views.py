@@ -147,7 +147,10 @@ def draw_phases(panel: Panel) -> Chart | None:
         "data": {"values": rows},
         "layer": [
             {"mark": {"type": "rect", "tooltip": True}, "encoding": {**place, "color": colour}},
-            {"mark": {"type": "text", "fontSize": 12, "tooltip": True}, "encoding": {**place, "text": text, "color": white}},
+            {
+                "mark": {"type": "text", "fontSize": 12, "tooltip": True},
+                "encoding": {**place, "text": text, "color": white},
+            },
         ],
     }
 
