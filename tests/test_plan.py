@@ -36,7 +36,7 @@ from pipeline.studies.node.trainer import NodeTrainer
 COMPUTE = Compute(
     device="cpu", precision="float32", tf32=False, compile=False, deterministic=True, portable=False, threads=1
 )
-PRICED = ("timetest", "linear", "edm2", "full")
+PRICED = ("timetest", "linear", "edm2", "full", "phases", "schedules")
 """Studies that measure in one step and say what that costs."""
 BATCH, CHANNELS = 4, 8
 NETWORK = {
@@ -274,7 +274,7 @@ def test_of_a_fresh_clone_everything_is_planned_and_nothing_is_written(
     ]
     priced = [row for row in rows if row["step"] in ("train", "sample") or row["study"] in PRICED]
     assert all(row["seconds_each"] > 0 for row in priced)
-    assert all(row["flops_each"] > 0 for row in priced if row["study"] not in ("edm2", "full"))  # some multiply nothing
+    assert all(row["flops_each"] > 0 for row in priced if row["study"] not in ("edm2", "full", "schedules"))  # some multiply nothing
     assert all(row["flops_each"] is None for row in rows if row not in priced)
     assert set(foretell(work.root, monkeypatch).values()) == {"made"}
 

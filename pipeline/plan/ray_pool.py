@@ -1,9 +1,13 @@
 """Stages as tasks of a Ray cluster, whose machines share the project's folder."""
 
 import logging
+import os
 import signal
 import socket
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,22 @@ def _explain(error: Exception) -> str:
     return " ".join(str(getattr(error, "cause", None) or error).split())
 
 
+@contextmanager
+def _hold_stderr() -> Iterator[list[str]]:
+    """What Ray's C++ core writes to standard error, a line a second while it tries: kept for the caller instead."""
+    said: list[str] = []
+    with tempfile.TemporaryFile("w+") as kept:
+        standard = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(standard, 2)
+            os.close(standard)
+            kept.seek(0)
+            said += kept.read().splitlines()
+
+
 class RayPool:
     """One task a stage: on a GPU each, or on as many CPUs as a stage has threads.
 
@@ -47,12 +67,18 @@ class RayPool:
         self._root = root
         self._mark, self._token = write_mark(root)
         host, colon, port = address.rpartition(":")
-        try:
-            if colon:  # Ray itself tries for ten minutes, and says so in lines of its own
-                socket.create_connection((host, int(port)), timeout=10).close()
-            self._ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
-            raise SpecError(f"--ray {address}: {str(error).strip().splitlines()[0]}") from None
+        with _hold_stderr() as said:
+            try:
+                if colon:  # Ray itself tries for ten minutes
+                    socket.create_connection((host, int(port)), timeout=10).close()
+                self._ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+                problem = ""
+            except (OSError, RuntimeError, ValueError, self._ray.exceptions.RayError) as error:
+                problem = str(error).strip().splitlines()[0]
+        if problem:
+            if any("Unauthenticated" in line for line in said):
+                problem = "it wants the head node's token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as there"
+            raise SpecError(f"--ray {address}: {problem}")
         self._ray.cloudpickle.register_pickle_by_value(remote)  # a machine without the folder can say so
         gpus = compute.device != "cpu" and self._ray.cluster_resources().get("GPU", 0) >= 1
         self._share = ("GPU", 1) if gpus or compute.device == "cuda" else ("CPU", compute.threads)

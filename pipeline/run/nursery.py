@@ -1,11 +1,13 @@
-"""Forks stages from a process that has imported what takes seconds: torch and other packages, none of our own code.
+"""Forks stages from a process that has done what takes each of them seconds: imports, and reading the settings.
 
 It reads one JSON object a line: `{"name", "module", "arguments", "log", "environment"}` starts a stage, and
 `{"name", "signal"}` sends it a signal. For each stage that ends it writes `{"name", "status"}`. When its input ends,
-its stages are asked to end. A stage still runs the code that is on disk: its modules are imported in the child.
+its stages are asked to end. A stage runs the code that is on disk: if a file of the project's code has changed since it
+was imported, this process begins anew before it forks, and keeps its children.
 """
 
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -15,6 +17,7 @@ import sys
 import time
 import traceback
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from pipeline.compute.threads import tune_process
@@ -33,8 +36,23 @@ PACKAGES = (
     "psutil",
 )
 """Imported before the first stage. None starts a thread or a GPU's context, which would not survive a fork."""
-_OWN = ("pipeline", "stages")
+_OWN = ("pipeline", "stages", "networks")
 _TICK = 0.05
+
+
+def _stamp_code() -> dict[str, tuple[int, int]]:
+    """When each file of the project's code was last written, and its size."""
+    found = {path: path.stat() for folder in _OWN for path in Path(folder).rglob("*.py")}
+    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
+
+
+def _import_code() -> None:
+    """Import the project's code, and parse the settings, which `read_yaml` keeps by their text."""
+    with contextlib.suppress(Exception, SystemExit):  # a stage that meets the mistake says so
+        for folder in ("pipeline", "stages"):
+            for path in sorted(Path(folder).rglob("[!_]*.py")):
+                import_module(".".join(path.with_suffix("").parts))
+        import_module("pipeline.schema.project").load_project(Path())
 
 
 def _run(task: dict[str, Any]) -> NoReturn:
@@ -48,8 +66,8 @@ def _run(task: dict[str, Any]) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(task["environment"])
-    for name in [name for name in sys.modules if name.split(".")[0] in _OWN]:
-        del sys.modules[name]  # a stage reads the code that is on disk now
+    import_module("pipeline.run.process").restart_clock()
+    sys.modules.pop(task["module"], None)  # it is run as the main module
     sys.argv = [task["module"], *task["arguments"]]
     status = 1
     try:
@@ -76,37 +94,47 @@ def _reap(running: dict[int, str]) -> None:
 
 
 def main() -> None:
-    """Serve until the input ends. Arguments: threads of a stage, and 1 if results must be portable."""
-    threads, portable = sys.argv[1:]
+    """Serve until the input ends.
+
+    Arguments: threads of a stage, and 1 if results must be portable. Then, if it begins anew, its children by pid, and
+    input that it has read but not yet followed.
+    """
+    threads, portable, *earlier = sys.argv[1:]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     tune_process(int(threads), portable == "1")
     for name in PACKAGES:
         with contextlib.suppress(ImportError):  # a stage that needs it will say so
             import_module(name)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    print(json.dumps({"ready": True}), flush=True)
-    running: dict[int, str] = {}
-    buffered, open_ = b"", True
+    code = _stamp_code()
+    _import_code()
+    gc.freeze()  # a child that collects garbage would copy all of this
+    running = {int(pid): name for pid, name in json.loads(earlier[0]).items()} if earlier else {}
+    buffered, open_ = earlier[1].encode() if earlier else b"", True
     while open_ or running:
-        if open_ and select.select([0], [], [], _TICK)[0]:
-            chunk = os.read(0, 1 << 16)
-            open_, buffered = bool(chunk), buffered + chunk
-            *lines, buffered = buffered.split(b"\n")
-            for line in lines:
-                task = json.loads(line)
-                if "signal" in task:
-                    for pid, name in running.items():
-                        if name == task["name"]:
-                            os.kill(pid, task["signal"])
-                    continue
+        while b"\n" in buffered:
+            line, _, rest = buffered.partition(b"\n")
+            task = json.loads(line)
+            if "signal" in task:
+                for pid, name in running.items():
+                    if name == task["name"]:
+                        os.kill(pid, task["signal"])
+            else:
+                if _stamp_code() != code:
+                    again = ["-m", "pipeline.run.nursery", threads, portable, json.dumps(running), buffered.decode()]
+                    os.execv(sys.executable, [sys.executable, *again])  # noqa: S606
                 if (pid := os.fork()) == 0:
                     _run(task)
                 running[pid] = task["name"]
+            buffered = rest
+        if not open_:
+            time.sleep(_TICK)
+        elif select.select([0], [], [], _TICK)[0]:
+            chunk = os.read(0, 1 << 16)
+            open_, buffered = bool(chunk), buffered + chunk
             if not open_:
                 for pid in running:
                     os.kill(pid, signal.SIGTERM)
-        elif not open_:
-            time.sleep(_TICK)
         _reap(running)
 
 

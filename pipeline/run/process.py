@@ -178,6 +178,12 @@ def hash_output(path: Path) -> str:
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
+def restart_clock() -> None:
+    """Count seconds from now: this process was forked from one that had imported this module."""
+    global _STARTED
+    _STARTED = time.monotonic()
+
+
 def count_seconds() -> float:
     """Seconds since this process started, by the monotonic clock."""
     return time.monotonic() - _STARTED
