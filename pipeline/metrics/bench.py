@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,6 +62,10 @@ class Bench:
     device: str
     seconds: float
     """Budget for the timed steps of one kind; at least one step is timed."""
+
+    def on_cpu(self) -> "Bench":
+        """This one, whatever the device of the trainings."""
+        return replace(self, device="cpu")
 
     def time(self, work: Callable[[int], object], batch: int) -> float:
         """Seconds of one call."""

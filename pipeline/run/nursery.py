@@ -83,14 +83,14 @@ def _run(task: dict[str, Any]) -> NoReturn:
     os._exit(status)
 
 
-def _reap(running: dict[int, str]) -> None:
+def _reap(running: dict[int, str], out: int) -> None:
     """Report the children that have ended."""
     while running:
         pid, state = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
         status = os.waitstatus_to_exitcode(state)  # negative: the signal that ended it
-        print(json.dumps({"name": running.pop(pid), "status": status}), flush=True)
+        os.write(out, json.dumps({"name": running.pop(pid), "status": status}).encode() + b"\n")
 
 
 def main() -> None:
@@ -102,6 +102,8 @@ def main() -> None:
     threads, portable, *earlier = sys.argv[1:]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    out = os.dup(1)
+    os.dup2(2, 1)  # what an import prints is no answer
     tune_process(int(threads), portable == "1")
     for name in PACKAGES:
         with contextlib.suppress(ImportError):  # a stage that needs it will say so
@@ -122,6 +124,7 @@ def main() -> None:
             else:
                 if _stamp_code() != code:
                     again = ["-m", "pipeline.run.nursery", threads, portable, json.dumps(running), buffered.decode()]
+                    os.dup2(out, 1)
                     os.execv(sys.executable, [sys.executable, *again])  # noqa: S606
                 if (pid := os.fork()) == 0:
                     _run(task)
@@ -135,7 +138,8 @@ def main() -> None:
             if not open_:
                 for pid in running:
                     os.kill(pid, signal.SIGTERM)
-        _reap(running)
+        _reap(running, out)
+    os._exit(0)  # an ordinary exit has packages tell what they leak
 
 
 if __name__ == "__main__":

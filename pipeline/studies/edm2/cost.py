@@ -25,7 +25,7 @@ def price(
     project: Project, run: PostHocRun | BlockRun | LadderRun, step: Step, bench: Bench, images: tuple[int, int]
 ) -> Cost:
     """One trajectory, block or training."""
-    cpu = Bench(bench.compute, "cpu", bench.seconds)
+    cpu = bench.on_cpu()
     if isinstance(run, LadderRun):
         return _price_ladder(run, cpu)
     if isinstance(run, PostHocRun):

@@ -31,7 +31,7 @@ def price(
     Raises:
         MeasureError: the short training, or its samples, are not finite.
     """
-    cpu = Bench(bench.compute, "cpu", bench.seconds)
+    cpu = bench.on_cpu()
     if isinstance(run, LearnedRun):
         return _price_learned(run, cpu)
     key = (run.case, _find_size(run))

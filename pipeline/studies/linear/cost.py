@@ -23,7 +23,7 @@ def price(project: Project, run: LinearRun, step: Step, bench: Bench, images: tu
     if key not in _KNOWN:
         short = run.model_copy(update={"descent": descent.model_copy(update={"time": _SHARE * descent.time})})
         records: list[LinearRecord] = []
-        seconds = Bench(bench.compute, "cpu", bench.seconds).time(lambda _: records.append(measure_linear(short)), 0)
+        seconds = bench.on_cpu().time(lambda _: records.append(measure_linear(short)), 0)
         times = descent.iterations / short.descent.iterations
         _KNOWN[key] = Cost(_count_flops(short, records[0]) * times, seconds * times, False)
     return _KNOWN[key]

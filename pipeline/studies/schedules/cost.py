@@ -21,9 +21,7 @@ def price(project: Project, run: MixtureRun | SpinRun, step: Step, bench: Bench,
         MeasureError: no number of steps is enough in a small dimension already.
     """
     short, times = _shorten(run)
-    return Cost(
-        0.0, Bench(bench.compute, "cpu", bench.seconds).time(lambda _: measure_schedule(short), 0) * times, False
-    )
+    return Cost(0.0, bench.on_cpu().time(lambda _: measure_schedule(short), 0) * times, False)
 
 
 def _shorten(run: MixtureRun | SpinRun) -> tuple[MixtureRun | SpinRun, float]:

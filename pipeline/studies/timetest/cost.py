@@ -31,5 +31,5 @@ def price(project: Project, run: FieldRun | NoiseRun, step: Step, bench: Bench, 
         return run_noise_test(short) if isinstance(short, NoiseRun) else run_field_test(short)
 
     if key not in _KNOWN:
-        _KNOWN[key] = Bench(bench.compute, "cpu", bench.seconds).draw_line(work, _SHORT)
+        _KNOWN[key] = bench.on_cpu().draw_line(work, _SHORT)
     return _KNOWN[key].at(training.steps)
