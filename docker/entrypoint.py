@@ -1,7 +1,7 @@
 """What the image runs: `python -m pipeline run` unless told otherwise, after a look at where it runs.
 
 The first argument decides: a command of `python -m pipeline` (run, check, show, tables, plan, ...), of DVC (repro, exp,
-status, ...), or a program (bash, pytest, dvc). Without arguments: `run`, then the tables.
+status, ...), or a program (bash, pytest, dvc). Without arguments: `run`, then the summary.
 """
 
 import fcntl
@@ -55,7 +55,6 @@ DVC = (
     "pull",
     "gc",
 )
-TABLES = ("table1", "table3", "verdicts")
 SHELLS = ("sh", "dash", "bash")
 NCCL_BYTES = 1 << 30
 """Shared memory that the documentation of NCCL gives a container (--shm-size=1g)."""
@@ -270,7 +269,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         the exit status.
     """
-    shows_tables, arguments = not arguments, arguments or ["run"]
+    sums_up, arguments = not arguments, arguments or ["run"]
     verb = arguments[0]
     if verb in ("-h", "--help"):
         print(__doc__)
@@ -300,10 +299,8 @@ def main(arguments: list[str]) -> int:
             look = [sys.executable, "-m", "pipeline", *words]
             status = status or subprocess.run(look, env=env, check=False).returncode
         status = status or supervise(command, env, passes_on=runs)
-    if shows_tables and status == 0:
-        for path in [WORKSPACE / "reports" / f"{table}.md" for table in TABLES]:
-            if path.is_file():
-                print(path.read_text(encoding="utf-8"))
+        if sums_up and status == 0:
+            status = subprocess.run([sys.executable, "-m", "pipeline", "summary"], env=env, check=False).returncode
     return status
 
 

@@ -197,6 +197,11 @@ def test_a_damaged_result_is_not_taken(calm: Workspace, given: Path, tmp_path: P
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     result = taken.run("python", "-m", "pipeline", "take", str(given), ok=False)
     assert not (taken.root / "runs/node/digits/baseline/0/best.safetensors").is_file(), result.stderr
+    assert result.returncode == 1
+    assert "of 1 outputs a file is missing there or damaged, and they were left out: runs/node/digits/baseline/0;" in (
+        result.stderr
+    )
+    assert (taken.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
 
 
 @pytest.mark.ci

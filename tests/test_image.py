@@ -252,9 +252,8 @@ def test_the_bare_image_gives_the_tables_and_the_same_bytes(run: Runner, calm: W
     assert outcome.output.count(NO_GPU) == 1
     assert "results stay in this container" in outcome.output
     assert re.search(r"^[1-9]\d* made; ", outcome.output, re.MULTILINE)
-    for title in ("## Table 1", "## Table 3", "## Verdicts"):
-        assert title in outcome.output
-    assert re.search(r"\| Baseline \(GN\) +\| `baseline` +\| +1 \| +\d+\.\d+", outcome.output)
+    assert re.search(r"^Claims: .*\b\d+", outcome.output, re.MULTILINE)
+    assert re.search(r"^Baseline \(GN\) +1 +\d+\.\d+", outcome.output, re.MULTILINE)
     (tmp_path / "dvc.lock").write_bytes(fetch_file(container, "/workspace/dvc.lock"))
     assert list_outputs(Workspace(tmp_path)) == list_outputs(calm)
 
@@ -264,7 +263,7 @@ def test_a_mounted_checkout_gets_what_the_host_made_and_its_owner_owns_it(checko
     assert re.search(r"^(\d+) made, [1-9]\d* restored", outcome.output, re.MULTILINE)
     assert not list((checkout.root / "logs").glob("train*"))
     assert "results stay" not in outcome.output
-    assert "## Table 1" in outcome.output
+    assert "Table 1" in outcome.output
     assert (checkout.root / "runs/ddpm/digits/baseline/0/last.safetensors").is_file()
     assert (checkout.root / ".dvc/tmp/site-cache").is_dir()  # DVC's database of hashes outlives the container
     for path in checkout.root.rglob("*"):

@@ -293,6 +293,12 @@ MISTAKES = [
         "      - image_size=16\n",
         "node.digits.arms.1; unknown field 'image_size'; allowed: block, norm",
     ),
+    (
+        "specs/report.yaml",
+        "columns: [accuracy,",
+        "columns: [acuracy,",
+        "terminal.columns: unknown key 'acuracy'; allowed: accuracy,",
+    ),
     ("specs/report.yaml", "  table4: node\n", "", "tables; 'table4' is not there, so that nothing would show it"),
     ("specs/report.yaml", "  figure7: node\n", "", "figures; 'figure7' is not there"),
     ("specs/report.yaml", "  table4: node\n", "  table4: node\n  table9: node\n", "tables; unknown 'table9'; table1"),

@@ -158,6 +158,11 @@ def _load(root: Path) -> Project:
     check_ids(claims)
     of_tables, of_figures = ({name: view.study for name, view in views.items()} for views in (tables, figures))
     report.check_views(names, of_tables, of_figures)
+    if (terminal := report.terminal) is not None:
+        keys = [column.key for column in tables[terminal.table].columns]
+        for key in terminal.columns:
+            if key not in keys:
+                raise SpecError(f"specs/report.yaml: terminal.columns: unknown key {key!r}; allowed: {', '.join(keys)}")
     project = Project(data, specs, panel, tables, figures, claims, report)
     for study, grids in panel.grids.items():
         for case, grid in grids.items():

@@ -143,7 +143,9 @@ async function redraw() {
 // ---- Folds: a link into one opens it, and paper has all of them open ----
 
 function reveal() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  let id = location.hash.slice(1);
+  try { id = decodeURIComponent(id); } catch { } // a lone % in an address is no mistake of the page's
+  const target = document.getElementById(id);
   const own = target?.querySelectorAll(":scope > .fold:not([open])") ?? [];
   if (own.length === 1 && !target.classList.contains("chapter")) own[0].open = true; // it is all that there is
   let opened = false;
