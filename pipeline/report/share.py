@@ -22,7 +22,9 @@ def draw_share(sources: Sources) -> bytes:
     figures = [sources.project.figures[name] for name in report.front if name in report.figures]
     page = Image.new("RGB", _SIZE, "white")
     font = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"
-    ImageDraw.Draw(page).text((_MARGIN, _MARGIN), TITLE, "black", ImageFont.truetype(font, 40))
+    # BASIC: the other layout is there on machines with FriBiDi alone, and sets letters otherwise.
+    letters = ImageFont.truetype(font, 40, layout_engine=ImageFont.Layout.BASIC)
+    ImageDraw.Draw(page).text((_MARGIN, _MARGIN), TITLE, "black", letters)
     room = (width - _MARGIN) // max(len(figures), 1) - _MARGIN
     for index, figure in enumerate(figures):
         drawn = Image.open(io.BytesIO(draw_png(figure, sources.panels[figure.study], room))).convert("RGB")
