@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,15 +10,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter, tree_map
 
 from pipeline.schema.base import SpecError
+from pipeline.schema.mistakes import find_meant
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 MISSING = object()
 """The time's place is empty: no example of it was given."""
-
-
-def _suggest(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _list_fields(container: Any) -> Sequence[str]:
@@ -164,7 +159,7 @@ def _find_time(network: nn.Module, time: str | int, args: Sequence[Any], kwargs:
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in _list_parameters(network).values())
     if head not in names and head not in kwargs and not takes_any:
         raise SpecError(
-            f"time = {time!r}: {type(network).__name__} has no argument {head!r}{_suggest(head, names)}; "
+            f"time = {time!r}: {type(network).__name__} has no argument {head!r}{find_meant(head, names)}; "
             f"it takes {', '.join(names)}"
         )
     found = kwargs.get(head, dict(zip(names, args, strict=False)).get(head, MISSING))
@@ -175,7 +170,7 @@ def _find_time(network: nn.Module, time: str | int, args: Sequence[Any], kwargs:
         known, found = _list_keys(found), _step_into(found, key)
         if found is MISSING and known and place < len(rest):
             raise SpecError(
-                f"time = {time!r}: {inside!r} has no {key!r}{_suggest(key, known)}; it has {', '.join(known)}"
+                f"time = {time!r}: {inside!r} has no {key!r}{find_meant(key, known)}; it has {', '.join(known)}"
             )
     return (head, *rest)
 
@@ -192,7 +187,7 @@ def _choose_data(call: Call, wanted: Sequence[str] | None) -> tuple[str, ...]:
     names = list(call.arguments)
     for name in wanted or ():
         if name not in names:
-            raise SpecError(f"data = {name!r}: no such input{_suggest(name, names)}; there are {', '.join(names)}")
+            raise SpecError(f"data = {name!r}: no such input{find_meant(name, names)}; there are {', '.join(names)}")
         if not call.list_tensors(name):
             raise SpecError(f"data = {name!r}: this input has no tensor beside the time")
     if wanted:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from pipeline.diffusion.path import GaussianPath, add_noise
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.schema.base import SpecError
 from pipeline.schema.diffusion import Diffusion
+from pipeline.schema.mistakes import find_meant
 
 Loss = Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]
 """(network, images [B, ...], their times [B], the times that the network is told [B]) -> the loss of each image [B].
@@ -149,6 +149,4 @@ def make_loss(name: str, teller: Teller, times: Sequence[float], data_first: boo
         return make_flow_loss(teller, first, last)
     if name == "edm":
         return make_edm_loss(teller, logarithmic=min(times) < 0)
-    near = get_close_matches(name, LOSSES, 1)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    raise SpecError(f"loss = {name!r}: unknown{meant}; allowed: {', '.join(LOSSES)}")
+    raise SpecError(f"loss = {name!r}: unknown{find_meant(name, LOSSES)}; allowed: {', '.join(LOSSES)}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pipeline.run.foreign import import_factory
 from pipeline.run.outputs import load_weights, read_weights
 from pipeline.schema.base import SpecError, read_json
 from pipeline.schema.diffusion import Diffusion
+from pipeline.schema.mistakes import find_meant
 from pipeline.schema.resolved import read_run
 from pipeline.studies.ddpm.denoiser import make_denoiser
 from pipeline.studies.ddpm.sampler import count_channels
@@ -51,9 +51,9 @@ class Target:
 
 
 def _refuse(target: str) -> SpecError:
-    near = get_close_matches(target, BUILT_IN, 1)
-    meant = f" (did you mean {near[0]!r}?)" if near else ""
-    return SpecError(f"{target!r} names no network{meant}; allowed are {_FORMS}, {', '.join(BUILT_IN)}")
+    return SpecError(
+        f"{target!r} names no network{find_meant(target, BUILT_IN)}; allowed are {_FORMS}, {', '.join(BUILT_IN)}"
+    )
 
 
 def _split(made: Any) -> Target:

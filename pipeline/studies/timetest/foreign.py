@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -14,6 +13,7 @@ from pipeline.layers.foreign import DENOISER, FUNCTION, Call, ForeignNetwork, Fo
 from pipeline.run.inputs import ROOT
 from pipeline.schema.base import SpecError, validate
 from pipeline.schema.diffusion import Diffusion
+from pipeline.schema.mistakes import find_meant
 from pipeline.schema.study import find_study, load_study_spec, resolve_baseline
 from pipeline.studies.timetest.field import learn_wind, score_field
 from pipeline.studies.timetest.score import Score, find_half, scale_losses
@@ -116,9 +116,7 @@ def _test_denoiser(task: _Task, network: _Lifted, seed: int) -> Tested:
 
 def _require(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        near = get_close_matches(value, allowed, 1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        raise SpecError(f"{option} = {value!r}{meant}: allowed are {', '.join(allowed)}")
+        raise SpecError(f"{option} = {value!r}{find_meant(value, allowed)}: allowed are {', '.join(allowed)}")
 
 
 def _read_training(case: str, steps: int | None) -> TimetestTraining:
