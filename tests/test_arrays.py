@@ -59,6 +59,7 @@ def test_any_arrays_survive_the_disk(tmp_path: Path):
         assert back[name].dtype == array.dtype
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_noticed(tmp_path: Path):
     """In the arrays, of which safetensors has no checksum, and in the header. (Blanks pad the header: none of them.)"""
     path = tmp_path / "split"
@@ -88,6 +89,7 @@ def test_the_same_bytes_under_another_name_or_shape_are_noticed(old: bytes, new:
     assert "split: not the content that was written to it" in refused(path)
 
 
+@pytest.mark.slow
 def test_any_damage_is_one_line(tmp_path: Path):
     path = tmp_path / "split"
     write_split(path, draw_split())

@@ -147,6 +147,7 @@ def fill_bodies(source: str) -> str:
     return "\n".join(filled)
 
 
+@pytest.mark.slow
 def test_only_words_are_taken_from_the_code_of_this_project():
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
         source = path.read_text(encoding="utf-8")

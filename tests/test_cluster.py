@@ -115,6 +115,7 @@ def work(tmp_path: Path) -> Workspace:
     return make_project(tmp_path / "project", STAGES)
 
 
+@pytest.mark.slow
 def test_without_the_extra_a_line_says_what_to_install(work: Workspace):
     for name in ("ray", "submitit"):
         (work.root / f"{name}.py").write_text("raise ImportError")

@@ -119,6 +119,7 @@ def test_an_experiment_goes_by_its_name(workspace: Workspace):
     assert find(compare(workspace.root, "wide-net", None), "baseline").change == "one seed"
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_differs_and_names_what_it_cannot_read(workspace: Workspace):
     write(workspace, "baseline", {0: 90.0, 1: 92.0})
     commit_all(workspace)

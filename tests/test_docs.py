@@ -135,6 +135,7 @@ def test_only_these_pages_have_python():
     assert {name for name in NAMES if list_blocks(read(name), "python")} == RUNNABLE | elsewhere
 
 
+@pytest.mark.slow
 def test_the_front_page_prints_what_it_says():
     (block,) = list_blocks(read("README.md"), "python")
     said = [line.removeprefix("# ").split()[:2] for line in block.splitlines() if re.match(r"# \d", line)]

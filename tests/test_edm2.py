@@ -125,6 +125,7 @@ def test_the_last_config_keeps_magnitudes_at_initialisation():
     assert all(0.4 < size < 1.5 for size in sizes)
 
 
+@pytest.mark.slow
 def test_forced_weights_keep_their_size_and_others_grow(trained: dict[str, Edm2Record]):
     slopes = {config: record.weight_slope for config, record in trained.items()}
     assert slopes["g"] == pytest.approx(0, abs=1e-3)

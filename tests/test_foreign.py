@@ -59,6 +59,7 @@ def test_a_denoiser_that_ignores_the_time_is_blind_exactly():
     assert answer(use).startswith("No: ")
 
 
+@pytest.mark.slow
 def test_a_denoiser_that_is_told_uses_the_time():
     use = timetest.test_time(networks.ToldDenoiser, seeds=3, steps=200)
     assert all(tested.score.r < 0.9 for tested in use.by_seed.values())

@@ -505,6 +505,7 @@ def test_what_has_no_effect_or_is_not_finite_is_refused_in_a_line(case: str, arm
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_plan_knows_the_flops_of_a_longer_training(project: Any):
     """From two short ones; all networks of a size cost the same."""
     run = run_of("learned", "parametrisation=v", learning={"updates": 100}, sampler={"steps": 5})

@@ -46,6 +46,7 @@ def damage(text: str, random: Random) -> str:
     return "".join(lines)
 
 
+@pytest.mark.slow
 def test_damaged_settings_are_read_or_refused_in_one_line(root: Path):
     path, whole = root / "params.yaml", (find_settings() / "params.yaml").read_text()
     cases = {study: list(spec.cases) for study, spec in load_project(root).specs.items()}
@@ -188,6 +189,7 @@ def test_a_record_of_another_version_or_none_at_all_is_named(tmp_path: Path, old
     assert says in line
 
 
+@pytest.mark.slow
 def test_the_advice_about_an_old_record_reaches_the_terminal(tmp_path: Path):
     workspace = copy_project(tmp_path / "project")
     path = workspace.root / "records/node/digits/baseline/0.json"

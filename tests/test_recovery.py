@@ -101,6 +101,7 @@ def test_a_whole_lock_file_and_one_that_is_not_there_are_left_alone(work: Worksp
     assert not lock.exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_touched_while_dvc_is_at_work(work: Workspace):
     (work.root / "dvc.lock").write_bytes(b"")
     hold = "import sys, zc.lockfile; held = zc.lockfile.LockFile('.dvc/tmp/lock'); print(flush=True); sys.stdin.read()"

@@ -291,6 +291,7 @@ def test_the_report_is_made_of_records_alone_and_in_one_order(root: Path, monkey
     ]
 
 
+@pytest.mark.slow
 def test_the_use_of_the_time_is_a_dot_a_run_beside_its_score(root: Path):
     """Of the studies that measure it; a run that failed, or was not measured, has none."""
 
