@@ -161,6 +161,7 @@ def test_the_slope_is_the_exponent_of_a_power():
         ("config=d,rate_decay=false", "rate_decay changes nothing below config=e"),
         ("config=a,decay_from=50", "decay_from changes nothing below config=e"),
         ("decay_from=50,rate_decay=false", "decay_from changes nothing with rate_decay=false"),
+        ("warmup=150", "warmup = 150: sizes are followed after it, so that it may take at most half of the 200 steps"),
         ("config=h", "config = 'h'"),
     ],
 )

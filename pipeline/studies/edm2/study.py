@@ -174,9 +174,14 @@ def _measure(run: PostHocRun | BlockRun | LadderRun) -> Edm2Record:
 
 
 def _check_arm(run: Any, arm: Arm, _: Any) -> None:
-    """Refuse an override without effect."""
+    """Refuse an override without effect, and a warmup that leaves no steps to follow."""
     if not isinstance(run, LadderRun):
         return
+    if 2 * run.training.warmup > run.training.steps:
+        raise SpecError(
+            f"arm {str(arm)!r}: warmup = {run.training.warmup}: sizes are followed after it, so that it may take at most "
+            f"half of the {run.training.steps} steps"
+        )
     for name in ("decay_from", "rate_decay"):
         if name in arm.overrides and run.network.config < "e":
             raise SpecError(f"arm {str(arm)!r}: {name} changes nothing below config=e")
