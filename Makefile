@@ -66,7 +66,7 @@ test: lint
 	pytest --numprocesses $(WORKERS) --dist loadfile -m "not ci"
 
 slow-test: $(SETUP)
-	pytest --numprocesses $(WORKERS) --dist loadfile -m ci
+	pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder -m ci
 
 # Arguments of the build that may be set in the environment: another base image, mirrors of the package index.
 BUILD_ARGS = $(foreach name,BASE_IMAGE PIP_INDEX_URL UV_DEFAULT_INDEX,$(if $($(name)),--build-arg $(name)))

@@ -138,7 +138,7 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
     monkeypatch.setattr("pipeline.studies.node.cost.price", fake)
     monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda compute: "cpu")
     monkeypatch.setattr("pipeline.plan.forecast.time_check", lambda: 1.0)
-    priced, device = price_rows(find_settings(), load_project(find_settings()), todo)
+    priced, device, _ = price_rows(find_settings(), load_project(find_settings()), todo)
     assert [len(row.statuses) for row in todo] == [2, 2, 2, 3]
     assert measured == [row.run for row in trainings]
     assert priced[0].seconds > 300
@@ -152,19 +152,20 @@ def forecast(statuses: Mapping[int, Status]) -> Forecast:
     rows = plan_rows("kept")
     rows = [*take_rows(rows, "node", 2, (0, 1)), *take_rows(rows, "theory", 1, (0, 1, 2))]
     rows[0].statuses.update(statuses)
-    made = [Priced(rows[0], Cost(2e12, 300.0, True), 10.0)] if "made" in statuses.values() else []
+    made = [Priced(rows[0], Cost(2e12, 300.0, True))] if "made" in statuses.values() else []
     if made:
         rows[2].statuses[0] = "made"
-    return Forecast(rows, made, "cpu", 2, ["a note"] if made else [])
+    return Forecast(rows, made, "cpu", 2, ["a note"] if made else [], start_up=10.0, slots=2)
 
 
 def test_the_text_multiplies_by_seeds():
     lines = write_text(forecast({0: "made", 1: "made"})).splitlines()
     told = [" ".join(line.split()) for line in lines]
-    assert told[1] == "train node digits baseline 0,1 0 0 2 ~5.2 min ~10.3 min"
+    assert told[1] == "train node digits baseline 0,1 0 0 2 ~5.0 min ~10.0 min"
     assert told[2] == "measure theory features baseline 0 0 2 not priced"
     assert told[3] == ""
-    assert "all, on this device (cpu, 2 threads): 2 trainings: 4 TFLOP, 10.3 min" in lines
+    assert "all, on this device (cpu, 2 threads): 2 trainings: 4 TFLOP, 10.0 min" in lines
+    assert "`make`: about 5.0 min with 2 slots; `dvc repro`: about 10.3 min" in lines
     assert lines[-1] == "a note"
     assert write_text(forecast({0: "restored"})).startswith("Nothing to compute: 6 runs up to date, 1 to be ")
 
@@ -173,7 +174,7 @@ def test_what_is_for_a_gpu_is_told_in_its_days():
     plan = forecast({0: "made", 1: "made"})
     assert "on one GPU" not in write_text(plan)
     row = plan.priced[0].row
-    lines = write_text(replace(plan, priced=[Priced(row, Cost(0.5 * 86400 * 40e12, 1e9, True), 10.0)])).splitlines()
+    lines = write_text(replace(plan, priced=[Priced(row, Cost(0.5 * 86400 * 40e12, 1e9, True))])).splitlines()
     assert "all, on one GPU: 24.0 h at 40 TFLOP/s and 4.0 d at 10 TFLOP/s sustained" in lines
 
 
@@ -192,7 +193,9 @@ def test_steps_without_a_price_are_one_line():
 def test_the_json_says_the_same():
     content = json.loads(write_json(forecast({0: "made", 1: "restored"})))
     assert content["rows"][0]["seeds"] == {"made": [0], "restored": [1], "kept": []}
-    assert content["rows"][0]["seconds_each"] == content["seconds"] == 310
+    assert content["rows"][0]["seconds_each"] == content["seconds"] == 300
+    assert content["seconds_run"] == 150.15
+    assert content["seconds_repro"] == 310
     assert content["flops"] == 2e12
     assert "seconds_each" not in content["rows"][1]
     assert content["rows"][2]["seconds_each"] is None

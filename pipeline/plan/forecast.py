@@ -14,6 +14,7 @@ from pipeline.compute.device import choose_device
 from pipeline.compute.threads import tune_process
 from pipeline.plan.dvc.foresee import find_statuses
 from pipeline.plan.rows import Row, list_outputs, make_rows
+from pipeline.plan.slots import count_slots, list_gpus
 from pipeline.run.closures import closure_path, describe_closures
 from pipeline.run.foreign import digest_factories
 from pipeline.schema.project import Project, load_project
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.metrics.bench import Cost
 
 _SECONDS = 8.0  # that the timed steps of a plan may take, about
+_FORK = 0.3  # seconds until a forked stage begins its work, measured
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,6 @@ class Priced:
 
     row: Row
     cost: "Cost | None"
-    start_up: float
-    """Seconds."""
     failure: str | None = None
 
     @property
@@ -42,8 +42,8 @@ class Priced:
 
     @property
     def seconds(self) -> float:
-        """Of one seed, with its start."""
-        return self.start_up + (self.cost.seconds if self.cost else 0.0)
+        """Of one seed, without its start."""
+        return self.cost.seconds if self.cost else 0.0
 
     @property
     def count(self) -> int:
@@ -62,6 +62,31 @@ class Forecast:
     """None: nothing was measured."""
     threads: int
     notes: list[str]
+    start_up: float = 0.0
+    """Seconds that a stage which is a process of its own takes to start."""
+    slots: int = 1
+    """Stages that `pipeline run` has at work at once."""
+
+    @property
+    def flops(self) -> float:
+        """Of all that is priced and is to run."""
+        return sum(one.flops * one.count for one in self.priced)
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is priced and is to run, without the starts."""
+        return sum(one.seconds * one.count for one in self.priced)
+
+    @property
+    def seconds_run(self) -> float:
+        """The same, with its starts, by `pipeline run`: on a CPU its stages are forked."""
+        starts = sum(one.count for one in self.priced) * (_FORK if self.device == "cpu" else self.start_up)
+        return (self.seconds + starts) / self.slots
+
+    @property
+    def seconds_repro(self) -> float:
+        """The same by `dvc repro`: one process after another."""
+        return self.seconds + sum(one.count for one in self.priced) * self.start_up
 
 
 def count_images(root: Path, project: Project, study: str, case: str) -> tuple[int, int]:
@@ -98,12 +123,12 @@ def find_costs(project: Project, row: Row) -> Any | None:
 
 def price_rows(
     root: Path, project: Project, rows: Sequence[Row], on_row: Callable[[Row], object] = lambda row: None
-) -> tuple[list[Priced], str | None]:
-    """Measure every row that can be priced once, whatever its number of seeds, and name the device."""
+) -> tuple[list[Priced], str | None, float]:
+    """Measure every row that can be priced once, whatever its number of seeds; the device; seconds to start a stage."""
     start = time.perf_counter()
     found = [(row, costs) for row in rows if (costs := find_costs(project, row)) is not None]
     if not found:
-        return [], None
+        return [], None, 0.0
     from pipeline.metrics.bench import Bench
 
     imports = time.perf_counter() - start
@@ -116,16 +141,16 @@ def price_rows(
         on_row(row)
         images = count_images(root, project, row.run.study, row.run.case)
         try:
-            priced.append(Priced(row, costs.price(project, row.run, row.step, bench, images), start_up))
+            priced.append(Priced(row, costs.price(project, row.run, row.step, bench, images)))
         except ArithmeticError as error:  # such a run is recorded as failed, and costs nothing more
-            priced.append(Priced(row, None, start_up, str(error)))
-    return priced, device
+            priced.append(Priced(row, None, str(error)))
+    return priced, device, start_up
 
 
 def _note(project: Project, priced: Sequence[Priced]) -> list[str]:
     """What the numbers leave out or take for granted, one line each."""
     notes = ["FLOP: convolutions, matrix products and attention; a multiplication and an addition are two."]
-    notes.append(f"Times include {priced[0].start_up:.1f} s to start each; DVC's own seconds are not counted.")
+    notes.append("Times are of the work alone. The last two count the starts too, but not what is not priced.")
     modules = dict.fromkeys(find_costs(project, one.row) for one in priced)
     notes += [note for costs in modules if (note := getattr(costs, "NOTE", None))]
     if project.panel.compute.compile:
@@ -156,5 +181,6 @@ def make_forecast(root: Path, on_row: Callable[[Row], object] = lambda row: None
     tune_process(threads, project.panel.compute.portable)
     paths = [path for _, _, path in list_outputs(project)]
     rows = make_rows(project, find_statuses(root, paths, foresee_check(root, project)))
-    priced, device = price_rows(root, project, [row for row in rows if row.seeds("made")], on_row)
-    return Forecast(rows, priced, device, threads, _note(project, priced) if priced else [])
+    priced, device, start_up = price_rows(root, project, [row for row in rows if row.seeds("made")], on_row)
+    slots = len(list_gpus(project.panel.compute)) or count_slots(project.panel.compute)
+    return Forecast(rows, priced, device, threads, _note(project, priced) if priced else [], start_up, slots)

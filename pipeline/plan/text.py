@@ -107,6 +107,11 @@ def write_text(forecast: Forecast) -> str:
         plural = "s" if forecast.threads > 1 else ""
         threads = f", {forecast.threads} thread{plural}" if forecast.device == "cpu" else ""
         lines += [f"all, on this device ({forecast.device}{threads}): {_total(forecast.priced)}"]
+        slots = f"{forecast.slots} slot{'s' * (forecast.slots > 1)}"
+        lines.append(
+            f"`make`: about {format_seconds(forecast.seconds_run)} with {slots}; "
+            f"`dvc repro`: about {format_seconds(forecast.seconds_repro)}"
+        )
         lines += [*_foretell_gpu(forecast.priced), ""]
     return "\n".join([*lines, rest, *forecast.notes]) + "\n"
 
@@ -129,8 +134,10 @@ def write_json(forecast: Forecast) -> str:
         "device": forecast.device,
         "threads": forecast.threads,
         "rows": [describe(row) for row in forecast.rows],
-        "flops": sum(one.flops * one.count for one in forecast.priced),
-        "seconds": sum(one.seconds * one.count for one in forecast.priced),
+        "flops": forecast.flops,
+        "seconds": forecast.seconds,
+        "seconds_run": forecast.seconds_run,
+        "seconds_repro": forecast.seconds_repro,
         "notes": forecast.notes,
     }
     return json.dumps(content, indent=2) + "\n"

@@ -179,8 +179,8 @@ def _check_arm(run: Any, arm: Arm, _: Any) -> None:
         return
     if 2 * run.training.warmup > run.training.steps:
         raise SpecError(
-            f"arm {str(arm)!r}: warmup = {run.training.warmup}: sizes are followed after it, so that it may take at most "
-            f"half of the {run.training.steps} steps"
+            f"arm {str(arm)!r}: warmup = {run.training.warmup}: sizes are followed after it, so that it may take at "
+            f"most half of the {run.training.steps} steps"
         )
     for name in ("decay_from", "rate_decay"):
         if name in arm.overrides and run.network.config < "e":
