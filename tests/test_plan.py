@@ -138,13 +138,14 @@ def test_seeds_share_a_measurement_and_a_failing_arm_is_named(monkeypatch: pytes
     monkeypatch.setattr("pipeline.studies.node.cost.price", fake)
     monkeypatch.setattr("pipeline.plan.forecast.choose_device", lambda compute: "cpu")
     monkeypatch.setattr("pipeline.plan.forecast.time_check", lambda: 1.0)
-    priced, device, _ = price_rows(find_settings(), load_project(find_settings()), todo)
+    priced, device, start_up = price_rows(find_settings(), load_project(find_settings()), todo)
     assert [len(row.statuses) for row in todo] == [2, 2, 2, 3]
     assert measured == [row.run for row in trainings]
-    assert priced[0].seconds > 300
+    assert priced[0].seconds == 300
+    assert start_up >= 2
     assert [one.failure for one in priced] == [None, "gave up", None]
     assert device == "cpu"
-    assert price_rows(find_settings(), load_project(find_settings()), todo[3:]) == ([], None)
+    assert price_rows(find_settings(), load_project(find_settings()), todo[3:]) == ([], None, 0.0)
 
 
 def forecast(statuses: Mapping[int, Status]) -> Forecast:
