@@ -220,7 +220,7 @@ class Broken(Nested):
 TOLD = {"cond": {"when": torch.zeros(2)}, "batch": images()}
 WRONG = [
     (nn.Conv2d(C, C, 1), images(), None, [0, 1], "none of its arguments (input) has a name that says time"),
-    (Keyword(), (images(),), "fase", [0, 1], "no argument 'fase' (did you mean 'phase'?)"),
+    (Keyword(), (images(),), "phaze", [0, 1], "no argument 'phaze' (did you mean 'phase'?)"),
     (Keyword(), (images(),), "7", [0, 1], "takes 5 arguments"),
     (Keyword(), (images(),), "phase", [0, 1], "missing a required argument: 'mask'"),
     (Nested(), TOLD, "cond.wen", [0, 1], "'cond' has no 'wen' (did you mean 'when'?)"),

@@ -175,6 +175,7 @@ def test_a_compiled_unet_trains_the_same():
 # ---- What it writes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_training_and_its_samples_give_the_same_bytes_twice(tmp_path: Path):
     for name, run in (
         ("first", ddpm_run()),
@@ -217,6 +218,7 @@ def test_sample_sets_are_disjoint_and_a_snapshot_has_the_first_sets_noise(tmp_pa
     assert not (tmp_path / "last" / "snapshot-0000002.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
     train_ddpm_run(ddpm_run(), tmp_path / "run")
     run, _ = read_run(tmp_path / "run" / "run.json", DdpmRun)
@@ -233,6 +235,7 @@ def test_images_do_not_depend_on_how_they_are_batched(tmp_path: Path):
         assert (other != together).float().mean() < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_trajectory_is_that_of_the_first_images_of_the_first_set(channels_last: bool, tmp_path: Path):
     train_ddpm_run(ddpm_run(channels_last=channels_last), tmp_path / "run")
@@ -322,6 +325,7 @@ class KilledError(Exception):
     """The process ends here."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [[1], [2], [3], [5], [6], [1, 2, 4, 6], [3, 3]])
 def test_a_killed_training_ends_with_the_same_bytes(kills: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed in the middle of a step, with the state of the step before on the disk; snapshots at 2, 4, 6."""

@@ -92,6 +92,7 @@ def test_no_stage_that_is_started_by_hand_writes_through_a_link(calm: Workspace,
     ]
 
 
+@pytest.mark.slow
 def test_a_clone_has_the_same_bytes_whatever_its_line_ends(tmp_path: Path):
     work = copy_project(tmp_path / "project")
     commit_all(work)

@@ -70,6 +70,7 @@ def test_a_denoiser_that_is_told_uses_the_time():
     assert use == timetest.test_time(networks.ToldDenoiser, seeds=3, steps=200)
 
 
+@pytest.mark.slow
 def test_an_ode_function_is_lifted_and_knows_the_time():
     use = timetest.test_time(networks.Told, seeds=2, steps=150, lift=8)
     assert use.case == "there_and_back"

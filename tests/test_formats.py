@@ -225,6 +225,7 @@ def test_a_difference_to_the_paper_is_coloured_by_our_interval(summary: Summary,
     assert f"\x1b[{colour}m({summary.mean - 91.76:+.2f})" in printed
 
 
+@pytest.mark.slow
 def test_the_terminal_says_what_is_missing(tmp_path: Path):
     workspace = make_reduced(tmp_path / "project")
     write_record(workspace.root / "records/node/digits/baseline/0.json", node_record(90.0))

@@ -81,6 +81,7 @@ def test_a_training_depends_on_its_own_settings_and_no_others(name: str):
         assert all(re.fullmatch(r"resolved/.*\.json", dep) for dep in settings)
 
 
+@pytest.mark.slow
 def test_every_stage_comes_after_the_check():
     """So that a mistake anywhere in params.yaml or specs/ is refused before anything else runs."""
     from dvc.repo import Repo

@@ -161,6 +161,7 @@ def test_the_invariant_has_the_mean_and_the_spread_that_the_record_says():
     assert np.mean(found) == pytest.approx(1, abs=4 * said.invariant_stderr / 20)
 
 
+@pytest.mark.slow
 def test_the_flows_deviation_falls_with_the_root_of_the_width():
     """Gradient descent's does too, down to what its step leaves."""
     narrow, wide = (

@@ -84,6 +84,7 @@ def test_who_predicts_nothing_has_the_variance_of_the_noise_at_every_level():
     assert found.right == found.shuffled == found.mean_level
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", [{"time": "none"}, {"norm": "instance", "groups_scope": "sites"}], ids=str)
 def test_to_a_blind_network_all_levels_are_equal(fields: dict[str, str]):
     torch.manual_seed(0)

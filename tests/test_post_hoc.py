@@ -55,6 +55,7 @@ def test_the_averages_are_the_weighted_sums_of_the_weights_of_all_steps(root: Pa
             assert error < (1e-6 if length < 0.2 else max(predicted, 1e-6)), (length, name)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_its_averages(tmp_path: Path):
     run = ddpm_run(steps=6, snapshot_every=3, ema="power")
     trainers = [DdpmTrainer(run, stripes(20, 8), COMPUTE, "cpu") for _ in range(2)]

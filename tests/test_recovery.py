@@ -91,6 +91,7 @@ def test_a_broken_commit_is_no_help(content: bytes, work: Workspace):
     assert (work.root / "dvc.lock.broken").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_whole_lock_file_and_one_that_is_not_there_are_left_alone(work: Workspace):
     lock = work.root / "dvc.lock"
     whole = lock.read_bytes()
@@ -135,6 +136,7 @@ def test_the_dead_hold_nothing_and_the_living_what_they_hold(work: Workspace):
     assert path.read_text() == held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ['{"write": {"/workspa', "[]", '{"write": {"x": 1}}', ""])
 def test_a_list_of_busy_paths_that_was_cut_off_goes(content: str, work: Workspace):
     path = work.root / ".dvc" / "tmp" / "rwlock"

@@ -77,6 +77,7 @@ def test_nothing_is_imported_before_it():
         assert path.stem == "__main__" or tops <= sys.stdlib_module_names, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "says"),
     [

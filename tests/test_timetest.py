@@ -166,6 +166,7 @@ _NODE = [
 ]
 
 
+@pytest.mark.slow
 def test_the_rule_of_equation_5_is_what_untrained_ode_functions_do():
     counts = {True: 0, False: 0}
     for fields in _NODE:
@@ -205,6 +206,7 @@ def test_the_rule_of_equation_5_is_what_untrained_unets_do(time, position):
 # ---- Trained networks ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_blind_network_is_blind_and_an_aware_one_is_not():
     blind, aware = measure_timetest(make_run(norm="batch", time="linear")), measure_timetest(make_run(150, time="mlp"))
     assert blind.is_blind

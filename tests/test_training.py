@@ -47,6 +47,7 @@ def test_purposes_have_streams_of_their_own():
     assert torch.equal(first, again)
 
 
+@pytest.mark.slow
 def test_a_node_training_learns_and_gives_the_same_bytes_twice(tmp_path: Path):
     for name in ("first", "again"):
         train_node_run(node_run(), tmp_path / name)
@@ -125,6 +126,7 @@ def test_a_run_for_which_memory_is_short_is_recorded_and_ends_without_an_error(s
     assert failure == {"epoch": 1, "step": 0, "reason": "out of memory"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", ["node", "ddpm"])
 def test_a_run_that_ran_out_of_memory_keeps_its_state_for_another_attempt(
     study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -94,6 +94,7 @@ def make_contents(project: Project, hostile: str = "a label") -> Contents:
     return Contents(claimed, [chapter], [sample], runs, headlines, {}, schematics=schematics)
 
 
+@pytest.mark.slow
 def test_whatever_a_label_has_in_it_is_text(project: Project):
     page = _Page(render_webpage(make_contents(project, HOSTILE)))
     assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
@@ -157,6 +158,7 @@ def test_the_papers_effect_on_its_own_case_stands_beside_ours(project: Project):
     assert f"{effect:+.2f} (cifar10)" in text
 
 
+@pytest.mark.slow
 def test_the_same_contents_give_the_same_bytes(project: Project):
     assert render_webpage(make_contents(project)) == render_webpage(make_contents(project))
     assert bundle_library() == bundle_once()
@@ -230,6 +232,7 @@ def gather_page(root: Path) -> Contents:
     return gather(read_sources(root, load_project(root)))
 
 
+@pytest.mark.slow
 def test_trajectories_say_what_their_rows_and_columns_are(root: Path):
     images = np.zeros((2, 1, 1, 8, 8), np.uint8)
     for kind in ("previews", "trajectories"):
@@ -251,6 +254,7 @@ def test_trajectories_say_what_their_rows_and_columns_are(root: Path):
     assert text.index("digits, position=mlp, seed 0") < text.index("From noise to image") < text.rindex("Every run")
 
 
+@pytest.mark.slow
 def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -271,6 +275,7 @@ def test_tables_and_figures_whose_runs_were_made_in_different_places_say_so(
     assert f"> {told}" in (root / "reports/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_report_is_made_of_records_alone_and_in_one_order(root: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(root)
     report()
@@ -334,6 +339,7 @@ def test_the_page_goes_from_the_answer_over_the_claims_to_the_studies_each_with_
     assert [name for name in ids if name in order] == order
 
 
+@pytest.mark.slow
 def test_what_is_not_the_answer_is_folded_away(root: Path):
     """Tables, further figures, samples, costs and runs; the first figure of a study is not."""
     folded, depth = set(), 0
@@ -372,6 +378,7 @@ def test_a_study_without_views_of_its_own_is_shown(root: Path, monkeypatch: pyte
     assert "c1 Batch normalisation" in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_a_partial_state_says_what_is_missing(root: Path):
     write_record(root / "records/node/digits/baseline/0.json", node_record(90.0))
     text = _Page(render_webpage(gather_page(root))).text
