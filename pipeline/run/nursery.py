@@ -42,8 +42,12 @@ _TICK = 0.05
 
 def _stamp_code() -> dict[str, tuple[int, int]]:
     """When each file of the project's code was last written, and its size."""
-    found = {path: path.stat() for folder in _OWN for path in Path(folder).rglob("*.py")}
-    return {str(path): (stat.st_mtime_ns, stat.st_size) for path, stat in found.items()}
+    found = {}
+    for path in (path for folder in _OWN for path in Path(folder).rglob("*.py")):
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            stat = path.stat()
+            found[str(path)] = stat.st_mtime_ns, stat.st_size
+    return found
 
 
 def _import_code() -> None:
@@ -66,11 +70,11 @@ def _run(task: dict[str, Any]) -> NoReturn:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(task["environment"])
-    import_module("pipeline.run.process").restart_clock()
     sys.modules.pop(task["module"], None)  # it is run as the main module
     sys.argv = [task["module"], *task["arguments"]]
     status = 1
     try:
+        import_module("pipeline.run.process").restart_clock()
         runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
         status = 0
     except SystemExit as end:
