@@ -233,12 +233,20 @@ def test_a_blind_unet_is_blind():
 
 def test_times_in_a_batch_are_scored_as_one_by_one():
     """Training takes four times at once; each must have statistics of its own, also in batch norm."""
-    for fields in ({}, {"norm": "batch"}, {"norm": "batch", "time": "mlp", "position": "mlp"}, {"padding": "circular"}):
+    running = {"norm": "batch", "batch_statistics": "running"}
+    for fields in ({}, {"norm": "batch"}, running, {"norm": "batch", "time": "mlp", "position": "mlp"}, {"padding": "circular"}):
         torch.manual_seed(0)
         network = FieldNetwork(NodeNetwork(channels=8, groups=4, **fields), 8).double()
         t, x = torch.rand(4, dtype=torch.float64), torch.randn(4, 3, 1, 8, 8, dtype=torch.float64)
         one_by_one = torch.stack([network(*pair) for pair in zip(t, x, strict=True)])
         torch.testing.assert_close(evaluate_times(network, t, x), one_by_one)
+
+
+def test_running_averages_let_the_time_through():
+    """They stand still in a solve, so that an offset does not cancel."""
+    record = measure_timetest(make_run(20, norm="batch", time="linear", batch_statistics="running"))
+    assert not record.is_blind
+    assert record.change > 1e-3
 
 
 def test_half_is_the_first_block_below_one_half():
