@@ -172,7 +172,7 @@ def test_a_click_in_the_legend_hides_a_series(browser: Browser):
     with Page(browser, PAGE) as page:
         picked = 0
         for chart in charts_of(page):
-            for entry in chart.locator(ENTRIES).all()[:2]:
+            for entry in chart.locator(ENTRIES).all()[:1]:  # what hides the others is the next test but two's
                 before = page.take_picture(chart)
                 entry.click()
                 page.rest()
