@@ -216,6 +216,14 @@ def test_series_may_be_words_and_truths():
     assert layers[0]["encoding"]["color"]["scale"]["domain"] == ["false", "true"]
 
 
+def test_a_line_may_have_a_name_in_words_and_then_the_legend_needs_no_title():
+    panel = make_panel({arm: {0: node_record(90.0)} for arm in ("baseline", "position=linear")}, seeds=[0])
+    for names, title in (({}, "position"), ({"none": "without p_t"}, None)):
+        color = list_layers(make_sweep(series="position", names=names), panel)[0]["encoding"]["color"]
+        assert color["scale"]["domain"] == ["linear", names.get("none", "none")]
+        assert color["legend"]["title"] == title
+
+
 def test_a_sweep_may_start_from_an_arm_and_what_it_says_may_be_the_baselines():
     arms = [
         "baseline", "time=linear", "time=linear,groups=1", "time=linear,groups=2,channels=8", "groups=1",

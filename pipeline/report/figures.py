@@ -25,7 +25,7 @@ def gather_rows(figure: Sweep, panel: Panel, points: Sequence[Point]) -> tuple[l
         values = panel.values(point.arm, figure.y.key)
         if (summary := summarise(values)) is None:
             continue
-        place = {"arm": point.arm, "x": point.x, "series": name_value(point.series), "default": point.default}
+        place = {"arm": point.arm, "x": point.x, "series": name_series(figure, point), "default": point.default}
         spread = summary.std if summary.n >= _LEAST else None
         ends = (None, None) if spread is None else (summary.mean - spread, summary.mean + spread)
         means.append({**place, "mean": summary.mean, "low": ends[0], "high": ends[1], "n": summary.n})
@@ -50,9 +50,20 @@ def find_ticks(figure: Sweep, points: Sequence[Point]) -> list[float]:
     return values if figure.x.base == 2 else [10.0**power for power in find_powers(values[0], values[-1])]
 
 
-def list_series(points: Sequence[Point]) -> list[str]:
+def name_series(figure: Sweep, point: Point) -> str:
+    """What the line of an arm is called."""
+    value = name_value(point.series)
+    return figure.names.get(value, value)
+
+
+def list_series(figure: Sweep, points: Sequence[Point]) -> list[str]:
     """Names of the series, in order; one for a figure without."""
-    return list(dict.fromkeys(name_value(point.series) for point in points))
+    return list(dict.fromkeys(name_series(figure, point) for point in points))
+
+
+def title_series(figure: Sweep) -> str | None:
+    """The title of their legend; none if the names say it all."""
+    return None if figure.names else figure.series
 
 
 def _horizontal(figure: Sweep, points: Sequence[Point]) -> Chart:
@@ -71,9 +82,9 @@ def _horizontal(figure: Sweep, points: Sequence[Point]) -> Chart:
 
 def _by_series(figure: Sweep, points: Sequence[Point], choices: Sequence[str]) -> Chart:
     """Colour or shape by series, as an encoding."""
-    series = list_series(points)
+    series = list_series(figure, points)
     chosen = [choices[index % len(choices)] for index in range(len(series))]
-    legend = {"title": figure.series, "symbolOpacity": 1} if len(series) > 1 else None
+    legend = {"title": title_series(figure), "symbolOpacity": 1} if len(series) > 1 else None
     return {"field": "series", "type": "nominal", "scale": {"domain": series, "range": chosen}, "legend": legend}
 
 

@@ -26,6 +26,7 @@ from pipeline.report.figures import (
     find_ticks,
     gather_rows,
     list_series,
+    title_series,
 )
 from pipeline.report.forest import gather_arms, list_places
 from pipeline.report.panel import Panel, say_no_case, select_panels
@@ -180,7 +181,7 @@ def _draw_sweep(figure: Sweep, axes: Axes, panel: Panel, points: Sequence[Point]
         axes.set(xticks=[], yticks=[])
         axes.text(0.5, 0.5, NO_VALUE, transform=axes.transAxes, ha="center")
         return
-    for index, series in enumerate(names := list_series(points)):
+    for index, series in enumerate(names := list_series(figure, points)):
         means, seeds = ([row for row in found if row["series"] == series] for found in rows)
         if means:
             _draw_series(figure, axes, means, seeds, index, named=len(names) > 1)
@@ -242,8 +243,9 @@ def _write_head(figure: Figure, axes: Axes, panel: Panel, layout: _Layout) -> No
         axes.annotate(SMALL_SCALE, (start, top - _LINE), xycoords="axes points")
     if isinstance(figure, Sweep) and axes.get_legend_handles_labels()[1]:
         axes.legend(
-            loc="lower left", bbox_to_anchor=(start / _INNER, 1), ncols=_COLUMNS, title=figure.series, alignment="left",
-            frameon=False, borderpad=0, borderaxespad=0.3, labelspacing=0.2, columnspacing=0.8, handlelength=2.0,
+            loc="lower left", bbox_to_anchor=(start / _INNER, 1), ncols=_COLUMNS, title=title_series(figure),
+            alignment="left", frameon=False, borderpad=0, borderaxespad=0.3, labelspacing=0.2, columnspacing=0.8,
+            handlelength=2.0,
         )  # fmt: skip
 
 
@@ -251,7 +253,7 @@ def _lay_out(figure: Figure, panel: Panel, points: Sequence[Point]) -> _Layout:
     """Above the axes stand the case, its scale, and of a sweep the legend, of a forest plot the label of its line."""
     lines = 1 + (panel.scale == "embedded")
     if isinstance(figure, Sweep):
-        if (entries := len(list_series(points))) > 1:
+        if (entries := len(list_series(figure, points))) > 1:
             lines += 1 + math.ceil(entries / _COLUMNS)
         return _Layout(_LEFT, _HEIGHT, lines * _LINE + 2 * _ABOVE)
     lines += figure.line is not None

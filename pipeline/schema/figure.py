@@ -71,6 +71,7 @@ class SweepFile(FigureFile):
     x: Horizontal
     y: Quantity = Field(description="mean and standard deviation over seeds")
     series: str | None = Field(description="field with one line per value; null: one line")
+    names: dict[str, str] = Field(default={}, description="what a line is called, by the field's value; else the value")
     fixed: ArmString = Field(default=BASELINE, description="what all its arms override alike")
 
     @property
