@@ -234,7 +234,8 @@ def test_a_blind_unet_is_blind():
 def test_times_in_a_batch_are_scored_as_one_by_one():
     """Training takes four times at once; each must have statistics of its own, also in batch norm."""
     running = {"norm": "batch", "batch_statistics": "running"}
-    for fields in ({}, {"norm": "batch"}, running, {"norm": "batch", "time": "mlp", "position": "mlp"}, {"padding": "circular"}):
+    mlp = {"norm": "batch", "time": "mlp", "position": "mlp"}
+    for fields in ({}, {"norm": "batch"}, running, mlp, {"padding": "circular"}):
         torch.manual_seed(0)
         network = FieldNetwork(NodeNetwork(channels=8, groups=4, **fields), 8).double()
         t, x = torch.rand(4, dtype=torch.float64), torch.randn(4, 3, 1, 8, 8, dtype=torch.float64)
