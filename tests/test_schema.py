@@ -270,8 +270,8 @@ MISTAKES = [
     ("params.yaml", "theory: [features]", "theory: []", "theory.features.arms is not empty; cases.theory lacks"),
     (
         "params.yaml",
-        "seeds: [0]\n      arms:\n        - position=linear,position_mean",
-        "seeds: []\n      arms:\n        - position=linear,position_mean",
+        "seeds: [0]\n      arms:\n        - time=none # control",
+        "seeds: []\n      arms:\n        - time=none # control",
         "node.digits.more.seeds is empty",
     ),
     (
@@ -284,7 +284,7 @@ MISTAKES = [
         "params.yaml",
         "- activation=silu #",
         "- groups=5 #",
-        "node.digits.more.arms.7; groups = 5 does not divide 16",
+        "node.digits.more.arms.8; groups = 5 does not divide 16",
     ),
     ("params.yaml", "more: { seeds: [], arms: [] }", "more: { seeds: [] }", ".more.arms; required"),
     (
@@ -340,7 +340,7 @@ MISTAKES = [
     ),
     ("specs/ddpm/study.yaml", "images: 50000", "images: 2048", "cases.cifar10.sampling.images; 2048; at least 2049"),
     ("specs/ddpm/study.yaml", "kid_subset_size: 200", "kid_subset_size: 501", "kid_subset_size; 501; at most 400"),
-    ("specs/ddpm/study.yaml", "batch_size: 64", "batch_size: 1438", "digits.training.batch_size; 1438; at most 1437"),
+    ("specs/ddpm/study.yaml", "batch_size: 32", "batch_size: 1438", "digits.training.batch_size; 1438; at most 1437"),
     ("specs/ddpm/study.yaml", "isc_splits: 10", "isc_splits: 401", "digits.evaluation.isc_splits; 401; at most 400"),
     ("specs/node/study.yaml", "hue: 0.0", "hue: 0.1", "digits.training.hue; 0.1; allowed is 0; 1 channels"),
     ("specs/node/study.yaml", "saturation: 0.0", "saturation: 0.1", "digits.training.saturation; 0.1; allowed is 0"),

@@ -1,6 +1,7 @@
 """Measures how much an ODE function depends on time: the quantity that vanishes by the paper's Equation 5."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,19 +39,31 @@ def _share(values: Tensor) -> float | None:
     return _divide(values.var(0, correction=0).mean(), values.var(correction=0))
 
 
+def _list_times(times: Sequence[float], h: Tensor) -> list[Tensor]:
+    """0 and these times, as scalars."""
+    return [torch.tensor(t, dtype=h.dtype, device=h.device) for t in (0.0, *times)]
+
+
+@torch.no_grad()
+def measure_change(field: OdeFunction, h: Tensor, times: Sequence[float] = TIMES) -> list[float | None]:
+    """||f(h, t) - f(h, 0)|| / ||f(h, 0)|| of an ODE function at features h [B, C, H, W], for each t; None: f is 0."""
+    return _compare(torch.stack([field(t, h) for t in _list_times(times, h)]))
+
+
 @torch.no_grad()
 def measure_time_awareness(field: OdeFunction, h: Tensor) -> TimeAwareness:
     """Measure how much an ODE function depends on t, at features h [B, C, H, W].
 
-    change: ||f(h, t) - f(h, 0)|| / ||f(h, 0)||. site_change: the same for the output n of the norm after each site,
-    with the site's input fixed at its value for t = 0. site_share: the variance of n over t at fixed image, channel and
-    pixel, averaged, divided by the total variance of n.
+    change: see `measure_change`. site_change: the same for the output n of the norm after each site, with the site's
+    input fixed at its value for t = 0. site_share: the variance of n over t at fixed image, channel and pixel,
+    averaged, divided by the total variance of n.
     """
-    times = [torch.tensor(t, dtype=h.dtype, device=h.device) for t in (0.0, *TIMES)]
-    changes = _compare(torch.stack([field(t, h) for t in times]))
+    times = _list_times(TIMES, h)
     x, sites = field.activation(field.norm1(h)), []
     # The input of site 1 is that of t = 0, so that its change does not include the change of site 0.
     for site, norm in enumerate((field.norm2, field.norm3)):
         sites.append(torch.stack([norm(field.convolve(site, t, x)) for t in times]))  # [T, B, C, H, W]
         x = field.activation(sites[-1][0])
-    return TimeAwareness(list(TIMES), changes, [_compare(site) for site in sites], [_share(site) for site in sites])
+    return TimeAwareness(
+        list(TIMES), measure_change(field, h), [_compare(site) for site in sites], [_share(site) for site in sites]
+    )

@@ -7,7 +7,7 @@ import torch
 from pipeline.studies.node.derived import loses_time
 from pipeline.studies.node.network import OdeFunction
 from pipeline.studies.node.study import NodeNetwork
-from pipeline.studies.node.time_awareness import measure_time_awareness
+from pipeline.studies.node.time_awareness import measure_change
 from pipeline.studies.theory.study import Cell, Features, TheoryRecord, TheoryRun
 
 
@@ -31,7 +31,7 @@ def _measure(network: NodeNetwork, features: Features, seed: int) -> float:
     torch.manual_seed(seed)
     field = OdeFunction(network, features.size).double()
     h = torch.randn(features.images, network.channels, features.size, features.size, dtype=torch.float64)
-    change = measure_time_awareness(field, h).change[-1]
+    (change,) = measure_change(field, h, [1.0])
     assert change is not None  # f ends with a norm, so its size is not zero
     return change
 
