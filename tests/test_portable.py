@@ -1,4 +1,4 @@
-"""The same bytes on every x86-64 CPU with AVX2 (`compute.portable`), as this CPU and an emulated one of another maker show."""
+"""The same bytes on every x86-64 CPU with AVX2 (`compute.portable`): this one, and an emulated one of another maker."""
 
 import json
 import os
