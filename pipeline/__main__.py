@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pipeline.command_line import parse
 from pipeline.compute.device import check_compute
 from pipeline.compute.threads import tune_process
+from pipeline.plan.steps import check_steps
 from pipeline.run.inputs import read_inputs
 from pipeline.run.machine import check_links
 from pipeline.run.process import run_stage
@@ -35,16 +37,26 @@ def require_known(kind: str, name: str, known: Collection[str]) -> None:
         raise SpecError(f"{name!r} is no {kind}{find_meant(name, known)}; there are {', '.join(known)}")
 
 
-def check(*, quiet: Annotated[bool, "print nothing but errors"] = False) -> None:
-    """Validate params.yaml and specs/; list the runs that they ask for."""
+def check(
+    *,
+    list_: Annotated[bool, "list the runs"] = False,
+    quiet: Annotated[bool, "print nothing but errors"] = False,
+) -> None:
+    """Validate params.yaml and specs/; say how many runs they ask for."""
     project = read_inputs(lambda: load_project(ROOT))
+    check_steps(ROOT, project.panel)
     check_links(ROOT)
     check_compute(project.panel.compute)
     runs = project.runs()
     if quiet:
         return
-    for run in runs:
-        print(f"{run.study} {run.case} {run.arm} seed {run.seed}")
+    if list_:
+        for run in runs:
+            print(f"{run.study} {run.case} {run.arm} seed {run.seed}")
+    else:
+        for (study, case), count in Counter((run.study, run.case) for run in runs).items():
+            arms = len(project.panel.grid(study, case).seeds_by_arm())
+            print(f"{study:9} {case:14} {count:4} runs of {arms} arms")
     print(f"params.yaml and specs/ are valid: {len(runs)} runs")
 
 

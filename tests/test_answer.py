@@ -31,7 +31,7 @@ def say(project: Project, *panels: Panel) -> list[str]:
     """The text's three sentences."""
     title, empty, *said, last, note = render_text("answer", project, panels).splitlines()
     assert (title, empty, last) == ("## In short", "", "")
-    assert "1 is blind, 0 knows the time" in note
+    assert note.startswith("R is a network's error in the time tests, divided by the least possible error")
     return said
 
 
@@ -48,8 +48,9 @@ def test_the_sentences_say_what_the_paper_says_where_the_records_do(project: Pro
     lost, restored, border = say(project, make(ALL))
     assert lost == (
         "**A network loses the time where each channel is normalised by itself**, unless the border or a position "
-        "brings it back. All 4 such networks that we trained are blind to it (R from 1.000 to 1.020). With group "
-        "normalisation and ordinary initial weights they know it (R from 0.100 to 0.300)."
+        "brings it back. All 4 such ODE functions and U-Nets that we trained are blind to it (R from 1.000 to 1.020; "
+        "1 is blind, 0 knows the time). With group normalisation and ordinary initial weights they know it (R from "
+        "0.100 to 0.300)."
     )
     assert restored.startswith("**A positional embedding brings the time back** (R from 0.200 to 0.250). ")
     assert restored.endswith("brings nothing back (R from 1.000 to 1.030).")
@@ -109,12 +110,12 @@ def test_u_nets_count_among_the_networks_and_have_no_border(project: Project):
     }
     unets = make(arms, "white_noise")
     lost, restored, border = say(project, unets)
-    assert "All 2 such networks that we trained are blind to it (R from 1.000 to 1.001)" in lost
+    assert "All 2 such ODE functions and U-Nets that we trained are blind to it (R from 1.000 to 1.001;" in lost
     assert "they know it (R 0.050)" in lost
     assert "brings the time back** (R 0.150)" in restored
     assert border == "Whether t leaks through the border was not measured."
     both = say(project, make(ALL), unets)
-    assert "All 6 such networks" in both[0]
+    assert "All 6 such ODE functions and U-Nets" in both[0]
     assert "(R from 0.050 to 0.300)" in both[0]
     assert both[2] == say(project, make(ALL))[2]
 

@@ -388,7 +388,7 @@ def test_the_printed_entry_and_arm_are_accepted(tmp_path: Path):
     params = workspace.read("params.yaml")
     params["ddpm"]["digits"]["arms"].append(arm)
     workspace.write("params.yaml", params)
-    assert f"ddpm digits {arm} seed 0" in workspace.run("python", "-m", "pipeline", "check").stdout
+    assert f"ddpm digits {arm} seed 0" in workspace.run("python", "-m", "pipeline", "check", "--list").stdout
     again = workspace.run(*command, ok=False)
     assert again.returncode == 1
     assert f"'mine-{digest}': the name is taken" in again.stderr

@@ -9,6 +9,7 @@ import pytest
 from problems import ROOT, resolve
 from workspace import Workspace, copy_project, copy_settings, find_settings
 
+from pipeline.plan.steps import check_steps
 from pipeline.schema.arm import list_fields
 from pipeline.schema.base import SpecError, read_yaml
 from pipeline.schema.project import load_project
@@ -640,10 +641,27 @@ def test_show_prints_a_run_with_its_parameters(project: Workspace):
 
 
 def test_check_lists_every_model_once(project: Workspace):
-    lines = project.run("python", "-m", "pipeline", "check").stdout.splitlines()
+    lines = project.run("python", "-m", "pipeline", "check", "--list").stdout.splitlines()
     assert len(set(lines)) == len(lines)
     assert "node digits baseline seed 0" in lines
     assert lines[-1].endswith(f"{len(lines) - 1} runs")
+    *cases, last = project.run("python", "-m", "pipeline", "check").stdout.splitlines()
+    assert last == lines[-1]
+    counts = {tuple(line.split()[:2]): int(line.split()[2]) for line in cases}
+    assert counts["node", "digits"] == sum(line.startswith("node digits ") for line in lines)
+    assert sum(counts.values()) == len(lines) - 1
+
+
+def test_a_case_without_its_steps_is_refused_by_name(tmp_path: Path):
+    """DVC would run nothing of it, and the report would say that its runs are missing."""
+    project = load_project(ROOT)
+    text = (ROOT / "dvc.yaml").read_text()
+    for gone in ("evaluate_node_digits_more", "train_node_digits"):
+        text = re.sub(rf"^  {gone}:.*?(?=^  \w+:)", "", text, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(SpecError, match="no stage evaluate_node_digits_more, train_node_digits; copy"):
+        check_steps(tmp_path, project.panel)
+    check_steps(ROOT, project.panel)
 
 
 @pytest.mark.parametrize("study", ["node", "ddpm"])

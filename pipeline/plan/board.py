@@ -93,7 +93,7 @@ class Display:
         if waiting:
             parts.append(f"next: {waiting[0]}")
         if waiting or running:
-            parts.append(f"about {format_seconds(board.foresee(slots))} left")
+            parts.append(f"at most about {format_seconds(board.foresee(slots))} left")  # less what is in the cache
         self.say("; ".join(parts), end="" if self.terminal else "\n")
 
     def say(self, text: str, end: str = "\n") -> None:

@@ -325,6 +325,16 @@ def judge_replicates(claims: Sequence[Claim], panel: Panel) -> list[Outcome]:
     return outcomes
 
 
+def sort_claims(claims: Sequence[Claim], pages: Sequence[Page]) -> dict[Verdict, list[Claim]]:
+    """The claims of each verdict; one that is judged on several cases may be in several."""
+    found: dict[Verdict, list[Claim]] = {verdict: [] for verdict in VERDICTS}
+    for claim in claims:
+        verdicts = {page.judged[claim.id].verdict for page in pages if claim.id in page.judged}
+        for verdict in sorted(verdicts):
+            found[verdict].append(claim)
+    return found
+
+
 def list_claims(project: Project) -> list[Claim]:
     """The claims of all studies, in the report's order."""
     return [claim for file in project.claims.values() for claim in file.claims]

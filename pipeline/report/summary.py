@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawing
 
-from pipeline.report.claims import VERDICTS, Page, Verdict, list_claims
+from pipeline.report.claims import Verdict, list_claims, sort_claims
 from pipeline.report.panel import list_failed, list_gaps
 from pipeline.report.sources import Sources, read_sources
 from pipeline.report.tables import lay_out
 from pipeline.report.terminal import draw_columns, measure, open_console, split
 from pipeline.report.views import render_text
-from pipeline.schema.claim import Claim
 from pipeline.schema.project import load_project
 
 _WIDTH = 100
@@ -63,19 +62,9 @@ def _draw_table(sources: Sources, width: int) -> Iterator[Drawing]:
         yield drawing
 
 
-def _collect(claims: Sequence[Claim], pages: Sequence[Page]) -> dict[Verdict, list[Claim]]:
-    """The claims of each verdict; one that is judged on several cases may be in several."""
-    found: dict[Verdict, list[Claim]] = {verdict: [] for verdict in VERDICTS}
-    for claim in claims:
-        verdicts = {page.judged[claim.id].verdict for page in pages if claim.id in page.judged}
-        for verdict in sorted(verdicts):
-            found[verdict].append(claim)
-    return found
-
-
 def _draw_verdicts(sources: Sources) -> Iterator[str]:
     """How many claims have which verdict; those that fail or are undecided with their statement."""
-    found = _collect(list_claims(sources.project), sources.verdicts)
+    found = sort_claims(list_claims(sources.project), sources.verdicts)
     counts = ", ".join(
         f"[{_STYLES.get(verdict, 'dim')}]{verdict} {len(claims)}[/]" for verdict, claims in found.items() if claims
     )
@@ -115,4 +104,5 @@ def print_summary(root: Path, console: Console | None = None) -> None:
         console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
     console.print()
     console.print("[bold]The page[/]: reports/index.html opens from disk; reports/README.md is the same on GitHub")
-    console.print("All tables: `make show`; every comparison: reports/claims.md", highlight=False)
+    console.print("All tables, with their footnotes: `make show`; every comparison: reports/claims.md", highlight=False)
+    console.print("What is new since the last commit: `python -m pipeline compare HEAD`", highlight=False)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +19,7 @@ from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 from pipeline.report import glyphs, strip
-from pipeline.report.claims import VERDICTS, Judged, Outcome, Page, Verdict
+from pipeline.report.claims import Judged, Outcome, Page, Verdict, sort_claims
 from pipeline.report.costs import Books
 from pipeline.report.glyphs import draw_glyph
 from pipeline.report.schematic import Schematic
@@ -205,9 +205,9 @@ def _judge(contents: Contents) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: _DOUBT.index(row["verdict"]))
 
 
-def _count_verdicts(pages: Iterable[Page]) -> Mapping[Verdict, int]:
-    verdicts = [judged.verdict for page in pages for judged in page.judged.values()]
-    return {verdict: verdicts.count(verdict) for verdict in VERDICTS}
+def _count_verdicts(contents: Contents) -> Mapping[Verdict, int]:
+    claims = [claim for chapter in contents.chapters for claim in chapter.claims]
+    return {verdict: len(found) for verdict, found in sort_claims(claims, contents.pages).items()}
 
 
 def _say_made(entry: Entry) -> str:
@@ -306,7 +306,7 @@ def render_webpage(contents: Contents) -> str:
         script=Markup(_read_web("page.js")),  # noqa: S704
         title=TITLE,
         claims=_judge(contents),
-        counts=_count_verdicts(contents.pages),
+        counts=_count_verdicts(contents),
         embedded=any(page.panel.scale == "embedded" for page in contents.pages),
         schematics=contents.schematics,
         glyphs=_draw_glyphs(contents.schematics),

@@ -1,5 +1,6 @@
 """Runs stages beside DVC: it holds the project, and records what was run as `dvc repro` would."""
 
+import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -123,15 +124,21 @@ def _tell(name: str) -> Iterator[None]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Context manager: DVC keeps no list of busy paths, six writes of a file a stage, as nobody else is at work."""
+    """Context manager: DVC keeps no list of busy paths, six writes of a file a stage, as nobody else is at work.
+
+    Nor does it say of each stage that it came from the cache: the driver counts them.
+    """
     import dvc.rwlock
 
-    keep = dvc.rwlock.rwlock
+    keep, logger = dvc.rwlock.rwlock, logging.getLogger("dvc")
+    level = logger.level
     dvc.rwlock.rwlock = lambda *_, **__: nullcontext()
+    logger.setLevel(logging.WARNING)
     try:
         yield
     finally:
         dvc.rwlock.rwlock = keep
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pipeline.studies.timetest.study import WHITE_NOISE, NoiseRun, TimetestRecor
 _TITLE = "## In short"
 _LOST, _KEPT = 0.9, 0.5
 """Values of R beyond which a network is said to have lost the time, or to have kept it; 1 is blind, 0 knows it."""
-_R = "R is a network's error divided by the least possible error without the time: 1 is blind, 0 knows the time."
+_R = "R is a network's error in the time tests, divided by the least possible error without the time."
 
 
 def _loses(run: Any, **changes: Any) -> bool:
@@ -59,8 +59,9 @@ def _say_lost(panels: Sequence[Panel]) -> str:
     if is_lost and is_kept:
         return (
             "**A network loses the time where each channel is normalised by itself**, unless the border or a position "
-            f"brings it back. All {len(lost)} such networks that we trained are blind to it ({_show(lost)}). "
-            f"With group normalisation and ordinary initial weights they know it ({_show(kept)})."
+            f"brings it back. All {len(lost)} such ODE functions and U-Nets that we trained are blind to it "
+            f"({_show(lost)}; 1 is blind, 0 knows the time). With group normalisation and ordinary initial weights "
+            f"they know it ({_show(kept)})."
         )
     if is_lost:
         return f"Yes, but not for the normalisation alone: {_show(lost)} per channel, {_show(kept)} in groups."
