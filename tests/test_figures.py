@@ -312,11 +312,15 @@ def test_the_values_of_arms_stand_below_and_one_seed_has_no_interval():
     assert "Group" not in render_figure(make_arms(ROWS[3:]), "name", [uneven()])
 
 
-def test_arms_on_a_logarithmic_axis_have_bars_that_end_above_0():
+def test_arms_on_a_logarithmic_axis_have_bars_that_end_above_0_without_a_tick_there():
     x = {"key": "nll", "label": "loss", "digits": 2, "scale": "log"}
     panel = with_losses(g1=[1.0, 2.0, 6.0], g4=[0.5], g2=[0.0])
-    absent, _, bars, means, *_ = list_layers(make_arms(ROWS[:3], x=x, line={"value": 1.0, "label": "blind"}), panel)
+    layers = list_layers(make_arms(ROWS[:3], x=x, line={"value": 1.0, "label": "blind"}), panel)
+    absent, _, bars, end, means, *_ = layers
     assert [row["low"] for row in bars["data"]["values"]] == [0.05]
+    assert (bars["mark"]["ticks"], end["mark"], end["encoding"]["x"]["field"]) == (False, "tick", "high")
+    whole = make_arms(ROWS[:3], x=x | {"scale": "linear"})
+    assert [layer["mark"]["ticks"] for layer in list_layers(whole, panel) if "ticks" in layer["mark"]] == [True]
     assert [row["arm"] for row in means["data"]["values"]] == ["groups=1", "baseline"]
     assert [row["says"] for row in absent["data"]["values"]] == ["0 or less: not drawn"]
 

@@ -67,10 +67,17 @@ def _rows_axis(places: Sequence[tuple[str, str | None]]) -> Chart:
 
 
 def _draw_intervals(means: Sequence[Chart], encoding: Chart) -> list[Chart]:
-    """The intervals of the means that have one, as a layer; none without."""
-    barred = [row for row in means if row["low"] is not None]
-    bars = {"data": {"values": barred}, "mark": {"type": "errorbar", "ticks": True}}
-    return [{**bars, "encoding": {**encoding, "x2": {"field": "high"}}}] if barred else []
+    """The intervals of the means that have one, as layers; an end that is cut off has no tick."""
+    layers: list[Chart] = []
+    for cut in (False, True):
+        barred = {"data": {"values": [row for row in means if row["low"] is not None and row["cut"] == cut]}}
+        if barred["data"]["values"]:
+            bars: Chart = {"type": "errorbar", "ticks": not cut}
+            layers.append({**barred, "mark": bars, "encoding": {**encoding, "x2": {"field": "high"}}})
+            if cut:
+                end = {**encoding, "x": {**encoding["x"], "field": "high"}}
+                layers.append({**barred, "mark": "tick", "encoding": end})
+    return layers
 
 
 def draw_forest(figure: Arms, panel: Panel) -> Chart:

@@ -229,7 +229,8 @@ def _draw_forest(figure: Arms, axes: Axes, panel: Panel) -> None:
     for row in means:
         if row["low"] is not None:
             ends = [_place(figure, row[key]) for key in ("low", "high")]
-            axes.plot(ends, [centres[row["place"]]] * 2, "|-", color=PALETTE[0], markersize=4)
+            ticks = [1] if row["cut"] else [0, 1]  # an end that is cut off has none
+            axes.plot(ends, [centres[row["place"]]] * 2, "|-", color=PALETTE[0], markersize=4, markevery=ticks)
     y = [centres[row["place"]] for row in means]
     axes.plot([_place(figure, row["mean"]) for row in means], y, "o", color=PALETTE[0])
     axes.grid(axis="x")
