@@ -1,4 +1,4 @@
-"""Whether dvc.yaml has all steps of each case that params.yaml asks for. DVC misses none, and says nothing."""
+"""Whether dvc.yaml has all steps of the cases that params.yaml asks for; DVC would leave out what is not there."""
 
 import re
 from pathlib import Path
