@@ -48,8 +48,11 @@ def wait(until: Callable[[], object], seconds: float = 60) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    """Whether a process has ended; it may do so while it is looked at."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def make_project(folder: Path, stages: Mapping[str, Sequence[str]] = STAGES) -> Workspace:
