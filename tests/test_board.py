@@ -61,4 +61,4 @@ def test_a_log_gets_a_line_every_ten_seconds_at_most(capsys: pytest.CaptureFixtu
         display.show(board, 2)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert "0 of 6 stages, 0 %; runs: a (0 s); next: train@1; about" in lines[0]
+    assert "0 of 6 stages, 0 %; runs: a (0 s); next: train@1; at most about" in lines[0]
