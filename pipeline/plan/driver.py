@@ -22,7 +22,10 @@ from pipeline.schema.base import SpecError
 from pipeline.schema.compute import load_compute
 from pipeline.schema.project import load_project
 
-_TICK, _FLUSH_SECONDS = 0.05, 60.0
+_TICK = 0.05
+_FLUSH_SECONDS = 300.0
+"""Between two writes of dvc.lock, which take seconds where stages are many. A run that is killed before the next one
+loses nothing: DVC's run-cache has what was made."""
 
 
 class _Stop:
@@ -115,7 +118,7 @@ class _Driver:
             if not self.board.list("running"):
                 return
             self.display.show(self.board, self.pool.count)
-            time.sleep(_TICK)
+            self.pool.wait(_TICK)
 
 
 def _read_last_line(path: Path) -> str:

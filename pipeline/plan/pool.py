@@ -47,6 +47,9 @@ class Pool(Protocol):
     def collect(self) -> Sequence[Ended]:
         """The stages that have ended since the last call."""
 
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until a stage may have ended."""
+
     def send(self, number: int) -> None:
         """Send a signal to every stage that runs: SIGTERM or SIGKILL."""
 
@@ -109,6 +112,10 @@ class Beside:
     def collect(self) -> list[Ended]:
         """The stages that have ended in either."""
         return [*self._heavy.collect(), *self._light.collect()]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until a stage here may have ended."""
+        self._light.wait(seconds)
 
     def send(self, number: int) -> None:
         """Send a signal to the stages of both."""

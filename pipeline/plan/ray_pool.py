@@ -158,6 +158,10 @@ class RayPool:
                 ended.append(Ended(name, -signal.SIGKILL if self._asked else 1))
         return ended
 
+    def wait(self, seconds: float) -> None:
+        """Sleep so long."""
+        time.sleep(seconds)
+
     def send(self, number: int) -> None:
         """Cancel the tasks: their stages get SIGTERM; or end the processes that watch them, and so the stages."""
         self._asked = True

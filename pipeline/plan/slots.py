@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -129,6 +130,11 @@ class Slots:
             self._forked.clear()
             self._nursery = None
         return ended
+
+    def wait(self, seconds: float) -> None:
+        """Sleep so long, or until a forked stage has ended."""
+        ended = [] if self._nursery is None or self._nursery.stdout is None else [self._nursery.stdout]
+        select.select(ended, [], [], seconds)
 
     def send(self, number: int) -> None:
         """Send a signal to every stage that runs."""

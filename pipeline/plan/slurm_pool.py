@@ -187,6 +187,10 @@ class SlurmPool:
         log_problem(self._root, name, f"job {job.job_id} of Slurm ended without a result: {job.paths.stderr}")
         return -signal.SIGTERM if self._asked else 1
 
+    def wait(self, seconds: float) -> None:
+        """Sleep so long."""
+        time.sleep(seconds)
+
     def send(self, number: int) -> None:
         """Take waiting jobs out of the queue, and send a signal to the others' stages."""
         self._asked = True

@@ -4,6 +4,7 @@ Every stage checks this. The stage `check` alone would not do: DVC skips it when
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.schema.base import MachineError
@@ -34,11 +35,17 @@ def check_links(root: Path) -> None:
     Raises:
         MachineError: there is such a link.
     """
-    folders = [(str(root), OUTPUTS), *((top, names) for name in OUTPUTS for top, names, _ in os.walk(root / name))]
-    for top, names in folders:
-        for path in (Path(top, name) for name in names):
-            if path.is_symlink():
-                raise MachineError(
-                    f"{path.relative_to(root)}: a symbolic link, behind which DVC records nothing: put a folder in its "
-                    "place; for big files on another disk move DVC's cache there, `dvc cache dir --local FOLDER`"
-                )
+    folders = [str(root)]
+    while folders:  # every stage does this: `os.walk` takes three times as long
+        top = folders.pop()
+        with suppress(FileNotFoundError), os.scandir(top) as entries:  # another stage's output may just be removed
+            for entry in entries:
+                if not entry.is_dir() or (top == str(root) and entry.name not in OUTPUTS):
+                    continue
+                if entry.is_symlink():
+                    path = Path(entry.path).relative_to(root)
+                    raise MachineError(
+                        f"{path}: a symbolic link, behind which DVC records nothing: put a folder in its place; for "
+                        "big files on another disk move DVC's cache there, `dvc cache dir --local FOLDER`"
+                    )
+                folders.append(entry.path)

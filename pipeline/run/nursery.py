@@ -14,7 +14,6 @@ import runpy
 import select
 import signal
 import sys
-import time
 import traceback
 from importlib import import_module
 from pathlib import Path
@@ -42,11 +41,14 @@ _TICK = 0.05
 
 def _stamp_code() -> dict[str, tuple[int, int]]:
     """When each file of the project's code was last written, and its size."""
-    found = {}
-    for path in (path for folder in _OWN for path in Path(folder).rglob("*.py")):
-        with contextlib.suppress(FileNotFoundError):  # it has just gone
-            stat = path.stat()
-            found[str(path)] = stat.st_mtime_ns, stat.st_size
+    found, folders = dict[str, tuple[int, int]](), [*_OWN]
+    while folders:  # twice as fast as `Path.rglob`, and this comes before every stage
+        with contextlib.suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:  # it has just gone
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(".py"):
+                    found[entry.path] = entry.stat().st_mtime_ns, entry.stat().st_size
     return found
 
 
@@ -62,7 +64,8 @@ def _import_code() -> None:
 def _run(task: dict[str, Any]) -> NoReturn:
     """In the child: become the stage."""
     os.setsid()  # a Ctrl-C reaches the driver alone, which asks its stages to end
-    for number in (signal.SIGINT, signal.SIGTERM):
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     log = os.open(task["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -97,6 +100,16 @@ def _reap(running: dict[int, str], out: int) -> None:
         os.write(out, json.dumps({"name": running.pop(pid), "status": status}).encode() + b"\n")
 
 
+def _hear_children() -> int:
+    """A descriptor that can be read once a child has ended."""
+    heard, told = os.pipe()
+    for end in (heard, told):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    return heard
+
+
 def main() -> None:
     """Serve until the input ends.
 
@@ -115,6 +128,7 @@ def main() -> None:
     code = _stamp_code()
     _import_code()
     gc.freeze()  # a child that collects garbage would copy all of this
+    heard = _hear_children()
     running = {int(pid): name for pid, name in json.loads(earlier[0]).items()} if earlier else {}
     buffered, open_ = earlier[1].encode() if earlier else b"", True
     while open_ or running:
@@ -134,9 +148,10 @@ def main() -> None:
                     _run(task)
                 running[pid] = task["name"]
             buffered = rest
-        if not open_:
-            time.sleep(_TICK)
-        elif select.select([0], [], [], _TICK)[0]:
+        ready = select.select([0, heard] if open_ else [heard], [], [], _TICK)[0]
+        if heard in ready:
+            os.read(heard, 1 << 16)
+        if 0 in ready:
             chunk = os.read(0, 1 << 16)
             open_, buffered = bool(chunk), buffered + chunk
             if not open_:

@@ -123,17 +123,22 @@ def _tell(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(repo: Any) -> Iterator[None]:
     """Context manager: DVC keeps no list of busy paths, six writes of a file a stage, as nobody else is at work.
 
-    Nor does it say of each stage that it came from the cache: the driver counts them.
+    It asks Git once what is tracked, not for every output. Nor does it say of each stage that it came from the cache:
+    the driver counts them.
     """
     import dvc.rwlock
+    from dvc.scm import Git
 
     keep, logger = dvc.rwlock.rwlock, logging.getLogger("dvc")
     level = logger.level
     dvc.rwlock.rwlock = lambda *_, **__: nullcontext()
     logger.setLevel(logging.WARNING)
+    if isinstance(repo.scm, Git):
+        index = repo.scm.dulwich.repo.open_index()
+        repo.scm.dulwich.repo.open_index = lambda: index
     try:
         yield
     finally:
@@ -159,7 +164,7 @@ def open_session(root: Path, targets: Collection[str]) -> Iterator[Session]:
         try:
             if is_busy(Path(repo.tmp_dir) / "rwlock"):  # a `dvc repro` lets go of the lock while its stage runs
                 raise SpecError(at_work)
-            with _alone():
+            with _alone(repo):
                 session = Session(repo, targets)
                 try:
                     yield session
