@@ -14,10 +14,10 @@ JOB = """
 import os, sys, time
 from pathlib import Path
 
-name, seconds, *needs = sys.argv[1:]
+name, *needs = sys.argv[1:]
 print(f"{name} begins", flush=True)
 Path(f"{name}.pid").write_text(str(os.getpid()))
-time.sleep(float(seconds))
+time.sleep(float(Path("seconds.txt").read_text()))
 if Path("fail").exists() and name == Path("fail").read_text():
     print("error: it was asked to", file=sys.stderr)
     sys.exit(3)
@@ -30,10 +30,15 @@ with Path("ran.txt").open("a") as file:
 STAGES = {"a": [], "b": [], "c": ["a"], "d": ["a", "b"], "e": ["d"]}
 
 
-def write_stages(root: Path, seconds: float = 0.1, stages: Mapping[str, Sequence[str]] = STAGES) -> None:
+def make_last(work: Workspace, seconds: float) -> None:
+    """From now on a job takes so long; its stage stays the same."""
+    (work.root / "seconds.txt").write_text(str(seconds))
+
+
+def write_stages(root: Path, stages: Mapping[str, Sequence[str]]) -> None:
     lines = ["stages:"]
     for name, needs in stages.items():
-        lines += [f"  {name}:", f"    cmd: python -m job {name} {seconds} {' '.join(needs)}".rstrip(), "    deps:"]
+        lines += [f"  {name}:", f"    cmd: python -m job {name} {' '.join(needs)}".rstrip(), "    deps:"]
         lines += ["      - source.txt", *(f"      - out/{need}.txt" for need in needs)]
         lines += ["    outs:", f"      - out/{name}.txt"]
     (root / "dvc.yaml").write_text("\n".join(lines) + "\n")
@@ -62,7 +67,8 @@ def make_project(folder: Path, stages: Mapping[str, Sequence[str]] = STAGES) -> 
         (found.root / name).unlink(missing_ok=True)
     (found.root / "job.py").write_text(JOB)
     (found.root / "source.txt").write_text("1")
-    write_stages(found.root, stages=stages)
+    write_stages(found.root, stages)
+    make_last(found, 0.1)
     found.run("git", "init", "-q")
     return found
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from quick_stages import JOB, finish, forget, is_gone, list_ran, make_project, start, wait, wait_for, write_stages
+from quick_stages import JOB, finish, forget, is_gone, list_ran, make_last, make_project, start, wait, wait_for
 from workspace import Workspace
 
 from pipeline.run.remote import RemoteStage, check_folder
@@ -228,7 +228,7 @@ def test_ray_a_failing_stage_is_named_and_the_others_go_on(work: Workspace, node
 @pytest.mark.ci
 def test_ray_asked_to_end_stages_save_their_states(work: Workspace, nodes: Nodes):
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", SAVES.replace("60", "0") + "time.sleep("))
-    write_stages(work.root, 60, STAGES)
+    make_last(work, 60)
     running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     running.terminate()
@@ -241,14 +241,14 @@ def test_ray_asked_to_end_stages_save_their_states(work: Workspace, nodes: Nodes
 @ray
 @pytest.mark.ci
 def test_ray_killed_the_driver_takes_its_stages_along(work: Workspace, nodes: Nodes):
-    write_stages(work.root, 60, STAGES)
+    make_last(work, 60)
     running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     running.kill()
     running.wait()
     wait(lambda: all(map(is_gone, jobs)), 30)
     assert not (work.root / "dvc.lock").exists()
-    write_stages(work.root, 0.1, STAGES)
+    make_last(work, 0.1)
     finish(start(work, "--slots", "1", "--ray", nodes.address), work, 0)
     assert sorted(list_ran(work)) == sorted(STAGES)
 
@@ -257,7 +257,7 @@ def test_ray_killed_the_driver_takes_its_stages_along(work: Workspace, nodes: No
 @pytest.mark.ci
 def test_ray_a_lost_node_s_stage_runs_again_elsewhere(work: Workspace, nodes: Nodes):
     """The last one of Ray's, as it leaves one node."""
-    write_stages(work.root, 4, STAGES)
+    make_last(work, 4)
     running = start(work, "--slots", "1", "--ray", nodes.address)
     jobs = wait_for(work, "train_a", "train_b")
     raylet = nodes.kill_last()
@@ -281,7 +281,7 @@ def test_slurm_the_lock_is_that_of_dvc_repro_also_after_the_time_limit(work: Wor
     serial = work.read("dvc.lock")
     forget(work)
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", "time.sleep(not Path(name).exists() and 60 or "))
-    write_stages(work.root, 0.1, STAGES)
+    make_last(work, 0.1)
     (work.root / "train_b").touch()
     running = start(work, "--slots", "1", "--slurm", "--slurm-options", "time=10")
     (job,) = wait_for(work, "train_a")
@@ -312,13 +312,13 @@ def test_slurm_a_failing_stage_is_named_and_a_lost_job_too(work: Workspace):
 @slurm
 @pytest.mark.ci
 def test_slurm_what_a_killed_driver_left_is_ended_by_the_next_run(work: Workspace):
-    write_stages(work.root, 60, STAGES)
+    make_last(work, 60)
     running = start(work, "--slots", "1", "--slurm")
     (job,) = wait_for(work, "train_a")
     running.kill()
     running.wait()
     assert not is_gone(job)
-    write_stages(work.root, 0.1, STAGES)
+    make_last(work, 0.1)
     finish(start(work), work, 0)
     assert is_gone(job)
     assert not list_jobs()
@@ -329,7 +329,7 @@ def test_slurm_what_a_killed_driver_left_is_ended_by_the_next_run(work: Workspac
 @pytest.mark.ci
 def test_slurm_asked_to_end_stages_save_their_states(work: Workspace):
     (work.root / "job.py").write_text(JOB.replace("time.sleep(", SAVES.replace("60", "0") + "time.sleep("))
-    write_stages(work.root, 60, STAGES)
+    make_last(work, 60)
     running = start(work, "--slots", "1", "--slurm")
     (job,) = wait_for(work, "train_a")
     running.terminate()

@@ -11,11 +11,11 @@ from quick_stages import (
     forget,
     is_gone,
     list_ran,
+    make_last,
     make_project,
     start,
     wait,
     wait_for,
-    write_stages,
 )
 from workspace import Workspace
 
@@ -70,7 +70,7 @@ def test_where_a_stage_fails_the_others_go_on_and_it_is_named(work: Workspace):
 
 
 def test_what_was_edited_meanwhile_is_not_recorded(work: Workspace):
-    write_stages(work.root, 3)
+    make_last(work, 3)
     running = start(work, "--slots", "2")
     wait_for(work, "a", "b")
     (work.root / "source.txt").write_text("edited")
@@ -81,7 +81,7 @@ def test_what_was_edited_meanwhile_is_not_recorded(work: Workspace):
 
 
 def test_a_second_one_says_so_in_one_line(work: Workspace):
-    write_stages(work.root, 5)
+    make_last(work, 5)
     running = start(work, "--slots", "2")
     wait_for(work, "a")
     second = drive(work, ok=False)
@@ -95,7 +95,7 @@ def test_a_second_one_says_so_in_one_line(work: Workspace):
 
 def test_beside_dvc_repro_it_says_so_and_that_one_goes_on(work: Workspace):
     """While its stage runs, `dvc repro` lets go of DVC's lock."""
-    write_stages(work.root, 5)
+    make_last(work, 5)
     with (work.root / "said.txt").open("wb") as said:
         running = work.start("dvc", "repro", output=said)
     wait_for(work, "a")
@@ -108,13 +108,13 @@ def test_beside_dvc_repro_it_says_so_and_that_one_goes_on(work: Workspace):
 
 
 def test_asked_to_end_it_ends_its_stages_and_goes_on_later(work: Workspace):
-    write_stages(work.root, 30)
+    make_last(work, 30)
     running = start(work, "--slots", "2")
     jobs = wait_for(work, "a", "b")
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 130
     assert all(map(is_gone, jobs))
-    write_stages(work.root, 0.1)
+    make_last(work, 0.1)
     drive(work)
     assert sorted(list_ran(work)) == ["a", "b", "c", "d", "e"]
 
@@ -137,18 +137,19 @@ def test_asked_a_second_time_it_ends_at_once(work: Workspace):
 def test_killed_it_takes_its_stages_along_and_loses_nothing_that_was_done(work: Workspace):
     drive(work, "a", "b")
     list_ran(work)
-    write_stages(work.root, 30)
+    make_last(work, 30)
     running = start(work, "--slots", "2")
     jobs = wait_for(work, "c")
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
     wait(lambda: all(map(is_gone, jobs)), 30)
-    write_stages(work.root, 0.1)
+    make_last(work, 0.1)
     drive(work)
+    assert sorted(list_ran(work)) == ["c", "d", "e"]
 
 
 def test_a_stage_that_is_killed_is_named_and_the_rest_goes_on(work: Workspace):
-    write_stages(work.root, 4)
+    make_last(work, 4)
     running = start(work, "--slots", "2")
     (job, _) = wait_for(work, "b", "a")
     os.kill(job, signal.SIGKILL)

@@ -317,7 +317,9 @@ def test_arms_on_a_logarithmic_axis_have_bars_that_end_above_0_without_a_tick_th
     panel = with_losses(g1=[1.0, 2.0, 6.0], g4=[0.5], g2=[0.0])
     layers = list_layers(make_arms(ROWS[:3], x=x, line={"value": 1.0, "label": "blind"}), panel)
     absent, _, bars, end, means, *_ = layers
-    assert [row["low"] for row in bars["data"]["values"]] == [0.05]
+    ((low, told),) = [(row["low"], row["from"]) for row in bars["data"]["values"]]
+    assert low == 0.05
+    assert told == pytest.approx(stats.t.interval(0.95, 2, 3.0, stats.sem([1.0, 2.0, 6.0]))[0])  # what a tooltip says
     assert (bars["mark"]["ticks"], end["mark"], end["encoding"]["x"]["field"]) == (False, "tick", "high")
     whole = make_arms(ROWS[:3], x=x | {"scale": "linear"})
     assert [layer["mark"]["ticks"] for layer in list_layers(whole, panel) if "ticks" in layer["mark"]] == [True]
@@ -329,6 +331,6 @@ def test_on_the_page_arms_say_their_values():
     chart = draw_case(make_arms(ROWS, line={"value": 1.0, "label": "blind"}), uneven())
     shown = [[entry["field"] for entry in layer["encoding"].get("tooltip", [])] for layer in chart["layer"]]
     assert shown == [
-        ["arm"], ["arm", "value", "seed"], ["arm", "mean", "low", "high", "n"], ["arm", "mean", "low", "high", "n"],
+        ["arm"], ["arm", "value", "seed"], ["arm", "mean", "from", "high", "n"], ["arm", "mean", "from", "high", "n"],
         [], [],
     ]  # fmt: skip

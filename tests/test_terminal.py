@@ -34,7 +34,14 @@ def test_make_ends_with_a_screen(copied: Workspace):
     printed = read(console)
     assert len(printed.splitlines()) <= 40
     assert max(map(cell_len, printed.splitlines())) <= 100
-    for said in ("R is a network's error", "Baseline (GN)", "Claims: holds", "fails     c1", "reports/index.html"):
+    for said in (
+        "R is a network's error",
+        "Baseline (GN)",
+        "† disobeys",
+        "Claims: holds",
+        "fails     c1",
+        "reports/index.html",
+    ):
         assert said in printed
     assert "…" not in printed.partition("Claims")[0]
 
@@ -53,6 +60,7 @@ def test_tables_cut_no_name(copied: Workspace, width: int):
     printed = read(console)
     assert max(cell_len(line) for line in printed.splitlines() if line[:1] in "┏┃│") <= width
     assert "…" not in printed
+    assert "† disobeys" in printed
     lines = printed.splitlines()
     for arm in list_wide_arms(copied.root):
         assert any(arm.replace(",", ", ") in line for line in lines), arm

@@ -70,7 +70,7 @@ def draw_case(figure: Figure, panel: Panel) -> Chart:
         if "mean" in rows[0]:
             own = [
                 ("mean", figure.quantity.label),
-                *([] if is_sweep else [("low", "from"), ("high", "to")]),
+                *([] if is_sweep else [("from", "from"), ("high", "to")]),
                 ("n", "n"),
             ]
         x = [("x", figure.x.label)] if is_sweep else []

@@ -12,15 +12,18 @@ _MOST_POWERS = 4
 
 
 def fit_rows(figure: Figure, means: Sequence[Chart], seeds: Sequence[Chart]) -> tuple[list[Chart], list[Chart]]:
-    """The rows with a place on the axis. On a logarithmic one 0 has none: bars are cut at a tenth of the least mean."""
+    """The rows with a place on the axis. On a logarithmic one 0 has none: bars are cut at a tenth of the least mean.
+
+    A row gets `cut`, whether its bar is; `low` is where it begins, `from` where it would.
+    """
     if figure.quantity.scale == "linear":
-        return [row | {"cut": False} for row in means], list(seeds)
+        return [row | {"cut": False, "from": row["low"]} for row in means], list(seeds)
     means = [row for row in means if row["mean"] > 0]
     floor = min((row["mean"] for row in means), default=1.0) / 10
     fitted = []
     for row in means:
         cut = row["low"] is not None and row["low"] < floor
-        fitted.append({**row, "low": floor if cut else row["low"], "cut": cut})
+        fitted.append({**row, "low": floor if cut else row["low"], "cut": cut, "from": row["low"]})
     return fitted, [row for row in seeds if row["value"] > 0]
 
 

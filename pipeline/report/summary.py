@@ -9,12 +9,13 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Drawing
+from rich.text import Text
 
 from pipeline.report.claims import Verdict, list_claims, sort_claims
 from pipeline.report.panel import list_failed, list_gaps
 from pipeline.report.sources import Sources, read_sources
 from pipeline.report.tables import lay_out
-from pipeline.report.terminal import draw_columns, measure, open_console, split
+from pipeline.report.terminal import draw_columns, draw_notes, measure, open_console, split
 from pipeline.report.views import render_text
 from pipeline.schema.project import load_project
 
@@ -38,7 +39,7 @@ def _draw_answer(sources: Sources) -> Iterator[str]:
             return
 
 
-def _draw_table(sources: Sources, width: int) -> Iterator[Drawing]:
+def _draw_table(sources: Sources, width: int) -> Iterator[Drawing | Text]:
     """The table that specs/report.yaml names, with those of its columns that fit; of several cases one."""
     project, wanted = sources.project, sources.project.report.terminal
     if wanted is None:
@@ -46,8 +47,8 @@ def _draw_table(sources: Sources, width: int) -> Iterator[Drawing]:
     table = project.tables[wanted.table]
     columns = [column for column in table.columns if column.key in wanted.columns]
     small = table.model_copy(update={"columns": columns, "paper": None})
-    blocks = lay_out(small, sources.panels[table.study], lambda case: []).blocks
-    for block in sorted(blocks, key=lambda block: block.scale != "paper")[:1]:
+    grid = lay_out(small, sources.panels[table.study], lambda case: [])
+    for block in sorted(grid.blocks, key=lambda block: block.scale != "paper")[:1]:
         scale = " (not the paper's scale)" if block.scale == "embedded" else ""
         title = escape(f"{table.title} - {block.title}{scale}")
         names, counts = ["Setting", *(escape(row.label) for row in block.rows)], ["n", *(row.n for row in block.rows)]
@@ -60,6 +61,7 @@ def _draw_table(sources: Sources, width: int) -> Iterator[Drawing]:
         for cells in zip(*(column[1:] for column in shown), strict=True):
             drawing.add_row(*cells)
         yield drawing
+    yield from draw_notes(grid)
 
 
 def _draw_verdicts(sources: Sources) -> Iterator[str]:
@@ -74,9 +76,10 @@ def _draw_verdicts(sources: Sources) -> Iterator[str]:
         yield f"  [{_STYLES[verdict]}]{verdict:9}[/] {claim.id:4} {escape(claim.statement)}"
     if more := [claim.id for _, claim in named[_MOST:]]:
         yield f"  and {', '.join(more)}"
-    for verdict in _UNNAMED:
-        if claims := found[verdict]:
-            yield f"  [dim]{verdict}: {', '.join(claim.id for claim in claims)}[/]"
+    if rest := "; ".join(
+        f"{verdict}: {', '.join(claim.id for claim in found[verdict])}" for verdict in _UNNAMED if found[verdict]
+    ):
+        yield f"  [dim]{rest}[/]"
 
 
 def _draw_gaps(sources: Sources) -> Iterator[str]:
@@ -96,13 +99,15 @@ def print_summary(root: Path, console: Console | None = None) -> None:
     sources = read_sources(root, load_project(root))
     for line in _draw_answer(sources):
         console.print(line, highlight=False)
+    console.print()
     for drawing in _draw_table(sources, console.width):
-        console.print()
         console.print(drawing)
     console.print()
     for line in (*_draw_verdicts(sources), *_draw_gaps(sources)):
         console.print(line, highlight=False, no_wrap=True, overflow="ellipsis")
     console.print()
     console.print("[bold]The page[/]: reports/index.html opens from disk; reports/README.md is the same on GitHub")
-    console.print("All tables, with their footnotes: `make show`; every comparison: reports/claims.md", highlight=False)
-    console.print("What is new since the last commit: `python -m pipeline compare HEAD`", highlight=False)
+    console.print(
+        "All tables: `make show`; comparisons: reports/claims.md; changes: `python -m pipeline compare HEAD`",
+        highlight=False,
+    )

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table as Drawing
 from rich.text import Text
 
-from pipeline.report.grid import Block, Cell, Heading
+from pipeline.report.grid import Block, Cell, Grid, Heading
 from pipeline.report.panel import Panel, list_gaps, read_panels
 from pipeline.report.statistics import Summary, find_interval
 from pipeline.report.tables import lay_out
@@ -100,6 +100,11 @@ def draw_block(title: str, block: Block, width: int) -> Iterator[Drawing | Text]
         yield Text.from_markup(f"  {index + 1:>3} {name}")
 
 
+def draw_notes(grid: Grid) -> list[Text]:
+    """What a table says of itself: its caption, and what its values are."""
+    return [Text(line, style="dim") for line in (grid.caption, *grid.remarks) if line]
+
+
 def _list_absent(panels: Sequence[Panel]) -> list[str]:
     return [f"{panel.study} {panel.case}: {line}" for panel in panels for line in list_gaps(panel, panel.arms)]
 
@@ -126,6 +131,9 @@ def print_tables(root: Path, names: Sequence[str], console: Console | None = Non
             if block.scale == "embedded":
                 console.print("  the embedded default: not the paper's scale", style="yellow")
             console.print()
+        for note in draw_notes(grid):
+            console.print(note)
+        console.print()
     absent = _list_absent([panel for found in panels.values() for panel in found])
     for line in absent or ["nothing is missing: every run that params.yaml asks for has a record of its settings"]:
         console.print(escape(line), style="yellow" if absent else "green", highlight=False, soft_wrap=True)
