@@ -136,6 +136,7 @@ def test_random_numbers_of_the_caller_are_left_alone():
         ("Broken", "not finite before the first step"),
         ("Odd", r"forward\(x, when\): one argument must be .* the time"),
         ("fail", "the factory fails: KeyError: 'weights'"),
+        ("leave", "the factory fails: SystemExit: 2"),
         ("need", "the factory needs 'path'; it is given channels, image_size alone"),
         ("return_nothing", "returns a NoneType; a torch module is needed"),
         ("freeze", "no parameter to train"),

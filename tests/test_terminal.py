@@ -37,7 +37,7 @@ def test_make_ends_with_a_screen(copied: Workspace):
     for said in (
         "R is a network's error",
         "Baseline (GN)",
-        "† disobeys",
+        "disobeys, * follows",
         "Claims: holds",
         "fails     c1",
         "reports/index.html",
@@ -60,7 +60,7 @@ def test_tables_cut_no_name(copied: Workspace, width: int):
     printed = read(console)
     assert max(cell_len(line) for line in printed.splitlines() if line[:1] in "┏┃│") <= width
     assert "…" not in printed
-    assert "† disobeys" in printed
+    assert "disobeys, * follows" in printed
     lines = printed.splitlines()
     for arm in list_wide_arms(copied.root):
         assert any(arm.replace(",", ", ") in line for line in lines), arm

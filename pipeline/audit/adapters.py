@@ -181,10 +181,10 @@ def guess(network: nn.Module, time: str | int | None, times: Sequence[float] | N
     if time is None:
         time = known[1].time if known else _guess_time(network, given)
         source = f"as in {known[0]}" if known else "by its name"
-        notes.append(f"the time is {time!r}, {source} (--time says otherwise)")
+        notes.append(f"the time is {time!r}, {source} (another: --time NAME)")
     if times is None:
         last = str(time).split(".")[-1]
         start, stop = known[1].times if known and known[1].time == time else _NAMES.get(last, _UNIT)
         times = spread_times(start, stop)
-        notes.append(f"times from {start:g} to {stop:g} (--times {start:g}:{stop:g}:{COUNT} says otherwise)")
+        notes.append(f"times from {start:g} to {stop:g} (others: --times FIRST:LAST:COUNT)")
     return Guess(time, list(times), notes)

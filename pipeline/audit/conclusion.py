@@ -62,7 +62,7 @@ def _say_channels(sites: Sequence[SiteFacts]) -> str:
     if not by_channel:
         return ""
     mean = fmean(by_channel)
-    return f"; with one group per channel (G = C) {percent(mean)} would"
+    return f"; with one group per channel (G = C) {percent(mean)} would survive"
 
 
 def _say_survival(audit: Audit) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from pipeline.audit.call import FORMS, Call, make_time
 from pipeline.diffusion.continuous import linear_path
-from pipeline.diffusion.path import GaussianPath, add_noise
+from pipeline.diffusion.path import GaussianPath, add_noise, align_factors
 from pipeline.diffusion.schedule import make_schedule
 from pipeline.schema.base import SpecError
 from pipeline.schema.diffusion import Diffusion
@@ -24,10 +24,6 @@ Noise comes from torch's global generator: it is the same whatever is told.
 LOSSES = ("ddpm", "flow", "edm")
 _SIGMA_DATA = 0.5
 """Karras et al. 2022, table 1."""
-
-
-def _align(values: Tensor, x: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (x.ndim - 1)).to(x.dtype)  # [B, 1, ..., 1]
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Teller:
             found = torch.zeros_like(x)
             for t in told.unique():
                 part = self._run(network, x, t)
-                found = torch.where(_align(told == t, x).bool(), part, found)
+                found = torch.where(align_factors(told == t, x).bool(), part, found)
         if found.shape != x.shape:
             shapes = f"the output has shape {list(found.shape)}, the data {list(x.shape)}"
             raise SpecError(f"{shapes}: give a loss of your own")
@@ -124,7 +120,7 @@ def make_edm_loss(teller: Teller, logarithmic: bool) -> Loss:
     """
 
     def loss(network: nn.Module, x: Tensor, t: Tensor, told: Tensor) -> Tensor:
-        sigma = _align((4 * t).exp() if logarithmic else t, x)
+        sigma = align_factors((4 * t).exp() if logarithmic else t, x)
         total = sigma**2 + _SIGMA_DATA**2
         noisy = x + sigma * torch.randn_like(x)
         c_in, c_skip, c_out = total**-0.5, _SIGMA_DATA**2 / total, sigma * _SIGMA_DATA * total**-0.5

@@ -40,7 +40,7 @@ def preserve_variance(alpha: Tensor, sigma: Tensor, beta: Tensor) -> GaussianPat
     return GaussianPath(alpha, sigma, -beta * alpha / 2, beta * alpha**2 / (2 * sigma))
 
 
-def _align(values: Tensor, x: Tensor) -> Tensor:
+def align_factors(values: Tensor, x: Tensor) -> Tensor:
     """Factors [B] as [B, 1, ..., 1], in x's dtype. A factor [] stays []; it may be on the CPU while x is on a GPU."""
     values = values.to(x.dtype)
     return values.view(-1, *[1] * (x.ndim - 1)) if values.ndim else values  # [B, 1, ..., 1]
@@ -54,7 +54,7 @@ def add_noise(path: GaussianPath, x: Tensor, noise: Tensor) -> Tensor:
         x: data [B, ...].
         noise: standard normal, in the shape of x.
     """
-    return _align(path.alpha, x) * x + _align(path.sigma, x) * noise
+    return align_factors(path.alpha, x) * x + align_factors(path.sigma, x) * noise
 
 
 def predict_x0(path: GaussianPath, x: Tensor, noise: Tensor) -> Tensor:
@@ -68,4 +68,4 @@ def predict_x0(path: GaussianPath, x: Tensor, noise: Tensor) -> Tensor:
         x: x_t, [B, ...].
         noise: predicted, in the shape of x.
     """
-    return (x - _align(path.sigma, x) * noise) / _align(path.alpha, x)
+    return (x - align_factors(path.sigma, x) * noise) / align_factors(path.alpha, x)

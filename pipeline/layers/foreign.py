@@ -45,7 +45,7 @@ def make_network(factory: Callable[..., Any], name: str, channels: int, image_si
             raise SpecError(f"{name}: the factory needs {key!r}; it is given {', '.join(offered)} alone")
     try:
         made = factory(**{key: value for key, value in offered.items() if key in parameters})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpecError(f"{name}: the factory fails: {_quote(error)}") from error
     if not isinstance(made, nn.Module):
         raise SpecError(f"{name}: the factory returns a {type(made).__name__}; a torch module is needed")

@@ -61,8 +61,9 @@ class DdpmTrainer:
         if compute.compile:
             self.network.compile(dynamic=False)
         self.output, self.average = make_output(run), make_average(self.network, training)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), training.learning_rate, fused=training.fused)
-        for value in self.network.parameters():  # Adam creates them in its first step; a state may be loaded before
+        self.parameters = list(self.network.parameters())
+        self.optimiser = torch.optim.Adam(self.parameters, training.learning_rate, fused=training.fused)
+        for value in self.parameters:  # Adam creates them in its first step; a state may be loaded before
             self.optimiser.state[value] = {
                 "step": torch.zeros((), device=device if training.fused else "cpu"),
                 "exp_avg": torch.zeros_like(value),
@@ -113,7 +114,7 @@ class DdpmTrainer:
         for group in self.optimiser.param_groups:  # score_sde's warm-up: learning rate 0 in the first step
             rate = training.learning_rate * (min(step / training.warmup, 1.0) if training.warmup else 1.0)
             group["lr"] = decay_rate(rate, step, warmup=0, start=training.rate_decay)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), training.clip, foreach=True)
+        torch.nn.utils.clip_grad_norm_(self.parameters, training.clip, foreach=True)
         self.optimiser.step()
         self.average.update()
         return self.worker.average(loss.detach())

@@ -84,13 +84,14 @@ def fit(network: nn.Module, loss_of: Callable[[int], Tensor], training: Timetest
     Raises:
         MeasureError: a loss is not finite.
     """
-    optimiser, losses = torch.optim.Adam(network.parameters(), fused=True), []
+    parameters, losses = list(network.parameters()), []
+    optimiser = torch.optim.Adam(parameters, fused=True)
     for step in range(training.steps):
         loss = loss_of(step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if training.clip is not None:
-            torch.nn.utils.clip_grad_norm_(network.parameters(), training.clip)
+            torch.nn.utils.clip_grad_norm_(parameters, training.clip)
         for group in optimiser.param_groups:
             group["lr"] = choose_rate(training, step)
         optimiser.step()
