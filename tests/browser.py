@@ -108,9 +108,9 @@ class Page:
         data = (self.view if element is None else element).screenshot()
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
-    def list_violations(self) -> list[Violation]:
-        """What axe calls serious or critical."""
-        found = Axe().run(self.view).response["violations"]
+    def list_violations(self, within: str | None = None) -> list[Violation]:
+        """What axe calls serious or critical, on the whole page or within what a CSS selector finds."""
+        found = Axe().run(self.view, within).response["violations"]
         return [
             Violation(rule["id"], rule["impact"], rule["help"], tuple(node["html"][:200] for node in rule["nodes"]))
             for rule in found

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
 from urllib.parse import unquote, urlsplit
@@ -44,11 +44,28 @@ def charts_of(page: Page) -> list[Locator]:
     page.open_details()
     charts = page.find(".chart")
     assert charts
+    list(draw_charts(charts))
+    page.rest()
+    return charts
+
+
+def draw_charts(charts: Iterable[Locator]) -> Iterator[Locator]:
+    """Charts, each once it is looked at and drawn."""
     for chart in charts:
         chart.scroll_into_view_if_needed()
         chart.locator("svg.marks").first.wait_for()
-    page.rest()
-    return charts
+        yield chart
+
+
+def find_series(page: Page) -> tuple[Locator, Locator]:
+    """The first chart with buttons for its series, and its first button; what comes after it is not drawn."""
+    page.open_details()
+    for chart in draw_charts(page.find(".chart")):
+        page.rest()
+        buttons = chart.locator("xpath=following-sibling::div[contains(@class, 'series')]").locator("button")
+        if buttons.count():
+            return chart, buttons.first
+    raise AssertionError("no chart has series")
 
 
 Opener = Callable[[int, Scheme], Page]
@@ -145,27 +162,26 @@ def hover(page: Page, x: float, y: float) -> dict[str, str]:
     )
 
 
-def test_a_mark_says_its_arm_seed_and_value(browser: Browser):
+def test_a_mark_says_its_arm_seed_and_value(page: Page):
     """A point does, or over how many seeds it is a mean; so may a cell be."""
-    with Page(browser, PAGE) as page:
-        for chart in charts_of(page):
-            chart.scroll_into_view_if_needed()
-            if not (boxes := marks_of(chart)) and chart.locator(LINES).count():
-                continue
-            tooltips = [hover(page, (left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
-            needed = {"seed", "n"} if chart.locator(".mark-symbol.role-mark").count() else {"arm"}
-            told = [tooltip for tooltip in tooltips if tooltip]
-            complete = [tooltip for tooltip in told if "arm" in tooltip and needed & tooltip.keys()]
-            if str(chart.get_attribute("id")).startswith(OWN_WORDS):
-                complete = complete or told
-            assert complete, f"no mark of the chart has its arm and one of {needed} in its tooltip: {tooltips}"
-            for tooltip in complete:
-                assert tooltip.pop("arm", "a chart of a study's own")
-                assert tooltip.pop("seed", "0").isdigit()
-                assert any(re.match(r"[-−+]?\d", value) for value in tooltip.values()), f"no value: {tooltip}"
-        page.rest()
-        assert not page.view.locator("#vg-tooltip-element.visible").is_visible()
-        assert page.said == []
+    for chart in page.find(".chart"):
+        chart.scroll_into_view_if_needed()
+        if not (boxes := marks_of(chart)) and chart.locator(LINES).count():
+            continue
+        tooltips = [hover(page, (left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
+        needed = {"seed", "n"} if chart.locator(".mark-symbol.role-mark").count() else {"arm"}
+        told = [tooltip for tooltip in tooltips if tooltip]
+        complete = [tooltip for tooltip in told if "arm" in tooltip and needed & tooltip.keys()]
+        if str(chart.get_attribute("id")).startswith(OWN_WORDS):
+            complete = complete or told
+        assert complete, f"no mark of the chart has its arm and one of {needed} in its tooltip: {tooltips}"
+        for tooltip in complete:
+            assert tooltip.pop("arm", "a chart of a study's own")
+            assert tooltip.pop("seed", "0").isdigit()
+            assert any(re.match(r"[-−+]?\d", value) for value in tooltip.values()), f"no value: {tooltip}"
+    page.rest()
+    assert not page.view.locator("#vg-tooltip-element.visible").is_visible()
+    assert page.said == []
 
 
 def test_a_click_in_the_legend_hides_a_series(browser: Browser):
@@ -252,9 +268,7 @@ def test_every_legend_of_series_has_buttons(page: Page):
 
 def test_keys_hide_a_series(browser: Browser):
     with Page(browser, PAGE, PHONE) as page:
-        charts_of(page)
-        button = page.view.locator(".series button").first
-        chart = button.locator("xpath=../preceding-sibling::div")
+        chart, button = find_series(page)
         press_tab_until(page, button)
         for key in ("Space", "Enter"):
             assert (button.get_attribute("aria-pressed"), count_hidden(chart)) == ("true", 0)
@@ -266,7 +280,7 @@ def test_keys_hide_a_series(browser: Browser):
             page.rest()
         assert (button.get_attribute("aria-pressed"), count_hidden(chart)) == ("true", 0)
         page.view.keyboard.press("Space")
-        assert page.list_violations() == []
+        assert page.list_violations(".series") == []
         assert page.said == []
 
 
@@ -293,9 +307,7 @@ def test_legend_and_buttons_show_the_same(browser: Browser):
 
 def test_what_is_hidden_stays_hidden_when_the_scheme_changes(browser: Browser):
     with Page(browser, PAGE) as page:
-        charts_of(page)
-        button = page.view.locator(".series button").first
-        chart = button.locator("xpath=../preceding-sibling::div")
+        chart, button = find_series(page)
         button.click()
         page.rest()
         hidden = count_hidden(chart)
@@ -417,11 +429,12 @@ def test_dark_is_dark(opened: Opener):
     assert max(brightness["dark"]) < 85
 
 
-def test_the_scheme_may_change_while_the_page_is_open(browser: Browser):
-    with Page(browser, PAGE) as page, Page(browser, PAGE, scheme="dark") as expected:
+def test_the_scheme_may_change_while_the_page_is_open(browser: Browser, opened: Opener):
+    expected = opened(DESKTOP, "dark")
+    with Page(browser, PAGE) as page:
         charts = charts_of(page)
         page.view.emulate_media(color_scheme="dark")
-        for chart, other in zip(charts, charts_of(expected), strict=True):
+        for chart, other in zip(charts, expected.find(".chart"), strict=True):
             picture = expected.take_picture(other)
             for _ in range(20):
                 if (different := (picture != page.take_picture(chart)).any(axis=-1).mean()) < 0.01:
