@@ -32,6 +32,12 @@ def test_a_link_to_another_disk_is_refused_and_the_right_way_named(tmp_path: Pat
         check_links(tmp_path / "project")
 
 
+def test_a_link_to_a_disk_that_is_not_there_is_refused_too(tmp_path: Path):
+    (tmp_path / "runs").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(MachineError, match="^runs: a symbolic link"):
+        check_links(tmp_path)
+
+
 def test_links_to_files_and_elsewhere_are_fine(tmp_path: Path):
     (tmp_path / "runs" / "node").mkdir(parents=True)
     (tmp_path / "runs" / "node" / "weights").symlink_to(ROOT / "LICENSE")  # DVC's own: cache.type symlink

@@ -40,12 +40,13 @@ def check_links(root: Path) -> None:
         top = folders.pop()
         with suppress(FileNotFoundError), os.scandir(top) as entries:  # another stage's output may just be removed
             for entry in entries:
-                if not entry.is_dir() or (top == str(root) and entry.name not in OUTPUTS):
+                if top == str(root) and entry.name not in OUTPUTS:
                     continue
-                if entry.is_symlink():
+                if entry.is_symlink() and (entry.is_dir() or top == str(root)):
                     path = Path(entry.path).relative_to(root)
                     raise MachineError(
                         f"{path}: a symbolic link, behind which DVC records nothing: put a folder in its place; for "
                         "big files on another disk move DVC's cache there, `dvc cache dir --local FOLDER`"
                     )
-                folders.append(entry.path)
+                if entry.is_dir():
+                    folders.append(entry.path)
