@@ -34,7 +34,7 @@ def test_a_link_to_another_disk_is_refused_and_the_right_way_named(tmp_path: Pat
 
 def test_a_link_to_a_disk_that_is_not_there_is_refused_too(tmp_path: Path):
     (tmp_path / "runs").symlink_to(tmp_path / "unmounted")
-    with pytest.raises(MachineError, match="^runs: a symbolic link"):
+    with pytest.raises(MachineError, match=r"^runs: a symbolic link"):
         check_links(tmp_path)
 
 
