@@ -186,5 +186,5 @@ def guess(network: nn.Module, time: str | int | None, times: Sequence[float] | N
         last = str(time).split(".")[-1]
         start, stop = known[1].times if known and known[1].time == time else _NAMES.get(last, _UNIT)
         times = spread_times(start, stop)
-        notes.append(f"times from {start:g} to {stop:g} (others: --times FIRST:LAST:COUNT)")
+        notes.append(f"times from {start:g} to {stop:g} (others: --times from:to:count)")
     return Guess(time, list(times), notes)
